@@ -1,0 +1,29 @@
+"""beamforge: the best beamformers and transmit powers for many users, classical and learned, behind one interface."""
+
+from beamforge.api import solve
+from beamforge.errors import BeamforgeError, ChannelFileError, ConfigError, ShapeError, UnsupportedProblem
+from beamforge.evaluate import Report, evaluate
+from beamforge.instance import Instance
+from beamforge.network import Network
+from beamforge.problem import Problem
+from beamforge.solver import Solution, Solver, Status
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BeamforgeError",
+    "ChannelFileError",
+    "ConfigError",
+    "Instance",
+    "Network",
+    "Problem",
+    "Report",
+    "ShapeError",
+    "Solution",
+    "Solver",
+    "Status",
+    "UnsupportedProblem",
+    "__version__",
+    "evaluate",
+    "solve",
+]

@@ -1,0 +1,71 @@
+"""The whole library in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from beamforge.errors import ShapeError
+from beamforge.goals import build_problem
+from beamforge.instance import Instance
+from beamforge.network import Network
+from beamforge.problem import Problem
+from beamforge.registry import create
+from beamforge.solver import Solution
+from beamforge.terms import Number
+
+
+def solve(
+    H: Tensor,
+    *,
+    noise: Number,
+    p_max: Number | None = None,
+    problem: str | Problem = "sum-rate",
+    method: str | None = None,
+    weights: Number | None = None,
+    sinr_target: Number | None = None,
+    p_max_antenna: Number | None = None,
+    serving: Tensor | None = None,
+    start: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    **settings: Any,
+) -> Solution:
+    """The best beams or powers that a method finds, for one instance or a batch.
+
+    H              complex [..., K, N] (one transmitter), complex [..., T, K, N] together with `serving` [K] or [..., K],
+                   or real power gains G [..., K, K] (rx, tx).
+    noise          watts, scalar or [..., K].
+    p_max          watts: the total for one transmitter and for G, the limit of each with `serving` (scalar or [..., T]).
+    problem        a name ("sum-rate", "max-min", "min-power") or a `Problem`.
+    method         a name from `beamforge list methods`; left out, the recommended one for the problem and network.
+    weights        of the rates, [K] or [..., K].      sinr_target   linear, [K] or [..., K].
+    p_max_antenna  watts, [N], [T, N] or [..., T, N].  settings      of the method, by name.
+
+    Raises a `BeamforgeError` that says what to change. Beams are ``solution.W`` [..., N, K]; powers of G are |W|^2.
+
+    >>> H = torch.randn(8, 4, 6, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    >>> solution = solve(H, noise=0.1, p_max=1.0)
+    >>> solution.W.shape
+    torch.Size([8, 6, 4])
+    """
+    network = network_of(H, noise, serving)
+    limit = "p_max" if serving is None else "p_max_transmitter"
+    stated = {limit: p_max, "weights": weights, "sinr_target": sinr_target, "p_max_antenna": p_max_antenna}
+    context = {name: value for name, value in stated.items() if value is not None}
+    question = problem if isinstance(problem, Problem) else build_problem(problem, context)
+    solver = create(question, network, method, settings)
+    return solver.solve(question, Instance.perfect(network), start=start, generator=generator)
+
+
+def network_of(H: Tensor, noise: Number, serving: Tensor | None = None) -> Network:
+    """The network a bare tensor means: G if real, one transmitter if complex, several where `serving` says who."""
+    if not isinstance(H, Tensor):
+        raise ShapeError(f"H must be a torch tensor, got {type(H).__name__}")
+    finite = torch.isfinite(torch.view_as_real(H.resolve_conj()) if H.is_complex() else H)
+    if not finite.all():
+        raise ShapeError(f"H must be finite, got NaN or Inf at {tuple((~finite).nonzero()[0].tolist()[: H.ndim])}")
+    if not H.is_complex():
+        return Network.power_control(H, noise)
+    return Network.broadcast(H, noise) if serving is None else Network.multicell(H, noise, serving)

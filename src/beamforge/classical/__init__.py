@@ -1,0 +1,1 @@
+"""Classical methods: closed forms, iterations with a proof, and bounds."""

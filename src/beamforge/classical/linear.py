@@ -1,0 +1,94 @@
+"""Closed forms: maximum ratio, zero forcing, regularised zero forcing, and signal to leakage and noise.
+
+Each gives directions from the channels alone and shares every transmitter's power equally over its streams. With
+several transmitters each uses what it can know, its own channels to all users.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from beamforge.classical.power import LIMITS, budget, equal_power
+from beamforge.classical.structure import directions, unit
+from beamforge.errors import ConfigError
+from beamforge.instance import Instance
+from beamforge.network import Network, squared_magnitude
+from beamforge.problem import Problem
+from beamforge.solver import Form, Serves, Solution, Solver
+from beamforge.utilities import MinRate, MinSinr, SumRate
+
+
+class Linear(Solver):
+    """Base of the closed forms: `columns` [B, T, N, K] for every transmitter, of which each stream takes its own."""
+
+    serves = tuple(Serves(goal, (Form.MULTICELL,), allows=LIMITS) for goal in (SumRate, MinRate, MinSinr))
+
+    @classmethod
+    def supports(cls, problem: Problem, network: Network) -> bool:
+        return bool(problem.subject_to) and network.streams == network.users and super().supports(problem, network)
+
+    def solve_batch(
+        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        network = instance.seen
+        columns = self.columns(network.whitened().H, problem, network)
+        own_transmitter = network.serving[:, None, None, :].expand(-1, -1, network.antennas, -1)
+        chosen = torch.gather(columns, 1, own_transmitter).squeeze(1)
+        return Solution.closed_form(equal_power(problem, network, chosen))
+
+    def columns(self, H: Tensor, problem: Problem, network: Network) -> Tensor:
+        """Unit directions [B, T, N, K] from the channels H [B, T, K, N] in units of the noise."""
+        raise NotImplementedError
+
+
+class MRT(Linear):
+    """Maximum ratio transmission ``w_k ∝ h_k``: all the signal, whatever it leaks."""
+
+    def columns(self, H: Tensor, problem: Problem, network: Network) -> Tensor:
+        return unit(H.mH)
+
+
+class ZF(Linear):
+    """Zero forcing, the columns of the pseudo-inverse ``H^+``; with more users than antennas its least-squares form."""
+
+    def columns(self, H: Tensor, problem: Problem, network: Network) -> Tensor:
+        return unit(torch.linalg.pinv(unit(H.mH).mH))
+
+
+class RZF(Linear):
+    """Regularised zero forcing ``w_k ∝ H^H (H H^H + K s2/P I)^-1 e_k`` with power P/K each (K the streams served).
+
+    The directions are those of least signal to leakage and noise, so SLNR of equal powers is the same method.
+
+    Source: C. Peel, B. Hochwald, A. Swindlehurst, IEEE Trans. Commun. 53 (2005), Eq. 5; M. Sadek, A. Tarighat, A. Sayed,
+    IEEE Trans. Wireless Commun. 6 (2007), Eq. 13.
+    """
+
+    def columns(self, H: Tensor, problem: Problem, network: Network) -> Tensor:
+        sent = torch.nn.functional.one_hot(network.serving, network.transmitters).to(network.noise.dtype).sum(-2)
+        share = budget(problem, network) / sent.clamp_min(1)
+        return directions(H, share.unsqueeze(-1).expand(H.shape[:-1]))
+
+
+class WeightedSLNR(Linear):
+    """SLNR with leakage priced by channel gain: ``f_u ∝ (sum_l w_l h_l h_l^H + s2 I)^-1 h_u``.
+
+    The prices ``w_l ∝ |h_l|^(-2 alpha)`` have mean one over the users; a larger alpha protects weak users more.
+    Beams have unit norm in the formula, so the noise is not scaled by the power. Fairness rises up to alpha near 5.
+
+    Source: the fairness-controlled beamforming paper's Eqs. 6 to 8, with the weights of Eq. 7 normalised to mean one
+    rather than to sum one (the sum-one form matches no result in its tables).
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        if alpha < 0:
+            raise ConfigError(f"alpha must not be negative, got {alpha:g}")
+        self.alpha = alpha
+
+    def columns(self, H: Tensor, problem: Problem, network: Network) -> Tensor:
+        gain = squared_magnitude(H).sum(-1)
+        tiny = torch.finfo(gain.dtype).tiny
+        price = torch.softmax(torch.where(gain > 0, -self.alpha * gain.clamp_min(tiny).log(), -torch.inf), -1)
+        return directions(H, H.shape[-2] * torch.nan_to_num(price))

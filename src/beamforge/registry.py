@@ -1,0 +1,74 @@
+"""Methods by name. A method is one line here: its name, and the solver classes behind it, first fit first.
+
+The order of `METHODS` is the order of recommendation: the first that serves a question is its default.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
+from beamforge.classical.wmmse import ReducedWMMSE
+from beamforge.errors import ConfigError, UnsupportedProblem, unknown
+from beamforge.network import Network
+from beamforge.problem import Problem
+from beamforge.solver import Solver, describe
+
+METHODS: dict[str, tuple[type[Solver], ...]] = {
+    "wmmse": (ReducedWMMSE,),
+    "rzf": (RZF,),
+    "slnr": (RZF,),
+    "wslnr": (WeightedSLNR,),
+    "zf": (ZF,),
+    "mrt": (MRT,),
+}
+
+
+def methods_for(problem: Problem, network: Network) -> list[str]:
+    """Names of the methods that serve a question, the recommended one first."""
+    return [name for name, kinds in METHODS.items() if any(kind.supports(problem, network) for kind in kinds)]
+
+
+def create(
+    problem: Problem, network: Network, method: str | None = None, settings: Mapping[str, Any] | None = None
+) -> Solver:
+    """The solver behind a method's name for a problem and network; the recommended one where no name is given.
+
+    Raises `ConfigError` for an unknown name or setting (with the nearest known one) and `UnsupportedProblem`, with the
+    methods that would do, for a pair that does not fit.
+    """
+    suitable = methods_for(problem, network)
+    if method is None and suitable:
+        method = suitable[0]
+    if method is not None and method not in METHODS:
+        raise ConfigError(unknown("method", method, METHODS))
+    if method not in suitable:
+        would = f"methods that do: {', '.join(suitable)}" if suitable else "no method does"
+        raise UnsupportedProblem(f"{method or 'beamforge'} does not serve {describe(problem, network)}; {would}")
+    kind = next(kind for kind in METHODS[method] if kind.supports(problem, network))
+    return configure(kind, settings or {})
+
+
+def configure(kind: type[Solver], settings: Mapping[str, Any]) -> Solver:
+    """A solver with the given settings; values may be strings, read by the type of the constructor's defaults."""
+    known = {name: p for name, p in inspect.signature(kind.__init__).parameters.items() if name != "self"}
+    known = {name: p for name, p in known.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    values = {}
+    for name, value in settings.items():
+        if name not in known:
+            raise ConfigError(unknown(f"setting of {kind.__name__}", name, known))
+        values[name] = convert(name, value, type(known[name].default))
+    return kind(**values)
+
+
+def convert(name: str, value: Any, to: type) -> Any:
+    """A setting's value in the type of its default; `ConfigError` if it cannot be read as one."""
+    if not isinstance(value, str) or to is str:
+        return value
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        return words[value.lower()] if to is bool else to(value)
+    except (KeyError, ValueError):
+        raise ConfigError(f"setting {name} must be {to.__name__}, got {value!r}") from None

@@ -1,0 +1,1 @@
+"""Scenarios: who the users are and what their channels look like."""

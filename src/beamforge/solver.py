@@ -1,0 +1,180 @@
+"""Solver: a method that answers problems. Solution: what it answers, instance by instance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, IntEnum
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from beamforge import batching
+from beamforge.constraints import Constraint
+from beamforge.errors import ShapeError, UnsupportedProblem
+from beamforge.instance import Instance
+from beamforge.network import Network
+from beamforge.problem import Problem
+from beamforge.utilities import Utility
+
+
+class Status(IntEnum):
+    """How one instance ended. `remedy` says what its user can do."""
+
+    CONVERGED = 0
+    MAX_ITERATIONS = 1
+    INFEASIBLE = 2
+    NUMERICAL_FAILURE = 3
+
+    @property
+    def remedy(self) -> str:
+        """One sentence."""
+        return {
+            Status.CONVERGED: "nothing to do",
+            Status.MAX_ITERATIONS: "raise max_iterations, loosen tolerance, or start from this solution",
+            Status.INFEASIBLE: "no beams meet every constraint: lower the targets, raise the power, or drop users",
+            Status.NUMERICAL_FAILURE: "use complex128, and look at this instance's channel",
+        }[self]
+
+
+class Form(Enum):
+    """Forms of network that methods are written for; a network can have several (see `forms`)."""
+
+    BROADCAST = "broadcast"
+    MULTICELL = "multicell"
+    POWER_CONTROL = "power-control"
+
+
+def forms(network: Network) -> set[Form]:
+    """One transmitter is a broadcast, one antenna at one transmitter a user is power control, any network multicell."""
+    found = {Form.MULTICELL}
+    if network.transmitters == 1:
+        found.add(Form.BROADCAST)
+    alone = torch.arange(network.users, device=network.serving.device)
+    if network.antennas == 1 and network.transmitters == network.users == network.streams:
+        if (network.serving == alone).all():
+            found.add(Form.POWER_CONTROL)
+    return found
+
+
+@dataclass(frozen=True)
+class Serves:
+    """One kind of question a method answers: a utility, the network forms, and exactly which constraints.
+
+    Every constraint of a problem must be among `needs` or `allows`, and every one of `needs` present.
+    """
+
+    utility: type[Utility]
+    forms: tuple[Form, ...]
+    needs: tuple[type[Constraint], ...] = ()
+    allows: tuple[type[Constraint], ...] = ()
+
+    def accepts(self, problem: Problem, network: Network) -> bool:
+        """Whether the question is of this kind."""
+        kinds = {type(constraint) for constraint in problem.subject_to}
+        return (
+            isinstance(problem.maximise, self.utility)
+            and set(self.needs) <= kinds <= {*self.needs, *self.allows}
+            and bool(forms(network) & set(self.forms))
+        )
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Beams and how they were found; every tensor leads with the batch dimensions.
+
+    W           complex [..., N, D]; 0 for an instance that is infeasible or failed.
+    status      integer [...], a `Status`.
+    iterations  integer [...], iterations spent on each instance (0 for a closed form).
+    trace       real [..., iterations + 1] or None: the utility before each iteration and at the end, an instance's
+                last value repeated after it stopped.
+    info        further tensors [..., *] by name: dual variables, bounds, certificates, as the method documents.
+    """
+
+    W: Tensor
+    status: Tensor
+    iterations: Tensor
+    trace: Tensor | None = None
+    info: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def closed_form(cls, W: Tensor, **info: Tensor) -> Solution:
+        """A solution without iterations."""
+        zeros = torch.zeros(W.shape[:-2], dtype=torch.long, device=W.device)
+        return cls(W, zeros, zeros, info=info)
+
+    @property
+    def solved(self) -> Tensor:
+        """Boolean [...]: the instance has beams to use (converged, or stopped at its last iteration)."""
+        return self.status <= Status.MAX_ITERATIONS
+
+    def settled(self) -> Solution:
+        """Failure is local: an instance with a NaN or Inf in W is flagged, and unsolved instances get W = 0."""
+        broken = ~torch.isfinite(torch.view_as_real(self.W.resolve_conj())).flatten(-3).all(-1)
+        status = torch.where(broken & (self.status <= Status.MAX_ITERATIONS), Status.NUMERICAL_FAILURE, self.status)
+        solved = (status <= Status.MAX_ITERATIONS)[..., None, None]
+        return replace(self, W=torch.where(solved, self.W, torch.zeros_like(self.W)), status=status)
+
+
+class Solver(nn.Module):
+    """A method, classical or learned: settings in the constructor, questions it `serves` on the class.
+
+    A method implements `solve_batch`, which gets one batch dimension and a bound problem; `solve` is the door.
+    """
+
+    serves: ClassVar[tuple[Serves, ...]] = ()
+
+    @classmethod
+    def supports(cls, problem: Problem, network: Network) -> bool:
+        """Whether this method serves the problem on this form of network."""
+        return any(question.accepts(problem, network) for question in cls.serves)
+
+    def solve(
+        self,
+        problem: Problem,
+        instance: Instance | Network,
+        *,
+        start: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Solution:
+        """Beams for every instance of a batch (any number of leading dimensions, none included).
+
+        start      beams [..., N, D] to begin from, where the method iterates.
+        generator  source of any randomness; where a method needs one and none is given, it uses its own, seeded 0.
+
+        Raises `UnsupportedProblem`, or `ShapeError` for numbers that do not fit the network.
+        """
+        if isinstance(instance, Network):
+            instance = Instance.perfect(instance)
+        network = instance.seen
+        if not self.supports(problem, network):
+            raise UnsupportedProblem(f"{type(self).__name__} does not serve {describe(problem, network)}")
+        shape = network.batch_shape
+        if start is not None and start.shape != (*shape, network.antennas, network.streams):
+            expected = (*shape, network.antennas, network.streams)
+            raise ShapeError(f"start must be {expected}, got {tuple(start.shape)}")
+        dims = len(shape)
+        flat_start = None if start is None else batching.flatten(start, dims)
+        solution = self.solve_batch(
+            batching.flatten(problem.bind(network), dims), batching.flatten(instance, dims), flat_start, generator
+        )
+        return batching.unflatten(solution.settled(), shape)
+
+    def solve_batch(
+        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        """Solve [B, ...] instances; every number of `problem` is a tensor [B, ...]."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Settings that are plain attributes."""
+        plain: dict[str, Any] = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
+        return ", ".join(f"{key}={value!r}" for key, value in plain.items())
+
+
+def describe(problem: Problem, network: Network) -> str:
+    """A question in words, for messages."""
+    limits = ", ".join(type(constraint).__name__ for constraint in problem.subject_to) or "no constraint"
+    kinds = "/".join(sorted(form.value for form in forms(network)))
+    return f"{type(problem.maximise).__name__} with {limits} on a {kinds} network"
