@@ -47,8 +47,8 @@ class Squarem:
     def propose(self, memory: NamedTuple, x: Tensor, fx: Tensor) -> tuple[SquaremMemory, Tensor]:
         assert isinstance(memory, SquaremMemory)
         r, v = memory.fx - memory.x, (fx - x) - (memory.fx - memory.x)
-        tiny = torch.finfo(x.dtype).tiny
-        length = -(r.norm(dim=-1) / v.norm(dim=-1).clamp_min(tiny)).clamp(1, 1e6).unsqueeze(-1)
+        ratio = r.square().sum(-1) / torch.where(memory.primed, v.square().sum(-1), 1).clamp_min(torch.finfo(x.dtype).tiny)
+        length = -ratio.clamp(1, 1e12).sqrt().unsqueeze(-1)
         leap = memory.x - 2 * length * r + length.square() * v
         primed = memory.primed
         point = torch.where(primed.unsqueeze(-1), leap, fx)
@@ -88,8 +88,8 @@ class Anderson:
         newest = residuals[:, -1:]
         differences = (residuals - newest)[:, :-1] * valid[:, :-1]
         normal = differences @ differences.mT
-        size = torch.diagonal(normal, dim1=-2, dim2=-1).amax(-1).clamp_min(torch.finfo(x.dtype).tiny)
-        ridge = (4 * torch.finfo(x.dtype).eps * size)[:, None].expand(-1, self.memory - 1)
+        size = torch.diagonal(normal, dim1=-2, dim2=-1).amax(-1)
+        ridge = torch.where(size > 0, 4 * torch.finfo(x.dtype).eps * size, 1)[:, None].expand(-1, self.memory - 1)
         right = -(differences @ newest.mT)
         weights, _ = torch.linalg.solve_ex(normal + torch.diag_embed(ridge), right)
         images = points + residuals

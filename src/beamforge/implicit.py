@@ -31,22 +31,15 @@ def attach_fixed_point(step: Callable[[Any], Any], state: Any) -> Any:
     size = rows.shape[-1]
 
     def jacobian() -> Tensor:
+        """[B, i, j] = d f_i / d x_j."""
         with torch.enable_grad():
             image = batching.pack(step(fixed))
-        columns = [
-            batching.pack(
-                [
-                    torch.zeros_like(leaf) if grad is None else grad
-                    for leaf, grad in zip(
-                        inputs,
-                        torch.autograd.grad(image[:, i].sum(), inputs, retain_graph=True, allow_unused=True),
-                        strict=True,
-                    )
-                ]
-            )
-            for i in range(size)
-        ]
-        return torch.stack(columns, 1)  # [B, i, j] = d f_i / d x_j
+            sums = [image[:, i].sum() for i in range(size)]
+        rows = []
+        for one in sums:
+            grads = torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True)
+            rows.append(batching.pack([torch.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True)]))
+        return torch.stack(rows, 1)
 
     class Solve(torch.autograd.Function):
         @staticmethod
