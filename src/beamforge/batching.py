@@ -51,7 +51,7 @@ def flatten(tree: Tree, dims: int) -> Tree:
 
 def unflatten(tree: Tree, shape: tuple[int, ...]) -> Tree:
     """Undo `flatten`: the first dimension becomes the batch dimensions `shape`."""
-    return tree_map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), tree)
+    return tree_map(lambda leaf: leaf.reshape((*shape, *leaf.shape[1:])), tree)
 
 
 def where(condition: Tensor, yes: Tree, no: Tree) -> Tree:

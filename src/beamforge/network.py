@@ -198,7 +198,7 @@ def per_instance(name: str, value: Tensor | float, like: Tensor, shape: tuple[in
     else:
         value = torch.as_tensor(value, dtype=real, device=like.device)
     try:
-        return value.expand(*batch, *shape)
+        return value.expand((*batch, *shape))
     except RuntimeError:
         raise ShapeError(
             f"{name} must broadcast to {(*batch, *shape)}, got {tuple(value.shape)}",
