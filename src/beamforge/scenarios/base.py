@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from beamforge.batching import tree_map
+from beamforge.errors import ConfigError
 from beamforge.instance import Instance
 
 
@@ -25,27 +29,89 @@ class Scenario:
         raise NotImplementedError
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
-        """Instances [B] from stacked draws [B, ...]."""
+        """Instances [B] from stacked draws [B, ...], in double precision where that costs nothing."""
         raise NotImplementedError
 
-    def sample(self, count: int, seed: int = 0, first: int = 0) -> Instance:
-        """Instances first..first+count-1 of a seed, as one batch."""
+    def covariance(self, draws: dict[str, Tensor]) -> Tensor:
+        """``R_k = E[h_k h_k^H]`` [B, K, N, N] complex128 given everything but the fast fading.
+
+        Raises `ConfigError` where a scenario has no such statistics to state.
+        """
+        raise ConfigError(f"scenario {type(self).__name__} states no channel covariance")
+
+    def sample(self, count: int, seed: int = 0, first: int = 0, dtype: torch.dtype = torch.complex64) -> Instance:
+        """Instances first..first+count-1 of a seed, as one batch [count, ...] with channels of precision `dtype`.
+
+        Raises `ConfigError` if count is not positive, seed or first is negative, or dtype is not a complex one.
+        """
+        if count < 1 or seed < 0 or first < 0:
+            asked = f"count={count}, seed={seed}, first={first}"
+            raise ConfigError(f"count must be positive, and seed and first not negative, got {asked}")
+        if dtype not in (torch.complex64, torch.complex128):
+            raise ConfigError(f"dtype must be torch.complex64 or torch.complex128, got {dtype}")
         drawn = [self.draw(seeded(seed, index)) for index in range(first, first + count)]
-        return self.build({name: torch.stack([each[name] for each in drawn]) for name in drawn[0]})
+        return cast(self.build({name: torch.stack([each[name] for each in drawn]) for name in drawn[0]}), dtype)
 
     def describe(self) -> dict[str, Any]:
         """The configuration, for a file's meta."""
         return {"scenario": type(self).__name__, **dataclasses.asdict(self)}
 
 
+def cast(instance: Instance, dtype: torch.dtype) -> Instance:
+    """The instance with complex tensors of precision `dtype` and real ones to match; integers stay."""
+
+    def convert(leaf: Tensor) -> Tensor:
+        if leaf.is_complex():
+            return leaf.to(dtype)
+        return leaf.to(dtype.to_real()) if leaf.is_floating_point() else leaf
+
+    truth = tree_map(convert, instance.truth)
+    seen = truth if instance.seen is instance.truth else tree_map(convert, instance.seen)
+    return Instance(truth, seen, tree_map(convert, instance.context))
+
+
 def seeded(seed: int, index: int) -> torch.Generator:
-    """A generator for instance `index` of `seed`: the two are mixed by splitmix64, so that streams do not overlap."""
-    state = (seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & (2**64 - 1)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        state = ((state ^ (state >> shift)) * factor) & (2**64 - 1)
-    return torch.Generator().manual_seed(state - 2**63)
+    """A generator for instance `index` of `seed`; no two pairs share a stream.
+
+    `torch.Generator.manual_seed` keeps only 32 bits of a seed, so that instances would repeat within a large training
+    set and between it and a test set. Here NumPy's `SeedSequence` fills all 624 words of the Mersenne twister instead.
+    """
+    state = _fresh_state().clone()
+    words = np.random.SeedSequence((seed, index)).generate_state(624)
+    state.view(torch.int64)[3:627] = torch.from_numpy(words.astype(np.int64))
+    generator = torch.Generator()
+    generator.set_state(state)
+    return generator
+
+
+@cache
+def _fresh_state() -> Tensor:
+    """State of a CPU generator that was just seeded: three words of bookkeeping, 624 of the twister, then the rest."""
+    return torch.Generator().manual_seed(0).get_state()
 
 
 def complex_normal(generator: torch.Generator, *shape: int) -> Tensor:
     """CN(0, 1) entries, complex128: real and imaginary parts of variance one half."""
     return torch.randn(*shape, dtype=torch.complex128, generator=generator)
+
+
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """Entries uniform on [0, 1), float64."""
+    return torch.rand(*shape, dtype=torch.float64, generator=generator)
+
+
+def from_decibels(value_db: Tensor) -> Tensor:
+    """Linear power ratios of levels in decibels, entrywise."""
+    return 10.0 ** (value_db / 10)
+
+
+def require(holds: bool, name: str, expected: str, value: Any) -> None:
+    """`ConfigError` "name must be expected, got value" unless it holds."""
+    if not holds:
+        raise ConfigError(f"{name} must be {expected}, got {value!r}")
+
+
+def require_positive(scenario: Scenario, *names: str) -> None:
+    """`ConfigError` unless each named field is positive."""
+    for name in names:
+        require(getattr(scenario, name) > 0, name, "positive", getattr(scenario, name))
