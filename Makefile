@@ -1,0 +1,43 @@
+# Everything here makes the environment it needs: .venv, by `PYTHON -m venv`, with the versions of constraints.txt.
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+EXTRAS := test,docs,dev,channels,raytracing
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test lint docs bench constraints clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)  ## beamforming for users in Munich, figures and all
+	$(BIN)/python examples/munich.py
+
+test: $(READY)  ## the whole suite; one thread a worker, or they fight over the cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+docs: $(READY)  ## HTML in docs/_build; fails on any warning and on any public name left out
+	$(BIN)/sphinx-build -W -n --keep-going -q docs docs/_build
+	$(BIN)/python docs/completeness.py docs/_build/objects.inv
+
+bench: $(READY)  ## speed and memory against public baselines
+	$(BIN)/python -m benchmarks
+
+constraints:  ## renew constraints.txt from what a fresh environment resolves to
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/pip install -qq "$$(grep ^torch== constraints.txt)" -e '.[$(EXTRAS)]'
+	{ head -1 constraints.txt; build/constraints/bin/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist docs/_build demo
+
+$(READY): pyproject.toml constraints.txt
+	@echo "making $(VENV), which takes a minute or two"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -qq -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
