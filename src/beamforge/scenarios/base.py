@@ -15,6 +15,9 @@ from beamforge.batching import tree_map
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
 
+TEST_SEEDS = range(10**9, 10**9 + 10**6)
+"""Seeds of benchmarks and of reported figures; training draws from none of them."""
+
 
 @dataclass(frozen=True)
 class Scenario:
