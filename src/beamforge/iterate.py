@@ -12,7 +12,7 @@ and has everything else from here. Merits rise; they are in the utility's own un
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -78,7 +78,7 @@ class IterativeSolver(Solver):
         """Everything a step reads, as a tree of [B, ...] tensors."""
         raise NotImplementedError
 
-    def init(self, data: Data, start: Tensor | None, generator: torch.Generator | None) -> Sequence[State]:
+    def init(self, data: Data, start: Tensor | None, generator: torch.Generator | None) -> Iterable[State]:
         """One state for each start; the best outcome is kept instance by instance."""
         raise NotImplementedError
 

@@ -11,19 +11,24 @@ arXiv 2205.06225, Table I. The 2K real numbers kept as the state, and the symmet
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from beamforge.constraints import TotalPower
+from beamforge.errors import ConfigError
 from beamforge.instance import Instance
 from beamforge.iterate import IterativeSolver
 from beamforge.network import others, own, squared_magnitude
 from beamforge.problem import Problem
 from beamforge.solver import Form, Serves
 from beamforge.utilities import SumRate
+
+
+TILT = 0.7
+"""Spread (in nats) over the users of the roots of a tilted start."""
 
 
 class Cell(NamedTuple):
@@ -50,7 +55,14 @@ class ReducedWMMSE(IterativeSolver):
         M = Q^1/2 H H^H Q^1/2 + (sum q) I,      X = Q^1/2 M^-1 diag(sqrt(a_k w_k)),      W = H^H X scaled to power P
 
     The phases of u can be taken as zero without loss, so a state is the pair (sqrt q, sqrt(a w)) alone. The weighted
-    sum rate never falls from one plain iteration to the next.
+    sum rate never falls from one plain iteration to the next, and extrapolation is refused where it would fall.
+
+    Local optima differ in which users are switched off, so several unlike starts are run and each instance keeps its
+    best: heavily regularised zero forcing; the same with crowded users (large summed squared correlation with the
+    others) held back; MRT; then random preferences. SQUAREM in these 2K numbers takes about a quarter of the plain
+    iterations at 20 dB.
+
+    starts  how many of these; a `start` given to `solve` replaces them all.
     """
 
     serves = (Serves(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
@@ -59,11 +71,13 @@ class ReducedWMMSE(IterativeSolver):
         self,
         tolerance: float = 1e-8,
         max_iterations: int = 1000,
-        acceleration: str = "anderson",
+        acceleration: str = "squarem",
         starts: int = 2,
         gradient: str = "unrolled",
     ) -> None:
         super().__init__(tolerance, max_iterations, acceleration, gradient)
+        if starts < 1:
+            raise ConfigError(f"starts must be at least 1, got {starts}")
         self.starts = starts
 
     def prepare(self, problem: Problem, instance: Instance) -> Cell:
@@ -72,34 +86,64 @@ class ReducedWMMSE(IterativeSolver):
         H = network.channel * power.sqrt()[:, None, None]
         return Cell(H, H @ H.mH, problem.maximise.weights, power)
 
-    def init(self, data: Cell, start: Tensor | None, generator: torch.Generator | None) -> Sequence[Multipliers]:
+    def init(self, data: Cell, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Multipliers]:
         if start is not None:
-            return [receivers(data, data.H @ start, squared_magnitude(start).sum((-2, -1)))[0]]
-        return [from_ridge(data, ridge) for ridge in RIDGES[: self.starts]]
+            yield receivers(data, data.H @ start, squared_magnitude(start).sum((-2, -1)))[0]
+            return
+        first = from_ridge(data, 30)
+        generator = generator or torch.Generator(data.gram.device).manual_seed(0)
+        for number in range(self.starts):
+            if number == 0:
+                yield first
+            elif number == 1:
+                yield tilted(first, -crowding(data.gram))
+            elif number == 2:
+                yield from_ridge(data, math.inf)
+            else:
+                yield tilted(first, by_rank(data, generator))
 
     def step(self, data: Cell, state: Multipliers) -> tuple[Multipliers, Tensor]:
         X = coefficients(data, state)
         D = data.gram @ X
-        return receivers(data, D, (X.real * D.real + X.imag * D.imag).sum((-2, -1)))
+        return receivers(data, D, inner(X, D))
 
     def beams(self, data: Cell, state: Multipliers) -> Tensor:
         W = data.H.mH @ coefficients(data, state)
-        return W * (data.power / squared_magnitude(W).sum((-2, -1))).sqrt()[:, None, None]
-
-
-RIDGES = (30.0, math.inf, 1.0, 10.0, 100.0)
-"""Starts, best first: regularised zero forcing with so many times the ridge ``K s2/P``; infinity is MRT."""
+        spent = squared_magnitude(W).sum((-2, -1))
+        return W * (data.power / torch.where(spent > 0, spent, 1)).sqrt()[:, None, None]
 
 
 def from_ridge(data: Cell, ridge: float) -> Multipliers:
+    """Receivers for regularised zero forcing with `ridge` times the usual ``K s2/P``; infinity is MRT."""
     K = data.gram.shape[-1]
     eye = torch.eye(K, dtype=data.gram.dtype, device=data.gram.device)
     if math.isinf(ridge):
         X = eye.expand_as(data.gram)
     else:
-        X = torch.linalg.solve_ex(data.gram + ridge * K * eye, eye.expand_as(data.gram))[0]
+        X = torch.cholesky_inverse(torch.linalg.cholesky_ex(data.gram + ridge * K * eye)[0])
     D = data.gram @ X
-    return receivers(data, D, (X.real * D.real + X.imag * D.imag).sum((-2, -1)))[0]
+    return receivers(data, D, inner(X, D))[0]
+
+
+def tilted(state: Multipliers, exponent: Tensor) -> Multipliers:
+    """A start with each user's root scaled by ``exp(exponent)``, standardised over the users: other users are favoured."""
+    centred = exponent - exponent.mean(-1, keepdim=True)
+    spread = centred.square().mean(-1, keepdim=True).sqrt()
+    return state._replace(root=state.root * torch.exp(TILT * centred / torch.where(spread > 0, spread, 1)))
+
+
+def crowding(gram: Tensor) -> Tensor:
+    """``sum_j |h_k^H h_j|^2 / (|h_k|^2 |h_j|^2)`` [B, K]: how many users share user k's direction."""
+    size = own(gram).real
+    inverse = torch.where(size > 0, size, torch.inf).rsqrt()
+    return (squared_magnitude(gram * inverse.unsqueeze(-1) * inverse.unsqueeze(-2))).sum(-1)
+
+
+def by_rank(data: Cell, generator: torch.Generator) -> Tensor:
+    """Random numbers [B, K] handed out by rank of channel gain: one draw serves a batch, and relabelling users is free."""
+    draw = torch.randn(data.gram.shape[-1], generator=generator, dtype=torch.float64, device=generator.device)
+    rank = own(data.gram).real.argsort(-1).argsort(-1)
+    return draw.to(data.weights)[rank]
 
 
 def coefficients(data: Cell, state: Multipliers) -> Tensor:
@@ -107,18 +151,24 @@ def coefficients(data: Cell, state: Multipliers) -> Tensor:
     root, gain = state
     level = root.square().sum(-1, keepdim=True).expand_as(root)
     scaled = root.unsqueeze(-1) * data.gram * root.unsqueeze(-2)
-    largest = own(scaled).real.amax(-1, keepdim=True)
-    level = level + 4 * torch.finfo(root.dtype).eps * largest
+    level = level + 4 * torch.finfo(root.dtype).eps * own(scaled).real.amax(-1, keepdim=True)
+    level = torch.where(level > 0, level, 1)  # no user has a channel
     factor, _ = torch.linalg.cholesky_ex(scaled + torch.diag_embed(level))
     return root.unsqueeze(-1) * torch.cholesky_inverse(factor) * gain.unsqueeze(-2)
 
 
+def inner(X: Tensor, D: Tensor) -> Tensor:
+    """``Re tr(X^H D)`` [B], the power of the beams ``H^H X`` where ``D = H H^H X``."""
+    return (X.real * D.real + X.imag * D.imag).sum((-2, -1))
+
+
 def receivers(data: Cell, D: Tensor, spent: Tensor) -> tuple[Multipliers, Tensor]:
-    """One pass over receivers and weights for amplitudes D [B, K, K] of beams that spend `spent`; and their rate."""
-    power = squared_magnitude(D) / spent[:, None, None]
+    """One pass over receivers and weights for amplitudes D [B, K, K] of beams that spend `spent` [B]; and their rate."""
+    power = squared_magnitude(D) / torch.where(spent > 0, spent, 1)[:, None, None]
     interference = others(power) + 1
     signal = own(power)
     total = interference + signal
-    w = total / interference
-    gain = (data.weights * w).sqrt()
-    return Multipliers(gain * signal.sqrt() / total, gain), (data.weights * w.log2()).sum(-1)
+    amplitude = torch.where(signal > 0, signal, 1).sqrt() * (signal > 0)  # the gradient of sqrt at 0 is not finite
+    gain = data.weights.sqrt() * (total / interference).sqrt()
+    rate = (data.weights * torch.log1p(signal / interference)).sum(-1) / math.log(2)
+    return Multipliers(gain * amplitude / total, gain), rate
