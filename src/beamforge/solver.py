@@ -111,7 +111,7 @@ class Solution:
 
     def settled(self) -> Solution:
         """Failure is local: an instance with a NaN or Inf in W is flagged, and unsolved instances get W = 0."""
-        broken = ~torch.isfinite(torch.view_as_real(self.W.resolve_conj())).flatten(-3).all(-1)
+        broken = ~finite_instances(self.W.unsqueeze(-3))
         status = torch.where(broken & (self.status <= Status.MAX_ITERATIONS), Status.NUMERICAL_FAILURE, self.status)
         solved = (status <= Status.MAX_ITERATIONS)[..., None, None]
         return replace(self, W=torch.where(solved, self.W, torch.zeros_like(self.W)), status=status)
@@ -124,6 +124,8 @@ class Solver(nn.Module):
     """
 
     serves: ClassVar[tuple[Serves, ...]] = ()
+    differentiable: ClassVar[bool] = True
+    """Whether gradients flow from the beams to the channels."""
 
     @classmethod
     def supports(cls, problem: Problem, network: Network) -> bool:
@@ -140,6 +142,8 @@ class Solver(nn.Module):
     ) -> Solution:
         """Beams for every instance of a batch (any number of leading dimensions, none included).
 
+        An instance whose channel is not finite ends as a numerical failure and does not touch its neighbours.
+
         start      beams [..., N, D] to begin from, where the method iterates.
         generator  source of any randomness; where a method needs one and none is given, it uses its own, seeded 0.
 
@@ -155,10 +159,18 @@ class Solver(nn.Module):
             expected = (*shape, network.antennas, network.streams)
             raise ShapeError(f"start must be {expected}, got {tuple(start.shape)}")
         dims = len(shape)
-        flat_start = None if start is None else batching.flatten(start, dims)
+        finite = finite_instances(network.H)
+        if not finite.all():  # such an instance is solved as if it had no channel, and then flagged
+            seen = replace(network, H=torch.where(finite[..., None, None, None], network.H, torch.zeros_like(network.H)))
+            instance = replace(instance, seen=seen)
         solution = self.solve_batch(
-            batching.flatten(problem.bind(network), dims), batching.flatten(instance, dims), flat_start, generator
+            batching.flatten(problem.bind(network), dims),
+            batching.flatten(instance, dims),
+            None if start is None else batching.flatten(start, dims),
+            generator,
         )
+        failed = ~batching.flatten(finite, dims)
+        solution = replace(solution, status=torch.where(failed, Status.NUMERICAL_FAILURE, solution.status))
         return batching.unflatten(solution.settled(), shape)
 
     def solve_batch(
@@ -171,6 +183,11 @@ class Solver(nn.Module):
         """Settings that are plain attributes."""
         plain: dict[str, Any] = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
         return ", ".join(f"{key}={value!r}" for key, value in plain.items())
+
+
+def finite_instances(H: Tensor) -> Tensor:
+    """Boolean [...]: no NaN or Inf in an instance of H [..., T, K, N]."""
+    return torch.isfinite(torch.view_as_real(H.resolve_conj())).flatten(-4).all(-1)
 
 
 def describe(problem: Problem, network: Network) -> str:
