@@ -14,6 +14,7 @@ from beamforge.classical.wmmse import ReducedWMMSE
 from beamforge.errors import ConfigError, UnsupportedProblem, unknown
 from beamforge.network import Network
 from beamforge.problem import Problem
+from beamforge.settings import convert
 from beamforge.solver import Solver, describe
 
 METHODS: dict[str, tuple[type[Solver], ...]] = {
@@ -61,14 +62,3 @@ def configure(kind: type[Solver], settings: Mapping[str, Any]) -> Solver:
             raise ConfigError(unknown(f"setting of {kind.__name__}", name, known))
         values[name] = convert(name, value, type(known[name].default))
     return kind(**values)
-
-
-def convert(name: str, value: Any, to: type) -> Any:
-    """A setting's value in the type of its default; `ConfigError` if it cannot be read as one."""
-    if not isinstance(value, str) or to is str:
-        return value
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    try:
-        return words[value.lower()] if to is bool else to(value)
-    except (KeyError, ValueError):
-        raise ConfigError(f"setting {name} must be {to.__name__}, got {value!r}") from None

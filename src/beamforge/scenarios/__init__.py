@@ -1,1 +1,120 @@
-"""Scenarios: who the users are and what their channels look like."""
+"""Scenarios: who the users are and what their channels look like, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from beamforge.errors import ConfigError, unknown
+from beamforge.scenarios.base import Scenario
+from beamforge.scenarios.cell import Cell, Fairness, PathLoss
+from beamforge.scenarios.csi import PilotCSI
+from beamforge.scenarios.interference import Interference
+from beamforge.scenarios.power_control import Strong, ThreeLinks, Weak
+from beamforge.scenarios.rayleigh import Rayleigh
+from beamforge.scenarios.raytraced import Munich
+from beamforge.scenarios.tr38901 import CDL, RMa, UMa, UMi
+from beamforge.scenarios.upa import UPA
+from beamforge.settings import convert
+
+__all__ = [
+    "CDL",
+    "SCENARIOS",
+    "UPA",
+    "Cell",
+    "Fairness",
+    "Interference",
+    "Munich",
+    "PathLoss",
+    "PilotCSI",
+    "RMa",
+    "Rayleigh",
+    "Scenario",
+    "Strong",
+    "ThreeLinks",
+    "UMa",
+    "UMi",
+    "Weak",
+    "scenario",
+    "summary",
+]
+
+SCENARIOS: Mapping[str, type[Scenario]] = {
+    "rayleigh": Rayleigh,
+    "cell": Cell,
+    "fairness": Fairness,
+    "interference": Interference,
+    "weak": Weak,
+    "strong": Strong,
+    "three-links": ThreeLinks,
+    "upa": UPA,
+    "pilot-csi": PilotCSI,
+    "uma": UMa,
+    "umi": UMi,
+    "rma": RMa,
+    "cdl": CDL,
+    "munich": Munich,
+}
+"""Every scenario by name, each made without arguments; Sionna is imported only when one that needs it is sampled."""
+
+Config = TypeVar("Config")
+
+
+def scenario(name: str, **overrides: Any) -> Scenario:
+    """The scenario of that name with some fields changed; strings are read in the type of the field.
+
+    A field of a part has a dotted name, and a part that is a scenario can be changed for another by name. Raises
+    `ConfigError` for an unknown name or field, with the nearest known one, and for a value that does not fit.
+
+    >>> scenario("rayleigh", users="4", snr_db=20.0)
+    Rayleigh(users=4, antennas=8, snr_db=20.0, gain_spread_db=0.0, correlation=0.0)
+    >>> scenario("pilot-csi", **{"channels": "rayleigh", "channels.users": "4"}).users
+    4
+    """
+    if name not in SCENARIOS:
+        raise ConfigError(unknown("scenario", name, SCENARIOS))
+    return _configure(SCENARIOS[name](), overrides)
+
+
+def summary(name: str) -> str:
+    """What the scenario of that name is, in a line.
+
+    >>> summary("upa")
+    'Spatially correlated Rayleigh channels of a half-wavelength planar array, with SINR targets to meet.'
+    """
+    return (SCENARIOS[name].__doc__ or "").partition("\n")[0]
+
+
+def _configure(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """The dataclass `config` with new values for its fields and, under dotted names, for those of its parts."""
+    hints = get_type_hints(type(config))
+    own = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
+    for name, value in overrides.items():
+        head, _, rest = name.partition(".")
+        is_part = dataclasses.is_dataclass(getattr(config, head, None))
+        if head not in own or (rest and not is_part):
+            raise ConfigError(unknown(f"field of {type(config).__name__}", name, own))
+        if rest:
+            inner.setdefault(head, {})[rest] = value
+        else:
+            values[head] = _read(name, value, hints[head])
+    for head, changes in inner.items():
+        values[head] = _configure(values.get(head, getattr(config, head)), changes)
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
+
+
+def _read(name: str, value: Any, hint: Any) -> Any:
+    """A field's value from what was given for it, by the field's annotation."""
+    if not isinstance(value, str):
+        return value
+    if isinstance(hint, type) and issubclass(hint, Scenario):
+        return scenario(value)
+    if dataclasses.is_dataclass(hint):
+        raise ConfigError(f"field {name} must be set part by part, as {name}.NAME, got {value!r}")
+    kinds = get_args(hint) or (hint,)
+    if type(None) in kinds and value.lower() == "none":
+        return None
+    return convert(name, value, next(kind for kind in kinds if kind is not type(None)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -80,7 +81,7 @@ def seeded(seed: int, index: int) -> torch.Generator:
     set and between it and a test set. Here NumPy's `SeedSequence` fills all 624 words of the Mersenne twister instead.
     """
     state = _fresh_state().clone()
-    words = np.random.SeedSequence((seed, index)).generate_state(624)
+    words = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(624)
     state.view(torch.int64)[3:627] = torch.from_numpy(words.astype(np.int64))
     generator = torch.Generator()
     generator.set_state(state)
@@ -95,12 +96,12 @@ def _fresh_state() -> Tensor:
 
 def complex_normal(generator: torch.Generator, *shape: int) -> Tensor:
     """CN(0, 1) entries, complex128: real and imaginary parts of variance one half."""
-    return torch.randn(*shape, dtype=torch.complex128, generator=generator)
+    return torch.randn(shape, dtype=torch.complex128, generator=generator)
 
 
 def uniform(generator: torch.Generator, *shape: int) -> Tensor:
     """Entries uniform on [0, 1), float64."""
-    return torch.rand(*shape, dtype=torch.float64, generator=generator)
+    return torch.rand(shape, dtype=torch.float64, generator=generator)
 
 
 def from_decibels(value_db: Tensor) -> Tensor:
@@ -115,6 +116,6 @@ def require(holds: bool, name: str, expected: str, value: Any) -> None:
 
 
 def require_positive(scenario: Scenario, *names: str) -> None:
-    """`ConfigError` unless each named field is positive."""
+    """`ConfigError` unless each named field is positive and finite."""
     for name in names:
-        require(getattr(scenario, name) > 0, name, "positive", getattr(scenario, name))
+        require(0 < getattr(scenario, name) < math.inf, name, "positive", getattr(scenario, name))

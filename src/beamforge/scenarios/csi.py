@@ -1,0 +1,96 @@
+"""Imperfect channel knowledge: any scenario with known statistics, seen through its users' pilots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from beamforge.instance import Instance
+from beamforge.network import Network
+from beamforge.scenarios.base import (
+    Scenario,
+    complex_normal,
+    from_decibels,
+    require,
+    uniform,
+)
+from beamforge.scenarios.upa import UPA
+
+
+@dataclass(frozen=True)
+class PilotCSI(Scenario):
+    """Channels known only by an estimate from noisy pilots: beams are made on the estimate and scored on the truth.
+
+    Pilots of power rho_k relative to the noise show ``y_k = h_k + n_k / sqrt(rho_k)`` with ``n_k ~ CN(0, I)``, of which
+    the linear minimum-mean-square-error estimate is ``R_k (R_k + I/rho_k)^-1 y_k``, with
+    error ``E|h - estimate|^2 = tr(R - R (R + I/rho)^-1 R)``.
+
+    The pilot power is the same for all users of an instance and uniform in decibels (over a watt) between
+    `pilot_low_db` and `pilot_high_db`; rho_k divides it by the user's noise, the same in both directions.
+    `channels` is any scenario of one transmitter that states its `covariance`; for i.i.d. channels that is I.
+
+    ``truth`` and context are those of `channels`; ``seen`` has the estimates, and ``context`` gains ``csi_quality``
+    [B, K], rho, and ``covariance`` [B, K, N, N], R. Raises `ConfigError` for channels without a covariance.
+
+    Source: the hybrid beamforming paper's Eq. 55, reconstructed.
+
+    >>> instance = PilotCSI(UPA(users=2, columns=4, rows=2)).sample(count=5)
+    >>> sorted(instance.context)
+    ['covariance', 'csi_quality', 'p_max', 'sinr_target']
+    """
+
+    channels: Scenario = field(default_factory=UPA)
+    pilot_low_db: float = 0.0
+    pilot_high_db: float = 20.0
+
+    def __post_init__(self) -> None:
+        known = type(self.channels).covariance is not Scenario.covariance
+        require(known, "channels", "a scenario that states its covariance", type(self.channels).__name__)
+        ordered = self.pilot_low_db <= self.pilot_high_db
+        require(ordered, "pilot_low_db", f"at most pilot_high_db ({self.pilot_high_db:g})", self.pilot_low_db)
+
+    @property
+    def users(self) -> int:
+        """K, of the channels."""
+        return cast(Any, self.channels).users
+
+    @property
+    def antennas(self) -> int:
+        """N, of the channels."""
+        return cast(Any, self.channels).antennas
+
+    def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """The channels' own draws come first, so the truth is the same with and without pilots."""
+        return self.channels.draw(generator) | {
+            "pilot_power": uniform(generator),
+            "pilot_noise": complex_normal(generator, self.users, self.antennas),
+        }
+
+    def build(self, draws: dict[str, Tensor]) -> Instance:
+        instance = self.channels.build(draws)
+        network, R = instance.truth, self.channels.covariance(draws)
+        power_db = self.pilot_low_db + (self.pilot_high_db - self.pilot_low_db) * draws["pilot_power"]
+        quality = from_decibels(power_db).unsqueeze(-1) / network.noise
+        observed = network.channel.conj() + draws["pilot_noise"] / quality.sqrt().unsqueeze(-1)
+        seen = Network.broadcast(mmse_estimate(observed, R, quality).conj().resolve_conj(), network.noise)
+        return Instance(network, seen, {**instance.context, "csi_quality": quality, "covariance": R})
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"channels": self.channels.describe()}
+
+
+def mmse_estimate(observed: Tensor, R: Tensor, quality: Tensor) -> Tensor:
+    """``R (R + I/rho)^-1 y`` [..., N] from observations y [..., N], covariances R [..., N, N] and rho [...].
+
+    The system is solved as ``R (rho R + I)^-1 (rho y)``, whose eigenvalues are at least one whatever the units.
+
+    >>> mmse_estimate(torch.tensor([2.0 + 0j]), torch.tensor([[1.0 + 0j]]), torch.tensor(3.0))
+    tensor([1.5000+0.j])
+    """
+    rho = quality.unsqueeze(-1)
+    eye = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device)
+    factor = torch.linalg.cholesky(rho.unsqueeze(-1) * R + eye)
+    return (R @ torch.cholesky_solve((rho * observed).unsqueeze(-1), factor)).squeeze(-1)
