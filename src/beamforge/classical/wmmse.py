@@ -88,7 +88,7 @@ class ReducedWMMSE(IterativeSolver):
 
     def init(self, data: Cell, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Multipliers]:
         if start is not None:
-            yield receivers(data, data.H @ start, squared_magnitude(start).sum((-2, -1)))[0]
+            yield receive(data, data.H @ start, squared_magnitude(start).sum((-2, -1)))[0]
             return
         first = from_ridge(data, 30)
         generator = generator or torch.Generator(data.gram.device).manual_seed(0)
@@ -105,7 +105,7 @@ class ReducedWMMSE(IterativeSolver):
     def step(self, data: Cell, state: Multipliers) -> tuple[Multipliers, Tensor]:
         X = coefficients(data, state)
         D = data.gram @ X
-        return receivers(data, D, inner(X, D))
+        return receive(data, D, inner(X, D))
 
     def beams(self, data: Cell, state: Multipliers) -> Tensor:
         W = data.H.mH @ coefficients(data, state)
@@ -122,7 +122,7 @@ def from_ridge(data: Cell, ridge: float) -> Multipliers:
     else:
         X = torch.cholesky_inverse(torch.linalg.cholesky_ex(data.gram + ridge * K * eye)[0])
     D = data.gram @ X
-    return receivers(data, D, inner(X, D))[0]
+    return receive(data, D, inner(X, D))[0]
 
 
 def tilted(state: Multipliers, exponent: Tensor) -> Multipliers:
@@ -162,13 +162,17 @@ def inner(X: Tensor, D: Tensor) -> Tensor:
     return (X.real * D.real + X.imag * D.imag).sum((-2, -1))
 
 
-def receivers(data: Cell, D: Tensor, spent: Tensor) -> tuple[Multipliers, Tensor]:
-    """One pass over receivers and weights for amplitudes D [B, K, K] of beams that spend `spent` [B]; and their rate."""
-    power = squared_magnitude(D) / torch.where(spent > 0, spent, 1)[:, None, None]
+def receive(data: Cell, D: Tensor, spent: Tensor) -> tuple[Multipliers, Tensor]:
+    """`receivers` for amplitudes D [B, K, K] of beams that spend `spent` [B]."""
+    return receivers(data.weights, squared_magnitude(D) / torch.where(spent > 0, spent, 1)[:, None, None])
+
+
+def receivers(weights: Tensor, power: Tensor) -> tuple[Multipliers, Tensor]:
+    """One pass over receivers and weights for received powers [B, K, K] in units of the noise; and their rate [B]."""
     interference = others(power) + 1
     signal = own(power)
     total = interference + signal
     amplitude = torch.where(signal > 0, signal, 1).sqrt() * (signal > 0)  # the gradient of sqrt at 0 is not finite
-    gain = data.weights.sqrt() * (total / interference).sqrt()
-    rate = (data.weights * torch.log1p(signal / interference)).sum(-1) / math.log(2)
+    gain = weights.sqrt() * (total / interference).sqrt()
+    rate = (weights * torch.log1p(signal / interference)).sum(-1) / math.log(2)
     return Multipliers(gain * amplitude / total, gain), rate
