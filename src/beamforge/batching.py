@@ -82,10 +82,9 @@ def unpack(rows: Tensor, like: Tree) -> Tree:
 
     def cut(leaf: Tensor) -> Tensor:
         nonlocal offset
-        shape = (*leaf.shape, 2) if leaf.is_complex() else leaf.shape
-        size = shape[1:].numel() if isinstance(shape, torch.Size) else torch.Size(shape[1:]).numel()
-        row = rows[:, offset : offset + size].reshape(rows.shape[0], *shape[1:])
-        offset += size
-        return torch.view_as_complex(row.contiguous()) if leaf.is_complex() else row
+        shape = torch.Size((*leaf.shape[1:], 2) if leaf.is_complex() else leaf.shape[1:])
+        row = rows[:, offset : offset + shape.numel()].reshape(-1, *shape)
+        offset += shape.numel()
+        return torch.complex(row[..., 0], row[..., 1]) if leaf.is_complex() else row
 
     return tree_map(cut, like)
