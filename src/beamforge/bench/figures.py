@@ -1,0 +1,99 @@
+"""Figures of a comparison: rates of the users, utility against time, differences to the baseline."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from beamforge.bench.comparison import Comparison, Row
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+"""Okabe and Ito's palette, told apart under the common colour blindnesses (the last is added)."""
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (5, 1, 1, 1)), (0, (1, 0.7)))
+MARKERS = "osD^vPX*"
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+styled = matplotlib.rc_context(STYLE)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as it goes into a file or a page."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=200)
+    return buffer.getvalue()
+
+
+def figures(comparison: Comparison) -> dict[str, bytes]:
+    """PNG images by file name (without suffix)."""
+    rows = [row for row in comparison.rows if not row.error]
+    if not rows:
+        return {}
+    return {
+        "rate-cdf": png(rate_cdf({label: run.rate for label, run in comparison.runs.items()})),
+        "utility-time": png(utility_time(rows, comparison.unit)),
+        "difference": png(differences(rows, comparison.suite.baseline, comparison.unit)),
+    }
+
+
+@styled
+def rate_cdf(rates: Mapping[str, np.ndarray]) -> Figure:
+    """Empirical distribution of the users' rates (bit/s/Hz) by method; NaN is left out."""
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    ax = figure.subplots()
+    for index, (label, rate) in enumerate(rates.items()):
+        values = np.sort(rate[np.isfinite(rate)])
+        share = np.arange(1, len(values) + 1) / max(len(values), 1)
+        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+        ax.step([0, *values], [0, *share], where="post", label=label, color=colour, linestyle=dash)
+    ax.set(xlabel="User rate (bit/s/Hz)", ylabel="Share of users at or below", ylim=(0, 1))
+    ax.set_xlim(left=0)
+    figure.legend(loc="outside upper center", ncols=3, handlelength=2.8)
+    return figure
+
+
+@styled
+def utility_time(rows: Sequence[Row], unit: str) -> Figure:
+    """Mean utility against time per instance: filled in a batch, hollow alone."""
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    ax = figure.subplots()
+    for index, row in enumerate(rows):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        ax.plot([row.batched_ms, row.single_ms], [row.utility_mean] * 2, color=colour, linewidth=0.8)
+        ax.plot(row.batched_ms, row.utility_mean, marker, color=colour, label=row.method)
+        ax.plot(row.single_ms, row.utility_mean, marker, color=colour, markerfacecolor="white")
+    ax.set(
+        xscale="log", xlabel="Time per instance (ms): filled in a batch, hollow alone", ylabel=f"Mean utility ({unit})"
+    )
+    ax.xaxis.set_major_formatter("{x:g}")
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+@styled
+def differences(rows: Sequence[Row], baseline: str, unit: str) -> Figure:
+    """Paired mean difference of each method to the baseline, more is better, with its 95 % confidence interval."""
+    others = [row for row in rows if row.method != baseline][::-1]
+    figure = Figure(figsize=(5.2, 0.9 + 0.3 * len(others)), layout="constrained")
+    ax = figure.subplots()
+    mean = [row.difference_mean for row in others]
+    below = [row.difference_mean - row.difference_low for row in others]
+    above = [row.difference_high - row.difference_mean for row in others]
+    ax.barh([row.method for row in others], mean, xerr=[below, above], color=COLOURS[5], height=0.6, capsize=3)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel(f"Mean gain over {baseline} ({unit}) and 95 % confidence interval")
+    return figure

@@ -1,0 +1,76 @@
+"""Time that can be compared: warmed up, interleaved between the methods, medians, and the machine it was taken on."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a time depends on besides the method."""
+
+    processor: str
+    threads: int
+    torch: str
+    python: str
+    commit: str
+
+    @classmethod
+    def here(cls) -> Machine:
+        """This machine; `commit` is that of the source tree, or "unknown" outside one."""
+        return cls(processor(), torch.get_num_threads(), torch.__version__, platform.python_version(), commit())
+
+
+def interleaved(tasks: Mapping[str, Callable[[int], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each task over `repeats` rounds; ``task(round)`` says which instance to take.
+
+    Every task runs once untimed, then in each round all tasks run one after another, so that a disturbance of the
+    machine falls on all of them alike. A CUDA device is waited for.
+    """
+    for task in tasks.values():
+        task(0)
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for index in range(repeats):
+        for name, task in tasks.items():
+            wait()
+            start = time.perf_counter()
+            task(index)
+            wait()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def wait() -> None:
+    """Until queued kernels are done, where a CUDA device is in use."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def processor() -> str:
+    """Model name of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """Short hash of the checked-out commit, with "-dirty" after changes; "unknown" if git does not track this file."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True, timeout=10)
+        describe = [*git, "describe", "--always", "--dirty", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
