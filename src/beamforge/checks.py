@@ -192,7 +192,7 @@ def gradients_are_right(solver: Solver, question: Question) -> None:
     with torch.no_grad():
         expected = (value(step + width) - value(step - width)) / (2 * width)
     scale = max(1.0, abs(expected.item()))
-    assert abs(slope.item() - expected.item()) <= 1e-3 * scale, f"derivative {slope:g}, by differences {expected:g}"
+    assert abs(slope.item() - expected.item()) <= 1e-2 * scale, f"derivative {slope:g}, by differences {expected:g}"
 
 
 CHECKS: list[Callable[[Solver, Question], None]] = [

@@ -146,6 +146,7 @@ def iterate(method: IterativeSolver, data: Data, state: State) -> Outcome:
     where = torch.arange(size, device=device)  # the working set, as places in the batch
     running = torch.ones(size, dtype=torch.bool, device=device)
     before, fallback = merit_out, state
+    refused = torch.zeros_like(running)  # at the step before
     memory = acceleration.start(batching.pack(state)) if acceleration else None
     for count in range(1, method.max_iterations + 1):
         after, merit = method.step(data, state)
@@ -159,23 +160,27 @@ def iterate(method: IterativeSolver, data: Data, state: State) -> Outcome:
             following = method.admissible(data, batching.unpack(point, state))
             following = batching.where(accepted, following, fallback)
         verdict = method.verdict(data, state, after, merit, before)
+        stalled = refused & ~accepted  # not even the plain image rises any more: that is rounding
+        verdict = torch.where(stalled, int(Status.CONVERGED), verdict)
+        refused = ~accepted
         fallback = after if acceleration is None else batching.where(accepted, after, fallback)
         before = torch.where(accepted, merit, before)
         merit_out = merit_out.index_copy(0, where[running], before[running])
         trace.append(merit_out)
         last = count == method.max_iterations
-        ended = running & ((accepted & (verdict != RUNNING)) | last)
+        settled = (accepted | stalled) & (verdict != RUNNING)
+        ended = running & (settled | last)
         if ended.any():
             places = where[ended]
             out = batching.put(out, places, batching.take(fallback, ended))
-            verdict = torch.where(accepted & (verdict != RUNNING), verdict, int(Status.MAX_ITERATIONS))
+            verdict = torch.where(settled, verdict, int(Status.MAX_ITERATIONS))
             status = status.index_copy(0, places, verdict[ended])
             iterations = iterations.index_copy(0, places, torch.full_like(places, count))
             running = running & ~ended
             if not running.any():
                 break
             if 4 * running.sum() <= 3 * len(running):
-                where, before = where[running], before[running]
+                where, before, refused = where[running], before[running], refused[running]
                 data, following = batching.take(data, running), batching.take(following, running)
                 fallback, memory = batching.take(fallback, running), batching.take(memory, running)
                 running = running[running]

@@ -53,7 +53,8 @@ class ZF(Linear):
     """Zero forcing, the columns of the pseudo-inverse ``H^+``; with more users than antennas its least-squares form."""
 
     def columns(self, H: Tensor, problem: Problem, network: Network) -> Tensor:
-        return unit(torch.linalg.pinv(unit(H.mH).mH))
+        W = unit(torch.linalg.pinv(unit(H.mH).mH))
+        return W * (squared_magnitude(H).sum(-1) > 0).unsqueeze(-2)
 
 
 class RZF(Linear):
