@@ -1,0 +1,57 @@
+"""Fails when a public name is missing from the manual: `python docs/completeness.py docs/_build/objects.inv`.
+
+The reference shows what has a docstring in a module that a page names, so a name that the inventory lacks has either no
+docstring or no page.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from sphinx.util.inventory import InventoryFile
+
+import beamforge
+
+ROOT = Path(beamforge.__file__).parent
+
+
+def public_names() -> Iterator[str]:
+    """Every module without an underscore, and what it defines: functions, classes and their methods, constants."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        if not any(part.startswith("_") for part in parts):
+            module = ".".join(parts)
+            yield module
+            yield from (f"{module}.{name}" for name in defined(ast.parse(path.read_text()), module))
+
+
+def defined(tree: ast.Module, module: str) -> Iterator[str]:
+    """Public names that the statements of a module bind, imports aside."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name
+            if isinstance(node, ast.ClassDef):
+                methods = (item.name for item in node.body if isinstance(item, ast.FunctionDef))
+                yield from (f"{node.name}.{name}" for name in methods if not name.startswith("_"))
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = (target.id for target in targets if isinstance(target, ast.Name))
+            yield from (name for name in names if not name.startswith("_") and not type_variable(module, name))
+
+
+def type_variable(module: str, name: str) -> bool:
+    """Whether a name is a `TypeVar`, which is nobody's business."""
+    return isinstance(getattr(importlib.import_module(module), name), TypeVar)
+
+
+if __name__ == "__main__":
+    inventory = InventoryFile.loads(Path(sys.argv[1]).read_bytes(), uri="")
+    shown = {name for kind, names in inventory.data.items() if kind.startswith("py:") for name in names}
+    missing = [name for name in public_names() if name not in shown]
+    sys.exit("not in the manual, for want of a docstring or a page:\n  " + "\n  ".join(missing) if missing else 0)

@@ -1,0 +1,31 @@
+"""Sphinx configuration: Markdown pages, and the reference read from the docstrings."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import beamforge
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project = "beamforge"
+author = "the beamforge authors"
+copyright = "the beamforge authors, Apache-2.0"
+version = release = beamforge.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "columns"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"beamforge {version}"
+
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+default_role = "code"
+autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+# What the reference does not hold: other libraries, type variables and private bases.
+nitpick_ignore_regex = [("py:.*", r"(?!beamforge\.).*")]

@@ -1,0 +1,85 @@
+"""What is installed is whole, works from anywhere, and costs little to import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+PACKAGE = REPOSITORY / "src" / "beamforge"
+
+
+def run(*command: object, cwd: Path) -> str:
+    """Standard output of a command that must succeed, with nothing of this checkout on its path."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=REPOSITORY)
+    return next(folder.glob("beamforge-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """The bin folder of a fresh environment: the wheel, and this environment's packages for its dependencies."""
+    home = tmp_path_factory.mktemp("environment")
+    run(sys.executable, "-m", "venv", "--without-pip", home, cwd=home)
+    python = home / "bin" / "python"
+    run(sys.executable, "-m", "pip", "-q", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=home)
+    own = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip())
+    (own / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return home / "bin"
+
+
+def test_the_wheel_holds_the_package_and_its_licence(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    files = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {str(path.relative_to(PACKAGE.parent)) for path in files} == {n for n in names if n.startswith("beamforge/")}
+    assert "beamforge/py.typed" in names
+    assert "beamforge/data/munich_site.npz" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_installed_command_solves_a_file_from_another_directory(installed, tmp_path):
+    rng = np.random.default_rng(0)
+    H = rng.standard_normal((3, 2, 4)) + 1j * rng.standard_normal((3, 2, 4))
+    np.savez(tmp_path / "downlink.npz", H=H, noise=0.1, p_max=1.0)
+    command = [installed / "beamforge", "solve", "downlink.npz", "--problem", "sum-rate", "--out", "beams.npz", "--json"]
+    summary = json.loads(run(*command, cwd=tmp_path))
+    assert summary["method"]
+    beams = np.load(tmp_path / "beams.npz")
+    np.testing.assert_allclose(np.sum(np.abs(beams["W"]) ** 2, (1, 2)), 1, rtol=1e-9)
+    where = run(installed / "python", "-c", "import beamforge; print(beamforge.__file__)", cwd=tmp_path)
+    assert Path(where).is_relative_to(installed.parent)
+
+
+def imported_by(statement: str, cwd: Path) -> set[str]:
+    """Top-level packages, torch's own and the standard library's aside, that a statement loads in a fresh process."""
+    script = (
+        "import sys, torch; before = set(sys.modules)\n"
+        f"{statement}\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+    )
+    return set(run(sys.executable, "-c", script, cwd=cwd).split())
+
+
+def test_importing_the_library_loads_nothing_but_torch(tmp_path):
+    assert imported_by("import beamforge", tmp_path) == {"beamforge"}
+
+
+def test_the_command_line_leaves_what_is_heavy_for_later(tmp_path):
+    heavy = {"sionna", "mitsuba", "drjit", "cvxpy", "clarabel", "matplotlib", "scipy", "pandas"}
+    assert not heavy & imported_by("import beamforge.cli", tmp_path)
