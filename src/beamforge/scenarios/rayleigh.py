@@ -59,8 +59,10 @@ class Rayleigh(Scenario):
         }
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
-        root = torch.linalg.cholesky(self._modulus()).to(draws["fading"].dtype)
-        h = self._gain(draws).sqrt() * self._steering(draws) * (draws["fading"] @ root.mT)
+        h = self._gain(draws).sqrt() * draws["fading"]
+        if self.correlation:
+            root = torch.linalg.cholesky(self._modulus()).to(h.dtype)
+            h = self._steering(draws) * (h @ root.mT)
         network = Network.broadcast(h.conj().resolve_conj(), from_db(-self.snr_db))
         return Instance.perfect(network, p_max=draws["gain"].new_ones(len(h)))
 
