@@ -1,0 +1,7 @@
+"""``python -m beamforge`` is the command line."""
+
+import sys
+
+from beamforge.cli import main
+
+sys.exit(main())

@@ -1,0 +1,95 @@
+"""``beamforge evaluate``: anybody's beams or powers, scored on a channel file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+from beamforge.cli.output import progress, summarise
+from beamforge.cli.request import Request, device_of, stating
+from beamforge.evaluate import Report, evaluate
+from beamforge.instance import Instance
+from beamforge.problem import Problem
+from beamforge.solutions import STATUS_NAMES, SolutionFile, stated_for
+from beamforge.solver import Status
+
+
+@click.command("evaluate")
+@click.argument("channels", type=click.Path())
+@click.argument("solution", type=click.Path())
+@click.option("--problem", help="What to score; by default what the solution says it was made for, else sum-rate.")
+@stating
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+def command(channels: str, solution: str, device: str, as_json: bool, **given: Any) -> None:
+    """Score SOLUTION, with W [B, N, D] or p [B, K] from any source, on CHANNELS.
+
+    A solution made by `beamforge solve` tells what was stated for it; options given here go before that. Everything is
+    computed in the precision of the solution, and limits hold to 1e-4 (single) or 1e-7 (double). Means are over the
+    instances that the solution does not itself flag as infeasible or failed.
+    """
+    request = restate(given, stated_for(solution))
+    place = device_of(device)
+    scores: dict[str, list[Tensor]] = {}
+    with request.open(channels) as source, SolutionFile(solution, source) as beams, progress() as bar:
+        task = bar.add_task("evaluating", total=source.count)
+        for first, count in source.chunks():
+            instance = source.read(first, count, dtype=beams.dtype, device=place)
+            problem = request.build(instance.context)
+            report = evaluate(problem, instance, beams.beams(first, count).to(place))
+            for name, value in figures(problem, instance, report).items():
+                scores.setdefault(name, []).append(value.cpu())
+            bar.update(task, advance=count)
+        codes = beams.statuses()
+        by_estimate = source.main == "H_estimate"
+    table = {name: torch.cat(values).double().numpy() for name, values in scores.items()}
+    report_of = {"problem": request.problem, "count": len(table["utility"]), "unit": report.unit}
+    summarise(report_of | summary(table, codes) | {"scored_on": "H_estimate" if by_estimate else None}, as_json=as_json)
+
+
+def restate(given: dict[str, Any], stated: dict[str, Any]) -> Request:
+    """The request that a solution is scored by: what is given, else what was stated when it was made."""
+    given = {name: value for name, value in given.items() if value is not None}
+    known = {name: stated[name] for name in ("problem", "p_max", "noise", "sinr_target_db") if name in stated}
+    if given.get("problem", known.get("problem")) != known.get("problem"):
+        known.pop("sinr_target_db", None)
+    merged: dict[str, Any] = {"problem": "sum-rate"} | known | given
+    return Request(**merged)
+
+
+def figures(problem: Problem, instance: Instance, report: Report) -> dict[str, Tensor]:
+    """What is reported of each instance, [B] each."""
+    found = {
+        "utility": report.utility,
+        "sum_rate": report.rate.sum(-1),
+        "least_rate": report.rate.amin(-1),
+        "jain": report.jain,
+        "power": report.power.sum(-1),
+        "feasible": report.feasible,
+    }
+    return found | {f"violation {name}": value for name, value in report.violation.items()}
+
+
+def summary(table: dict[str, np.ndarray], codes: np.ndarray | None) -> dict[str, Any]:
+    """Means over the instances that have beams, and the worst excess over each limit."""
+    kept = np.ones(len(table["utility"]), bool) if codes is None else codes <= Status.MAX_ITERATIONS
+    counted = Counter([] if codes is None else codes.tolist())
+
+    def mean(name: str) -> float:
+        return float(table[name][kept].mean()) if kept.any() else float("nan")
+
+    excess = {name.removeprefix("violation "): value for name, value in table.items() if name.startswith("violation ")}
+    return {
+        "status": {name: counted[code] for code, name in enumerate(STATUS_NAMES) if counted[code]},
+        "mean_utility": mean("utility"),
+        "mean_sum_rate": mean("sum_rate"),
+        "mean_least_rate": mean("least_rate"),
+        "mean_jain": mean("jain"),
+        "mean_power": mean("power"),
+        "feasible_share": float(table["feasible"].mean()),
+        "largest_violation": {name: float(value[kept].max(initial=-np.inf)) for name, value in excess.items()},
+    }

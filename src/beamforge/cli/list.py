@@ -1,0 +1,58 @@
+"""``beamforge list``: what there is, by name."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import click
+import torch
+
+from beamforge.goals import PROBLEMS, build_problem
+from beamforge.network import Network
+from beamforge.registry import METHODS
+from beamforge.scenarios import SCENARIOS, summary
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(["problems", "methods", "scenarios", "recipes", "models"]), required=False)
+def command(kind: str | None) -> None:
+    """Name the problems, methods, scenarios, recipes or models there are; all of them by default."""
+    tables = {
+        "problems": {name: (builder.__doc__ or "").partition("\n")[0] for name, builder in PROBLEMS.items()},
+        "methods": {name: serves(name) for name in METHODS},
+        "scenarios": {name: summary(name) for name in SCENARIOS},
+        "recipes": shipped("recipes", ".toml"),
+        "models": shipped("weights", ".safetensors"),
+    }
+    for name in [kind] if kind else tables:
+        if not kind:
+            print(f"{name}:" if tables[name] else f"{name}: none")
+        width = max(map(len, tables[name]), default=0)
+        for entry, words in tables[name].items():
+            print(f"{'' if kind else '  '}{entry:{width}}  {words}".rstrip())
+
+
+def serves(method: str) -> str:
+    """The problems a method serves and the forms of network it serves each on, found by asking it."""
+    found: dict[str, list[str]] = {}
+    one = torch.ones(1, 2, 2, dtype=torch.complex128)
+    networks = {
+        "broadcast": (Network.broadcast(one, 1.0), "p_max"),
+        "multicell": (Network.interference(one.expand(2, 2, 2), 1.0), "p_max_transmitter"),
+        "power-control": (Network.power_control(one.real, 1.0), "p_max"),
+    }
+    for problem in PROBLEMS:
+        for form, (network, limit) in networks.items():
+            stated = [{limit: 1.0, "sinr_target": 1.0}, {limit: 1.0, "weights": 1.0, "sinr_target": 1.0}]
+            stated += [{"sinr_target": 1.0}] if problem == "min-power" else [{limit: 1.0}]
+            questions = [build_problem(problem, context) for context in stated]
+            if any(kind.supports(question, network) for kind in METHODS[method] for question in questions):
+                found.setdefault(problem, []).append(form)
+    return "; ".join(f"{problem} ({', '.join(forms)})" for problem, forms in found.items())
+
+
+def shipped(folder: str, suffix: str) -> dict[str, str]:
+    """Files of a kind that come with the package."""
+    place = files("beamforge") / folder
+    names = sorted(item.name for item in place.iterdir()) if place.is_dir() else []
+    return {name.removesuffix(suffix): "" for name in names if name.endswith(suffix)}

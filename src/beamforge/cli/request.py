@@ -1,0 +1,92 @@
+"""What `solve` and `evaluate` have in common: how a problem is stated on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from beamforge.errors import ConfigError, unknown
+from beamforge.files import ChannelFile
+from beamforge.goals import PROBLEMS, build_problem
+from beamforge.problem import Problem
+from beamforge.units import from_db
+
+OPTIONS = (
+    click.option("--p-max", type=float, metavar="WATT", help="Power limit, instead of the file's."),
+    click.option("--noise", type=float, metavar="WATT", help="Noise power, instead of the file's."),
+    click.option("--sinr-target-db", type=float, metavar="DB", help="SINR target of every user (min-power, max-min)."),
+    click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."),
+)
+
+
+def stating(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that state a problem."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Request:
+    """A problem by name, and what is stated of it in place of what the file says."""
+
+    problem: str
+    p_max: float | None = None
+    noise: float | None = None
+    sinr_target_db: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.problem not in PROBLEMS:
+            raise ConfigError(unknown("problem", self.problem, PROBLEMS))
+        if self.sinr_target_db is not None and self.problem not in ("min-power", "max-min"):
+            raise ConfigError(f"sinr-target-db must be left out with {self.problem}, got {self.sinr_target_db:g}")
+
+    def open(self, path: str) -> ChannelFile:
+        """The channels, with what is stated in place of what the file says."""
+        stated = {"p_max": self.p_max, "noise": self.noise}
+        if self.sinr_target_db is not None:
+            stated["sinr_target"] = from_db(self.sinr_target_db)
+        return ChannelFile(path, **{name: value for name, value in stated.items() if value is not None})
+
+    def build(self, context: Mapping[str, Tensor]) -> Problem:
+        """The problem for a batch; a target stated for max-min asks for balanced SINRs, whatever weights there are."""
+        if self.sinr_target_db is not None:
+            context = {name: value for name, value in context.items() if name != "weights"}
+        return build_problem(self.problem, context)
+
+
+def pairs(settings: tuple[str, ...]) -> dict[str, str]:
+    """``name=value`` arguments as a mapping.
+
+    >>> pairs(("tolerance=1e-4",))
+    {'tolerance': '1e-4'}
+    """
+    found = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"--set must be name=value, got {setting!r}")
+        found[name] = value
+    return found
+
+
+def device_of(name: str) -> torch.device:
+    """The device of that name; `ConfigError` if there is none."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError):
+        raise ConfigError(f"device must be one that torch has here, got {name!r}") from None
+    if device.type == "meta":
+        raise ConfigError("device must compute, got 'meta'")
+    return device
+
+
+def precision_of(bits: str | None, channels: ChannelFile) -> torch.dtype:
+    """complex64 or complex128 by name, the file's own by default."""
+    return {"32": torch.complex64, "64": torch.complex128, None: channels.dtype}[bits]

@@ -1,0 +1,140 @@
+"""``beamforge solve``: beams or powers for every instance of a channel file, streamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+import beamforge
+from beamforge.cli.output import progress, summarise
+from beamforge.cli.request import Request, device_of, pairs, precision_of, stating
+from beamforge.errors import ConfigError
+from beamforge.evaluate import evaluate
+from beamforge.files import ChannelFile
+from beamforge.registry import create, methods_for
+from beamforge.solutions import STATUS_NAMES, solution_rows
+from beamforge.writing import Writer, check_writable, open_writer
+
+
+@click.command("solve")
+@click.argument("channels", type=click.Path())
+@click.option("--problem", required=True, help="What to optimise; see `beamforge list problems`.")
+@click.option("--method", help="How; by default the recommended method, see `beamforge list methods`.")
+@stating
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of whatever a method draws.")
+@click.option("--precision", type=click.Choice(["32", "64"]), help="Bits of a real number; by default the file's.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.option("--out", required=True, type=click.Path(), help="Solutions, .npz, or .h5 for more than fits in memory.")
+def command(
+    channels: str,
+    out: str,
+    method: str | None,
+    seed: int,
+    device: str,
+    precision: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+    **stated: Any,
+) -> None:
+    """Find beams or powers for every instance of CHANNELS (.npz, .h5 or .mat).
+
+    The file is read and solved piece by piece. An .h5 output grows as OUT.partial; the same command goes on where it
+    stopped. Every instance is flagged converged, max_iterations, infeasible or numerical_failure.
+    """
+    request = Request(**stated)
+    check_writable(Path(out))
+    with request.open(channels) as source:
+        if Path(out).exists() and os.path.samefile(channels, out):
+            raise ConfigError(f"out must not be the channel file itself, got {out}")
+        job = Job(source, request, method, pairs(settings), seed, device_of(device), precision_of(precision, source))
+        with progress() as bar:
+            checking = bar.add_task("checking", total=None)
+            fingerprint = job.fingerprint()
+            bar.remove_task(checking)
+            with open_writer(out, source.count, source.instance_bytes, fingerprint) as writer:
+                solving = bar.add_task("solving", total=source.count, completed=writer.done)
+                for first, count in source.chunks(writer.done):
+                    job.solve(writer, first, count)
+                    bar.update(solving, completed=writer.done)
+                summary = job.summary(writer)
+                writer.finish(
+                    status_names=np.array(STATUS_NAMES),
+                    seconds=writer.seconds,
+                    problem=request.problem,
+                    method=job.method,
+                    version=beamforge.__version__,
+                    meta=json.dumps(job.stated),
+                )
+    summarise(summary | {"out": out}, as_json=as_json)
+
+
+class Job:
+    """One request on one channel file."""
+
+    def __init__(
+        self,
+        source: ChannelFile,
+        request: Request,
+        method: str | None,
+        settings: dict[str, str],
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.source, self.request, self.seed, self.device, self.dtype = source, request, seed, device, dtype
+        sample = source.read(0, 1, dtype=dtype, device=device)
+        problem = request.build(sample.context)
+        self.solver = create(problem, sample.seen, method, settings)
+        self.method = method or methods_for(problem, sample.seen)[0]
+        self.unit = problem.maximise.unit
+        self.stated = {
+            **{name: value for name, value in vars(request).items() if value is not None},
+            "method": self.method,
+            "settings": settings,
+            "seed": seed,
+        }
+
+    def fingerprint(self) -> str:
+        """A hash of everything the answer depends on; the whole file is checked on the way."""
+        asked = [self.stated, str(self.dtype), self.device.type, beamforge.__version__, self.source.scan()]
+        return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+    @torch.no_grad()
+    def solve(self, writer: Writer, first: int, count: int) -> None:
+        """Solve a piece and append it. Methods share what they draw over a batch, so pieces do not matter."""
+        instance = self.source.read(first, count, dtype=self.dtype, device=self.device)
+        problem = self.request.build(instance.context)
+        generator = torch.Generator(self.device).manual_seed(self.seed)
+        before = time.perf_counter()
+        solution = self.solver.solve(problem, instance, generator=generator)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        seconds = time.perf_counter() - before
+        report = evaluate(problem, instance, solution.W)
+        writer.append(solution_rows(solution, report, powers=self.source.main == "G"), seconds)
+
+    def summary(self, writer: Writer) -> dict[str, Any]:
+        """What is printed at the end; the mean is over the instances that have beams."""
+        utility, status = writer.rows("utility"), Counter(writer.rows("status").tolist())
+        solved = np.isfinite(utility)
+        return {
+            "problem": self.request.problem,
+            "method": self.method,
+            "count": writer.count,
+            "mean_utility": float(utility[solved].mean(dtype=np.float64)) if solved.any() else float("nan"),
+            "unit": self.unit,
+            "status": {name: status[code] for code, name in enumerate(STATUS_NAMES) if status[code]},
+            "seconds": writer.seconds,
+            "seconds_per_instance": writer.seconds / writer.count,
+            "scored_on": "H_estimate" if self.source.main == "H_estimate" else None,
+        }
