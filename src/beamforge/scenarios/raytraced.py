@@ -23,7 +23,7 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from torch import Tensor
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
 from beamforge.network import Network
-from beamforge.scenarios.base import Scenario
+from beamforge.scenarios.base import Scenario, require_positive, uniform
 from beamforge.units import thermal_noise
 
 CARRIER = 3.5e9
@@ -57,8 +57,9 @@ class Munich(Scenario):
 
     The array has half-wavelength spacing and vertically polarised elements (TR 38.901 pattern, 8 dBi); a user has a
     vertical half-wave dipole. ``H`` [B, K, N] complex64 is an amplitude gain, antenna n = column * rows + row;
-    ``noise`` is kTBF of a 100 MHz band at a noise figure of 9 dB; ``context`` holds ``p_max`` [B] (watts) and
-    ``user_position`` [B, K, 3] (metres). Raises `ConfigError` when Sionna RT or LLVM 19 is missing.
+    ``noise`` is kTBF of a 100 MHz band at a noise figure of 9 dB; ``context`` holds ``p_max`` [B] (watts; by default
+    24 dBm, a local-area base station of 3GPP TS 38.104) and ``user_position`` [B, K, 3] (metres). Raises `ConfigError`
+    for fields out of range, and when Sionna RT or LLVM 19 is missing.
 
     >>> scenario = Munich(users=4)
     >>> sorted(scenario.draw(torch.Generator().manual_seed(0)))
@@ -68,9 +69,15 @@ class Munich(Scenario):
     users: int = 16
     rows: int = 8
     columns: int = 8
-    p_max: float = 1.0
+    p_max: float = 0.25
 
-    name: ClassVar[str] = "munich"
+    def __post_init__(self) -> None:
+        require_positive(self, "users", "rows", "columns", "p_max")
+
+    @property
+    def antennas(self) -> int:
+        """N, all elements of the array."""
+        return self.rows * self.columns
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
         """More places than users, since a place in a served cell may still be out of coverage."""
@@ -78,7 +85,7 @@ class Munich(Scenario):
         served = len(_served_cells())
         return {
             "cell": torch.randint(served, (places,), generator=generator),
-            "offset": torch.rand(places, 2, dtype=torch.float64, generator=generator),
+            "offset": uniform(generator, places, 2),
         }
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
