@@ -144,7 +144,7 @@ class NpzStore(Store):
         row = int(np.prod(shape[1:])) * dtype.itemsize
         found = np.empty(shape, dtype)
         stream = self.streams[name]
-        stream.seek(self.offsets[name] + first * row)
+        advance(stream, self.offsets[name] + first * row)
         data = stream.read(found.nbytes)
         if len(data) != found.nbytes:
             raise EOFError(f"{name} is truncated")
@@ -155,6 +155,15 @@ class NpzStore(Store):
         for stream in self.streams.values():
             stream.close()
         self.archive.close()
+
+
+def advance(stream: IO[bytes], place: int, step: int = 1 << 20) -> None:
+    """Go to a place in a member of a zip, decompressing at most `step` bytes at once on the way."""
+    if place < stream.tell():
+        stream.seek(0)
+    while stream.tell() < place:
+        if not stream.read(min(step, place - stream.tell())):
+            raise EOFError("truncated")
 
 
 def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -220,10 +229,12 @@ class Matlab5Store(Store):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        from scipy.io import loadmat  # a fifth of a second that only these files are charged
+        from scipy.io import loadmat, matlab  # a fifth of a second that only these files are charged
 
-        with path.open("rb") as file:
-            found = loadmat(file)
+        try:
+            found = loadmat(path, appendmat=False)
+        except matlab.MatReadError as error:
+            raise ValueError(str(error)) from error
         self.arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
         for name, value in self.arrays.items():
             if value.dtype.kind == "U" and value.size <= 1:

@@ -182,7 +182,7 @@ class Hdf5Writer(Writer):
         os.replace(self.partial, self.path)
 
     def abandon(self) -> None:
-        if self.file:
+        if self.file is not None:
             self.file.close()
             if not self.fingerprint or not self.done:
                 self.partial.unlink(missing_ok=True)
