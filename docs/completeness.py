@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import click
 from sphinx.util.inventory import InventoryFile
 
 import beamforge
@@ -27,6 +28,7 @@ def public_names() -> Iterator[str]:
         parts = parts[:-1] if parts[-1] == "__init__" else parts
         if not any(part.startswith("_") for part in parts):
             module = ".".join(parts)
+            importlib.import_module(module)
             yield module
             yield from (f"{module}.{name}" for name in defined(ast.parse(path.read_text()), module))
 
@@ -42,16 +44,17 @@ def defined(tree: ast.Module, module: str) -> Iterator[str]:
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names = (target.id for target in targets if isinstance(target, ast.Name))
-            yield from (name for name in names if not name.startswith("_") and not type_variable(module, name))
+            yield from (name for name in names if not name.startswith("_"))
 
 
-def type_variable(module: str, name: str) -> bool:
-    """Whether a name is a `TypeVar`, which is nobody's business."""
-    return isinstance(getattr(importlib.import_module(module), name), TypeVar)
+def told_elsewhere(name: str) -> bool:
+    """Whether a name is a `TypeVar`, which is nobody's business, or a command, which tells of itself by ``--help``."""
+    module, _, own = name.rpartition(".")
+    return isinstance(getattr(sys.modules.get(module), own, None), TypeVar | click.Command)
 
 
 if __name__ == "__main__":
     inventory = InventoryFile.loads(Path(sys.argv[1]).read_bytes(), uri="")
     shown = {name for kind, names in inventory.data.items() if kind.startswith("py:") for name in names}
-    missing = [name for name in public_names() if name not in shown]
+    missing = [name for name in public_names() if name not in shown and not told_elsewhere(name)]
     sys.exit("not in the manual, for want of a docstring or a page:\n  " + "\n  ".join(missing) if missing else 0)

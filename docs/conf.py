@@ -14,7 +14,7 @@ author = "the beamforge authors"
 copyright = "the beamforge authors, Apache-2.0"
 version = release = beamforge.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "columns"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_click", "columns"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"beamforge {version}"
@@ -28,4 +28,4 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 # What the reference does not hold: other libraries, type variables and private bases.
-nitpick_ignore_regex = [("py:.*", r"(?!beamforge\.).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!beamforge\.).*|.*\._\w+|.*\.(Bound|Config|Kind|Tree)")]
