@@ -17,6 +17,7 @@ import beamforge
 from beamforge.bench.comparison import Comparison, Row
 from beamforge.bench.figures import figures
 from beamforge.solver import Status
+from beamforge.writing import beside
 
 COLUMNS = {
     "method": "Method",
@@ -89,9 +90,8 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        partial = folder / f"{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(folder / name)
+        beside(folder / name).write_bytes(content)
+        beside(folder / name).replace(folder / name)
     return [folder / name for name in contents]
 
 
@@ -128,14 +128,18 @@ def headings(comparison: Comparison) -> list[str]:
 
 def cells(row: Row) -> list[str]:
     """A row for reading: rounded, with its interval and its status counts in words."""
-    numbers = {name: value for name, value in asdict(row).items() if isinstance(value, float)}
-    texts = {name: "–" if isnan(value) else f"{value:.4g}" for name, value in numbers.items()}
+    texts = {name: rounded(value) for name, value in asdict(row).items() if isinstance(value, float)}
     half = (row.difference_high - row.difference_low) / 2
-    difference = texts["difference_mean"] if isnan(half) else f"{row.difference_mean:+.3g} ± {half:.2g}"
+    difference = rounded(row.difference_mean, "+.3g") + (f" ± {half:.2g}" if half > 0 else "")
     counts = ("converged", "max_iterations", "infeasible", "numerical_failure", "violated")
     ended = ", ".join(f"{getattr(row, name)} {name.replace('_', ' ')}" for name in counts if getattr(row, name))
     special = {"method": row.method, "difference": difference, "status": ended}
     return [special.get(name) or texts[name] for name in COLUMNS]
+
+
+def rounded(value: float, how: str = ".4g") -> str:
+    """A number for reading; rounding errors around zero are zero."""
+    return "–" if isnan(value) else "0" if abs(value) < 1e-9 else format(value, how)
 
 
 def page(comparison: Comparison, images: dict[str, bytes]) -> str:

@@ -22,6 +22,7 @@ from beamforge.errors import BeamforgeError
 COMMANDS = {
     "solve": "Beams or powers for every instance of a channel file.",
     "evaluate": "Rates, limits and distance to the bound of anybody's beams or powers.",
+    "bench": "Methods compared fairly on a shipped suite: table, figures, HTML report.",
     "sample": "Draw instances of a scenario into a channel file.",
     "list": "Problems, methods, scenarios, recipes and models by name.",
 }
@@ -56,9 +57,8 @@ def beamforge() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, and prints what is wrong as one sentence on standard error."""
     try:
-        beamforge.main(list(sys.argv[1:] if arguments is None else arguments), "beamforge", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        return beamforge.main(given, "beamforge", standalone_mode=False) or 0  # the status of a command that chose one
     except click.ClickException as error:
         return failed(error.format_message().rstrip(".").replace(". ", "; "), 2)
     except BeamforgeError as error:
@@ -68,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return failed(f"a fault of beamforge's own, {reason}; set {DEBUG}=1 to see where it happened", 1)
-    return 0
 
 
 def failed(sentence: str, status: int) -> int:
