@@ -53,6 +53,7 @@ def test_a_part_that_is_a_scenario_is_changed_by_name_in_any_order():
         ("pilot-csi", {"channels": "upaa"}, "unknown scenario 'upaa'; did you mean 'upa'?"),
         ("pilot-csi", {"channels": "strong"}, "channels must be a scenario that states its covariance, got 'Strong'"),
         ("strong", {"random_weights": "perhaps"}, "setting random_weights must be bool, got 'perhaps'"),
+        ("weak", {"name": "strong"}, "unknown field of Weak 'name'"),
         ("upa", {"antennas": 3}, "unknown field of UPA 'antennas'"),
     ],
 )

@@ -61,7 +61,7 @@ SCENARIOS: Mapping[str, type[Scenario]] = {
 Config = TypeVar("Config")
 
 
-def scenario(name: str, **overrides: Any) -> Scenario:
+def scenario(name: str, /, **overrides: Any) -> Scenario:
     """The scenario of that name with some fields changed; strings are read in the type of the field.
 
     A field of a part has a dotted name, and a part that is a scenario can be changed for another by name. Raises
