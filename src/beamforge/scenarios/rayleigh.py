@@ -33,7 +33,7 @@ class Rayleigh(Scenario):
     ``context``: ``p_max`` [B]. Raises `ConfigError` for fields out of range.
 
     Source of the correlation: S. Loyka, "Channel capacity of MIMO architecture using the exponential correlation
-    matrix", IEEE Commun. Lett. 5 (2001), Eq. 6.
+    matrix", IEEE Commun. Lett. 5 (2001).
 
     >>> instance = Rayleigh(users=4, antennas=6, snr_db=20.0).sample(count=3, seed=1)
     >>> instance.truth.channel.shape, instance.truth.noise[0, 0].item()

@@ -34,7 +34,7 @@ class UPA(Scenario):
 
     ``context``: ``p_max`` [B] and ``sinr_target`` [B, K] (linear). Raises `ConfigError` for fields out of range.
 
-    Source: A. Forenza, D. Love, R. Heath, IEEE Trans. Veh. Technol. 56 (2007), Eq. 14, for each axis; the sizes and
+    Source: A. Forenza, D. Love, R. Heath, IEEE Trans. Veh. Technol. 56 (2007), for each axis; the sizes and
     ranges are a reconstruction of the hybrid beamforming paper's setup, which leaves them open.
 
     >>> instance = UPA(users=3).sample(count=2)
