@@ -1,0 +1,243 @@
+"""What no beamformer can exceed: bounds on the utility of a problem, true wherever they stop.
+
+Sum rates are bounded by dirty-paper coding, the sum capacity of the broadcast channel: a concave problem in the K powers
+of the dual multiple-access channel. Everything here is computed in double precision and rounded outward.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge import batching
+from beamforge.classical.simplex import simplex_maximum
+from beamforge.classical.uplink import Uplink
+from beamforge.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.network import Network, per_instance, squared_magnitude
+from beamforge.problem import Problem
+from beamforge.terms import Number
+from beamforge.utilities import MinRate, MinSinr, SumRate, TransmitPower
+
+PRECISION = 1e-9
+"""Relative width to which bounds are tightened."""
+
+
+def bound(problem: Problem, network: Network) -> Tensor:
+    """An upper bound [...] of the problem's utility over all beams (a lower one where less is better).
+
+    Sum rate: dirty-paper coding, with all transmitters as one, and cell by cell as if no other were there; exact only
+    for orthogonal users or one user. Least rate or SINR, and least power: the virtual uplink, exact on a broadcast
+    network with a total power limit. Infinite (of the sign that says nothing) where nothing is known.
+
+    >>> from beamforge.constraints import TotalPower
+    >>> network = Network.broadcast(torch.eye(2, dtype=torch.complex128), noise=1.0)
+    >>> bound(Problem(SumRate(), (TotalPower(2.0),)), network)
+    tensor(2.0000, dtype=torch.float64)
+    """
+    shape, dtype = network.batch_shape, network.noise.dtype
+    problem = batching.flatten(double(problem.bind(network)), len(shape))
+    network = batching.flatten(double(network), len(shape))
+    goal = problem.maximise
+    found = network.noise.new_full(network.batch_shape, goal.sense * math.inf)
+    if isinstance(goal, SumRate):
+        found = sum_rate_bound(problem, network, goal.weights)
+    elif isinstance(goal, (MinRate, MinSinr)):
+        for weight, budget in prices(problem, network):
+            found = found.minimum(balance_bound(goal, Uplink.of(network, weight), budget))
+    elif isinstance(goal, TransmitPower) and (targets := problem.find(SinrAtLeast)):
+        found = power_bound(Uplink.of(network), targets.target)
+    return outward(found, goal.sense, dtype).reshape(shape)
+
+
+def dpc_sum_capacity(network: Network, p_max: Number, weights: Number = 1.0) -> Tensor:
+    """Weighted sum capacity [...] of a broadcast network, bit/s/Hz, within 1e-9 from above.
+
+    By duality with the multiple-access channel, for weights in descending order ``a_1 >= ... >= a_K`` (``a_K+1 = 0``)::
+
+        C = max_{q >= 0, sum q = P}  sum_j (a_j - a_j+1) log2 det(I + sum_{k <= j} q_k h_k h_k^H / s2_k)
+
+    which dirty-paper coding reaches, and so no linear beams exceed.
+
+    p_max    total power, watts, a number or [...].
+    weights  of the rates, non-negative, a number, [K] or [..., K].
+
+    Raises `ShapeError` if the network has several transmitters or a number does not fit it.
+
+    Source: S. Vishwanath, N. Jindal, A. Goldsmith, IEEE Trans. Inf. Theory 49 (2003), Theorem 1; N. Jindal, W. Rhee,
+    S. Vishwanath, S. Jafar, A. Goldsmith, IEEE Trans. Inf. Theory 51 (2005), Eq. 8, whose water-filling is replaced by
+    an interior-point iteration; H. Viswanathan, S. Venkatesan, H. Huang, IEEE J. Sel. Areas Commun. 21 (2003), Eq. 5.
+
+    >>> network = Network.broadcast(torch.ones(1, 4, dtype=torch.complex128), noise=1.0)
+    >>> dpc_sum_capacity(network, p_max=0.75)
+    tensor(2.0000, dtype=torch.float64)
+    """
+    H, shape, dtype = network.whitened().channel, network.batch_shape, network.noise.dtype
+    power = per_instance("p_max", p_max, network.H, ())
+    weights = per_instance("weights", weights, network.H, (network.users,))
+    H, power, weights = batching.flatten(double((H, power, weights)), len(shape))
+    return outward(capacity(H, power, weights), 1, dtype).reshape(shape)
+
+
+def double(tree: batching.Tree) -> batching.Tree:
+    """Every real or complex tensor of a tree in double precision."""
+
+    def cast(leaf: Tensor) -> Tensor:
+        return leaf.to(torch.complex128) if leaf.is_complex() else leaf.double() if leaf.is_floating_point() else leaf
+
+    return batching.tree_map(cast, tree)
+
+
+def outward(found: Tensor, sense: int, dtype: torch.dtype) -> Tensor:
+    """A bound in another precision, rounded so that it stays one."""
+    rounded = found.to(dtype)
+    beyond = torch.nextafter(rounded, torch.full_like(rounded, sense * math.inf))
+    return torch.where(sense * (rounded.double() - found) < 0, beyond, rounded)
+
+
+# --- sum rate --------------------------------------------------------------------------------------------------------
+class Levels(NamedTuple):
+    """Multiple-access channels of growing sets of users: rows H [n, K, r] at full power, who is in level j
+    [n, J, K] (ones and zeros), and what its log det is worth [n, J]."""
+
+    H: Tensor
+    member: Tensor
+    worth: Tensor
+
+
+def capacity(H: Tensor, power: Tensor, weights: Tensor) -> Tensor:
+    """Upper bound [n] of the weighted capacity for H [n, K, N] in units of the noise."""
+    rows = compact(H * power.sqrt()[:, None, None])
+    ordered, order = weights.sort(-1, descending=True)
+    worth = ordered - torch.nn.functional.pad(ordered[:, 1:], (0, 1))
+    member = torch.tril(torch.ones_like(weights).diag_embed().cumsum(-2))
+    used = (worth > 0).any(0)
+    rows = rows.gather(1, order.unsqueeze(-1).expand_as(rows))
+    data = Levels(rows, member[:, used], worth[:, used])
+    start = torch.full_like(weights, 1 / weights.shape[-1])
+    value = multiple_access(data, start)[0]
+    return simplex_maximum(multiple_access, data, start, PRECISION * value).bound / math.log(2)
+
+
+def multiple_access(data: Levels, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``sum_j worth_j log det(I + H^H diag(member_j x) H)`` in nats, its gradient and curvature."""
+    powers = data.member * x.unsqueeze(1)
+    value, gram = log_det(data.H.unsqueeze(1), powers)
+    seen = data.member * data.worth.unsqueeze(-1)
+    gradient = (seen * torch.diagonal(gram, dim1=-2, dim2=-1).real).sum(1)
+    curvature = torch.einsum("njk,njl,njkl->nkl", seen, data.member, squared_magnitude(gram))
+    return (data.worth * value).sum(-1), gradient, curvature
+
+
+def log_det(H: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """``log det B`` [...] and ``H B^-1 H^H`` [..., K, K] of ``B = I + H^H diag(q) H``.
+
+    B is lifted by more than the rounding of its factors, so the first is never below the truth.
+    """
+    B = H.mH @ (q.unsqueeze(-1) * H)
+    lift = 1 + 8 * H.shape[-1] * torch.finfo(q.dtype).eps * (1 + torch.diagonal(B, dim1=-2, dim2=-1).real)
+    factor, _ = torch.linalg.cholesky_ex(B + torch.diag_embed(lift).to(B.dtype))
+    half = torch.linalg.solve_triangular(factor, H.mH.expand(*B.shape[:-1], H.shape[-2]), upper=False)
+    return 2 * torch.diagonal(factor, dim1=-2, dim2=-1).real.log().sum(-1), half.mH @ half
+
+
+def compact(H: Tensor) -> Tensor:
+    """Rows [n, K, min(K, N)] with the Gram matrix of the rows of H [n, K, N]."""
+    return H if H.shape[-1] <= H.shape[-2] else torch.linalg.qr(H.mH).R.mH
+
+
+def sum_rate_bound(problem: Problem, network: Network, weights: Tensor) -> Tensor:
+    """Least capacity [B] of the relaxed networks: all transmitters as one, and cells that hear no other."""
+    B, T, K, N = network.H.shape
+    each, total = allowances(problem, network)
+    if not torch.isfinite(total).all():
+        return torch.full_like(total, math.inf)
+    H = network.whitened().H
+    found = capacity(H.transpose(1, 2).reshape(B, K, T * N), total, weights)
+    if T > 1:
+        served = torch.nn.functional.one_hot(network.serving[:, :K], T).mT
+        own = H * served.unsqueeze(-1)
+        found = found.minimum(capacity(own.transpose(1, 2).reshape(B, K, T * N), total, weights))
+        cells = capacity(own.flatten(0, 1), each.flatten(), (weights.unsqueeze(1) * served).flatten(0, 1))
+        found = found.minimum(cells.reshape(B, T).sum(-1))
+    return found
+
+
+def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
+    """Watts that each transmitter [B, T], and all together [B], may at most spend."""
+    each = network.noise.new_full(network.H.shape[:2], math.inf)
+    if limit := problem.find(PerTransmitterPower):
+        each = each.minimum(limit.limit)
+    if antennas := problem.find(PerAntennaPower):
+        each = each.minimum(antennas.limit.sum(-1))
+    total = each.sum(-1)
+    if joint := problem.find(TotalPower):
+        total = total.minimum(joint.limit)
+    return each.minimum(total.unsqueeze(-1)), total
+
+
+# --- balanced rates, and least power ---------------------------------------------------------------------------------
+def prices(problem: Problem, network: Network) -> list[tuple[Tensor, Tensor]]:
+    """Each power limit relaxed to a priced sum ``sum_tn weight_tn power_tn <= budget``: weight [B, T, N], budget [B]."""
+    one = network.noise.new_ones(network.H.shape[:2] + network.H.shape[3:])
+    found = []
+    if total := problem.find(TotalPower):
+        found.append((one, total.limit))
+    if each := problem.find(PerTransmitterPower):
+        found.append((one / each.limit.unsqueeze(-1), one[..., 0].sum(-1)))
+    if antenna := problem.find(PerAntennaPower):
+        found.append((one / antenna.limit, one.sum((-2, -1))))
+    return found
+
+
+def balance_bound(goal: MinRate | MinSinr, uplink: Uplink, budget: Tensor, iterations: int = 200) -> Tensor:
+    """The least user utility [B] is at most the largest one in the uplink, at any positive powers of sum `budget`.
+
+    For if all were larger in the downlink, the uplink powers that give those SINRs would exceed, in the user where the
+    ratio of the two is largest, a standard interference function's answer to them (Yates 1995). Powers are balanced
+    by ``q <- q target / SINR`` to make the bound tight.
+    """
+    alone = value_of(goal, budget.unsqueeze(-1) * uplink.gain).amin(-1)
+    found = alone
+    share = torch.full_like(uplink.gain, 1 / uplink.gain.shape[-1])
+    for _ in range(iterations):
+        sinr, _ = uplink.receive(share * budget.unsqueeze(-1) * uplink.gain)
+        value = value_of(goal, sinr)
+        found = found.minimum(value.amax(-1))
+        low, high = value.amin(-1, keepdim=True), value.amax(-1, keepdim=True)
+        if ((high - low <= PRECISION * high).squeeze(-1) | (alone <= 0)).all():
+            break
+        middle = (low + high) / 2
+        if isinstance(goal, MinSinr):
+            target = middle * goal.target
+        else:
+            target = torch.expm1(middle / goal.weights.clamp_min(torch.finfo(low.dtype).tiny) * math.log(2))
+        step = torch.nan_to_num(target / sinr, nan=1.0).clamp(1e-3, 1e3)
+        share = share * step
+        share = share / share.sum(-1, keepdim=True)
+    return found
+
+
+def value_of(goal: MinRate | MinSinr, sinr: Tensor) -> Tensor:
+    """Each user's utility [B, K] of which the goal is the least."""
+    if isinstance(goal, MinSinr):
+        return sinr / goal.target
+    return goal.weights * torch.log1p(sinr) / math.log(2)
+
+
+def power_bound(uplink: Uplink, target: Tensor, iterations: int = 500) -> Tensor:
+    """The least power [B] is at least the uplink's, iterated ``q <- q target / SINR`` from below it, so rising to it.
+
+    Infinite for targets of a user without a channel.
+    """
+    x = target
+    for _ in range(iterations):
+        sinr, _ = uplink.receive(x)
+        after = x * (target / sinr).clamp_min(1)
+        settled = (after - x <= PRECISION * x).all()
+        x = after
+        if settled:
+            break
+    return (x / uplink.gain).sum(-1) * (1 - PRECISION)
