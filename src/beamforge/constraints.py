@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from beamforge.network import Network
-from beamforge.terms import Number, Term, number
+from beamforge.terms import Entry, Term, number
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Constraint(Term):
 class TotalPower(Constraint):
     """``sum_d |w_d|^2 <= limit`` watts, over all transmitters together."""
 
-    limit: Number = number()
+    limit: Entry = number()
 
     def violation(self, network: Network, W: Tensor) -> Tensor:
         return network.transmit_power(W).sum(-1) / self.limit - 1
@@ -33,7 +33,7 @@ class TotalPower(Constraint):
 class PerTransmitterPower(Constraint):
     """``sum_{d: serving[d] = t} |w_d|^2 <= limit_t`` watts for every transmitter t."""
 
-    limit: Number = number("transmitters")
+    limit: Entry = number("transmitters")
 
     def violation(self, network: Network, W: Tensor) -> Tensor:
         return (network.transmit_power(W) / self.limit - 1).amax(-1)
@@ -43,7 +43,7 @@ class PerTransmitterPower(Constraint):
 class PerAntennaPower(Constraint):
     """``sum_{d: serving[d] = t} |W_nd|^2 <= limit_tn`` watts for every antenna n of every transmitter t."""
 
-    limit: Number = number("transmitters", "antennas")
+    limit: Entry = number("transmitters", "antennas")
 
     def violation(self, network: Network, W: Tensor) -> Tensor:
         return (network.antenna_power(W) / self.limit - 1).amax((-2, -1))
@@ -53,7 +53,7 @@ class PerAntennaPower(Constraint):
 class SinrAtLeast(Constraint):
     """``SINR_k >= target_k`` (linear) for every user."""
 
-    target: Number = number("users")
+    target: Entry = number("users")
 
     def violation(self, network: Network, W: Tensor) -> Tensor:
         return (1 - network.sinr(W) / self.target).amax(-1)

@@ -12,6 +12,11 @@ from beamforge.errors import ShapeError
 from beamforge.network import Network, per_instance
 
 Number = Tensor | float
+"""A real number as callers give it."""
+
+Entry = Any
+"""The type of a term's field: a `Number` as given, a tensor once bound."""
+
 Bound = TypeVar("Bound", bound="Term")
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from beamforge.network import Network
-from beamforge.terms import Number, Term, number
+from beamforge.terms import Entry, Term, number
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Utility(Term):
 class SumRate(Utility):
     """Weighted sum rate ``sum_k a_k log2(1 + SINR_k)``, bit/s/Hz."""
 
-    weights: Number = number("users", positive=False, default=1.0)
+    weights: Entry = number("users", positive=False, default=1.0)
 
     def value(self, network: Network, W: Tensor) -> Tensor:
         return (self.weights * network.rate(W)).sum(-1)
@@ -37,7 +37,7 @@ class SumRate(Utility):
 class MinRate(Utility):
     """Least weighted rate ``min_k a_k log2(1 + SINR_k)``, bit/s/Hz."""
 
-    weights: Number = number("users", positive=False, default=1.0)
+    weights: Entry = number("users", positive=False, default=1.0)
 
     def value(self, network: Network, W: Tensor) -> Tensor:
         return (self.weights * network.rate(W)).amin(-1)
@@ -48,7 +48,7 @@ class MinSinr(Utility):
     """Least balanced SINR ``min_k SINR_k / target_k``, a ratio."""
 
     unit: ClassVar[str] = "ratio"
-    target: Number = number("users", default=1.0)
+    target: Entry = number("users", default=1.0)
 
     def value(self, network: Network, W: Tensor) -> Tensor:
         return (network.sinr(W) / self.target).amin(-1)
