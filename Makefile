@@ -25,7 +25,7 @@ docs: $(READY)  ## HTML in docs/_build; fails on any warning and on any public n
 	$(BIN)/python docs/completeness.py docs/_build/objects.inv
 
 bench: $(READY)  ## speed and memory against public baselines
-	$(BIN)/python -m benchmarks
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sum_rate.py
 
 constraints:  ## renew constraints.txt from what a fresh environment resolves to
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints

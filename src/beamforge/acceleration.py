@@ -32,7 +32,7 @@ class SquaremMemory(NamedTuple):
     primed: Tensor
 
 
-class Squarem:
+class Squarem(Acceleration):
     """Squared polynomial extrapolation: two evaluations, then one step along them.
 
     ``r = f(x) - x``, ``v = f(f(x)) - f(x) - r``, ``a = -max(1, |r|/|v|)``, next ``x - 2 a r + a^2 v``.
@@ -47,7 +47,8 @@ class Squarem:
     def propose(self, memory: NamedTuple, x: Tensor, fx: Tensor) -> tuple[SquaremMemory, Tensor]:
         assert isinstance(memory, SquaremMemory)
         r, v = memory.fx - memory.x, (fx - x) - (memory.fx - memory.x)
-        ratio = r.square().sum(-1) / torch.where(memory.primed, v.square().sum(-1), 1).clamp_min(torch.finfo(x.dtype).tiny)
+        least = torch.finfo(x.dtype).tiny
+        ratio = r.square().sum(-1) / torch.where(memory.primed, v.square().sum(-1), 1).clamp_min(least)
         length = -ratio.clamp(1, 1e12).sqrt().unsqueeze(-1)
         leap = memory.x - 2 * length * r + length.square() * v
         primed = memory.primed
@@ -56,19 +57,20 @@ class Squarem:
 
 
 class AndersonMemory(NamedTuple):
-    """The last m points and residuals [B, m, n], newest last, and how many are valid [B]."""
+    """The last m points and residuals [B, m, n], newest last, and how many of them are valid [B]."""
 
     x: Tensor
     residual: Tensor
-    count: Tensor
+    filled: Tensor
 
 
-class Anderson:
+class Anderson(Acceleration):
     """Anderson mixing (type II): the affine combination of the last images whose residual is least.
 
     With residuals ``g_i = f(x_i) - x_i``: minimise ``|sum a_i g_i|`` over ``sum a_i = 1``, next ``sum a_i f(x_i)``.
 
-    Source: H. Walker, P. Ni, "Anderson acceleration for fixed-point iterations", SIAM J. Numer. Anal. 49 (2011), Eq. 1.4.
+    Source: H. Walker, P. Ni, "Anderson acceleration for fixed-point iterations", SIAM J. Numer. Anal. 49 (2011),
+    Eq. 1.4.
     """
 
     def __init__(self, memory: int = 5) -> None:
@@ -82,9 +84,9 @@ class Anderson:
         assert isinstance(memory, AndersonMemory)
         points = torch.cat([memory.x[:, 1:], x.unsqueeze(1)], 1)
         residuals = torch.cat([memory.residual[:, 1:], (fx - x).unsqueeze(1)], 1)
-        count = (memory.count + 1).clamp_max(self.memory)
+        filled = (memory.filled + 1).clamp_max(self.memory)
         age = torch.arange(self.memory - 1, -1, -1, device=x.device)
-        valid = (age < count.unsqueeze(-1)).to(x.dtype).unsqueeze(-1)
+        valid = (age < filled.unsqueeze(-1)).to(x.dtype).unsqueeze(-1)
         newest = residuals[:, -1:]
         differences = (residuals - newest)[:, :-1] * valid[:, :-1]
         normal = differences @ differences.mT
@@ -95,7 +97,7 @@ class Anderson:
         images = points + residuals
         leap = images[:, -1] + (weights.mT @ ((images - images[:, -1:])[:, :-1] * valid[:, :-1])).squeeze(1)
         leap = torch.where(torch.isfinite(leap).all(-1, keepdim=True), leap, fx)
-        return AndersonMemory(points, residuals, count), leap
+        return AndersonMemory(points, residuals, filled), leap
 
 
 def forget(acceleration: Acceleration, memory: NamedTuple, x: Tensor, which: Tensor) -> NamedTuple:
@@ -103,5 +105,5 @@ def forget(acceleration: Acceleration, memory: NamedTuple, x: Tensor, which: Ten
     return batching.where(which, acceleration.start(x), memory)
 
 
-ACCELERATIONS: dict[str, type[Squarem] | type[Anderson] | None] = {"none": None, "squarem": Squarem, "anderson": Anderson}
+ACCELERATIONS: dict[str, type[Acceleration] | None] = {"none": None, "squarem": Squarem, "anderson": Anderson}
 """By the name of a solver's setting."""

@@ -34,10 +34,11 @@ def solve(
 ) -> Solution:
     """The best beams or powers that a method finds, for one instance or a batch.
 
-    H              complex [..., K, N] (one transmitter), complex [..., T, K, N] together with `serving` [K] or [..., K],
-                   or real power gains G [..., K, K] (rx, tx).
+    H              complex [..., K, N] (one transmitter), complex [..., T, K, N] together with `serving` [K] or
+                   [..., K], or real power gains G [..., K, K] (rx, tx).
     noise          watts, scalar or [..., K].
-    p_max          watts: the total for one transmitter and for G, the limit of each with `serving` (scalar or [..., T]).
+    p_max          watts: the total for one transmitter and for G, the limit of each with `serving` (scalar or
+                   [..., T]).
     problem        a name ("sum-rate", "max-min", "min-power") or a `Problem`.
     method         a name from `beamforge list methods`; left out, the recommended one for the problem and network.
     weights        of the rates, [K] or [..., K].      sinr_target   linear, [K] or [..., K].

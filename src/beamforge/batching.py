@@ -19,16 +19,17 @@ Tree = TypeVar("Tree")
 def tree_map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     """Apply `function` to every tensor of `tree` (and to those in the same places of `rest`)."""
     first: Any = tree
+    kind: Any = type(tree)
     if isinstance(first, Tensor):
         return function(first, *rest)
     if dataclasses.is_dataclass(first) and not isinstance(first, type):
         names = [field.name for field in dataclasses.fields(first) if field.init]
         changes = {n: tree_map(function, getattr(first, n), *(getattr(other, n) for other in rest)) for n in names}
-        return dataclasses.replace(first, **changes)
+        return kind(**changes)
     if isinstance(first, tuple) and hasattr(first, "_fields"):
-        return type(first)(*(tree_map(function, *leaves) for leaves in zip(first, *rest, strict=True)))
+        return kind(*(tree_map(function, *leaves) for leaves in zip(first, *rest, strict=True)))
     if isinstance(first, (tuple, list)):
-        return type(first)(tree_map(function, *leaves) for leaves in zip(first, *rest, strict=True))  # type: ignore[call-arg]
+        return kind(tree_map(function, *leaves) for leaves in zip(first, *rest, strict=True))
     if isinstance(first, Mapping):
         return {key: tree_map(function, first[key], *(other[key] for other in rest)) for key in first}  # type: ignore[return-value, index]
     return tree

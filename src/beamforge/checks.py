@@ -21,7 +21,7 @@ from beamforge.instance import Instance
 from beamforge.network import Network, squared_magnitude
 from beamforge.problem import Problem
 from beamforge.solver import Form, Solution, Solver, Status
-from beamforge.terms import Term
+from beamforge.terms import Bound
 
 BATCH, USERS, ANTENNAS = 4, 3, 4
 
@@ -83,7 +83,8 @@ def example_limit(kind: type[Constraint], network: Network) -> Constraint:
     """A limit of that kind that the example networks can meet."""
     if kind is PerAntennaPower:
         return PerAntennaPower(2.0 / network.antennas)
-    return {TotalPower: TotalPower(4.0), PerTransmitterPower: PerTransmitterPower(2.0), SinrAtLeast: SinrAtLeast(0.8)}[kind]
+    examples = (TotalPower(4.0), PerTransmitterPower(2.0), SinrAtLeast(0.8))
+    return next(example for example in examples if type(example) is kind)
 
 
 # --- the checks ------------------------------------------------------------------------------------------------------
@@ -91,7 +92,7 @@ def batch_equals_loop(solver: Solver, question: Question) -> None:
     """Any leading dimensions give what a Python loop over single instances gives."""
     together = answer(solver, question.problem, question.instance)
     shape = (2, BATCH // 2)
-    folded = answer(solver, *(batching.unflatten(part, shape) for part in (question.problem, question.instance)))
+    folded = answer(solver, *batching.unflatten((question.problem, question.instance), shape))
     assert folded.W.shape == (*shape, *together.W.shape[1:]), f"W has shape {tuple(folded.W.shape)}"
     same(question.instance.seen, together, batching.flatten(folded, 2))
     for i in range(BATCH):
@@ -184,7 +185,8 @@ def gradients_are_right(solver: Solver, question: Question) -> None:
 
     def value(step: Tensor) -> Tensor:
         moved = Network(network.H + step * direction, network.noise, network.serving)
-        return (squared_magnitude(network.received(answer(solver, question.problem, Instance.perfect(moved)).W)) * weight).sum()
+        W = answer(solver, question.problem, Instance.perfect(moved)).W
+        return (squared_magnitude(network.received(W)) * weight).sum()
 
     step = torch.zeros((), dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(value(step), step)
@@ -222,7 +224,7 @@ def same(network: Network, one: Solution, other: Solution) -> None:
     assert gap <= 1e-4, f"received powers differ by {gap:.1e} of the largest"
 
 
-def relabel(term: Term, axes: dict[str, Tensor]) -> Term:
+def relabel(term: Bound, axes: dict[str, Tensor]) -> Bound:
     """A bound term with the entries of its axes in another order."""
     changed: dict[str, Tensor] = {}
     for item in dataclasses.fields(term):
@@ -240,7 +242,7 @@ def as_single(leaf: Tensor) -> Tensor:
 
 
 def at_its_limit(solver: Solver) -> Solver:
-    """A copy that iterates until rounding stops it, so that finite differences see the solution and not the stopping."""
+    """A copy that iterates until rounding stops it, so that finite differences see the solution alone."""
     solver = copy.deepcopy(solver)
     for name, value in {"tolerance": 1e-15, "max_iterations": 5000}.items():
         if hasattr(solver, name):

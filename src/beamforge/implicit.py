@@ -38,7 +38,8 @@ def attach_fixed_point(step: Callable[[Any], Any], state: Any) -> Any:
         rows = []
         for one in sums:
             grads = torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True)
-            rows.append(batching.pack([torch.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True)]))
+            known = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True)]
+            rows.append(batching.pack(known))
         return torch.stack(rows, 1)
 
     class Solve(torch.autograd.Function):
@@ -47,7 +48,7 @@ def attach_fixed_point(step: Callable[[Any], Any], state: Any) -> Any:
             return value.clone()
 
         @staticmethod
-        def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        def backward(context: Any, gradient: Tensor) -> Tensor:
             J = jacobian()
             system = torch.eye(size, dtype=J.dtype, device=J.device) - J.mT
             return torch.linalg.solve_ex(system, gradient.unsqueeze(-1))[0].squeeze(-1)

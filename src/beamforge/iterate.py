@@ -147,7 +147,7 @@ def iterate(method: IterativeSolver, data: Data, state: State) -> Outcome:
     running = torch.ones(size, dtype=torch.bool, device=device)
     before, fallback = merit_out, state
     refused = torch.zeros_like(running)  # at the step before
-    memory = acceleration.start(batching.pack(state)) if acceleration else None
+    memory: Any = acceleration.start(batching.pack(state)) if acceleration else None
     for count in range(1, method.max_iterations + 1):
         after, merit = method.step(data, state)
         if acceleration is None or memory is None:
@@ -191,9 +191,7 @@ def iterate(method: IterativeSolver, data: Data, state: State) -> Outcome:
 def better(one: Outcome, other: Outcome) -> Outcome:
     """Instance by instance the outcome of higher merit; iterations are those of all starts together."""
     length = max(one.trace.shape[-1], other.trace.shape[-1])
-    padded = [
-        torch.cat([o.trace, o.trace[:, -1:].expand(-1, length - o.trace.shape[-1])], -1) for o in (one, other)
-    ]
+    padded = [torch.cat([o.trace, o.trace[:, -1:].expand(-1, length - o.trace.shape[-1])], -1) for o in (one, other)]
     iterations = one.iterations + other.iterations
     wins = ~(other.merit > one.merit)
     one, other = one._replace(trace=padded[0]), other._replace(trace=padded[1])

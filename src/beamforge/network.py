@@ -46,7 +46,8 @@ class Network:
         if not (noise > 0).all():
             raise ShapeError(f"noise must be positive watts, got {noise.min().item():g}")
         serving = torch.as_tensor(serving, device=H.device)
-        if serving.is_floating_point() or serving.is_complex() or serving.shape[-1:] not in ((K,), (K + sensing_streams,)):
+        real = serving.is_floating_point() or serving.is_complex()
+        if real or serving.shape[-1:] not in ((K,), (K + sensing_streams,)):
             raise ShapeError(f"serving must be integers [K] or [..., K] with K = {K}, got {tuple(serving.shape)}")
         if ((serving < 0) | (serving >= T)).any():
             raise ShapeError(f"serving must name transmitters 0..{T - 1}, got {serving.unique().tolist()}")
@@ -67,7 +68,8 @@ class Network:
     def interference(cls, H: Tensor, noise: Tensor | float) -> Network:
         """K transmitters, transmitter k serves user k: H [..., K, K, N] (transmitter, user, antenna)."""
         if not isinstance(H, Tensor) or H.ndim < 3 or H.shape[-3] != H.shape[-2]:
-            raise ShapeError(f"H must be [..., K, K, N] with a transmitter a user, got {tuple(getattr(H, 'shape', ()))}")
+            came = tuple(getattr(H, "shape", ()))
+            raise ShapeError(f"H must be [..., K, K, N] with a transmitter a user, got {came}")
         return cls.multicell(H, noise, torch.arange(H.shape[-2], device=H.device))
 
     @classmethod

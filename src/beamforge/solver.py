@@ -161,7 +161,8 @@ class Solver(nn.Module):
         dims = len(shape)
         finite = finite_instances(network.H)
         if not finite.all():  # such an instance is solved as if it had no channel, and then flagged
-            seen = replace(network, H=torch.where(finite[..., None, None, None], network.H, torch.zeros_like(network.H)))
+            known = torch.where(finite[..., None, None, None], network.H, torch.zeros_like(network.H))
+            seen = replace(network, H=known)
             instance = replace(instance, seen=seen)
         solution = self.solve_batch(
             batching.flatten(problem.bind(network), dims),

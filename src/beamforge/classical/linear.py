@@ -62,8 +62,8 @@ class RZF(Linear):
 
     The directions are those of least signal to leakage and noise, so SLNR of equal powers is the same method.
 
-    Source: C. Peel, B. Hochwald, A. Swindlehurst, IEEE Trans. Commun. 53 (2005), Eq. 5; M. Sadek, A. Tarighat, A. Sayed,
-    IEEE Trans. Wireless Commun. 6 (2007), Eq. 13.
+    Source: C. Peel, B. Hochwald, A. Swindlehurst, IEEE Trans. Commun. 53 (2005), Eq. 5; M. Sadek, A. Tarighat,
+    A. Sayed, IEEE Trans. Wireless Commun. 6 (2007), Eq. 13.
     """
 
     def columns(self, H: Tensor, problem: Problem, network: Network) -> Tensor:
