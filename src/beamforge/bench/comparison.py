@@ -22,7 +22,7 @@ from beamforge.instance import Instance
 from beamforge.problem import Problem
 from beamforge.solver import Solution, Solver, Status
 
-ROUNDS = 5
+ROUNDS = 3
 """Timed rounds of the whole batch; instances are timed alone in four times as many."""
 
 

@@ -61,7 +61,7 @@ def rate_cdf(rates: Mapping[str, np.ndarray]) -> Figure:
         ax.step([0, *values], [0, *share], where="post", label=label, color=colour, linestyle=dash)
     ax.set(xlabel="User rate (bit/s/Hz)", ylabel="Share of users at or below", ylim=(0, 1))
     ax.set_xlim(left=0)
-    figure.legend(loc="outside upper center", ncols=3, handlelength=2.8)
+    figure.legend(loc="outside upper center", ncols=4, handlelength=2.6)
     return figure
 
 
@@ -79,7 +79,7 @@ def utility_time(rows: Sequence[Row], unit: str) -> Figure:
         xscale="log", xlabel="Time per instance (ms): filled in a batch, hollow alone", ylabel=f"Mean utility ({unit})"
     )
     ax.xaxis.set_major_formatter("{x:g}")
-    figure.legend(loc="outside upper center", ncols=3)
+    figure.legend(loc="outside upper center", ncols=4)
     return figure
 
 

@@ -119,7 +119,7 @@ SUITES: Mapping[str, Suite] = {
         ),
         Suite(
             name="munich",
-            description="Sum rate in the ray-traced centre of Munich: 16 users, 64 antennas on a rooftop, 1 W.",
+            description="Sum rate in the ray-traced centre of Munich: 16 users, 64 antennas on a rooftop, 0.25 W.",
             source="munich.npz",
             problem="sum-rate",
             candidates=candidates("mrt", "zf", "rzf", "wmmse"),
