@@ -1,4 +1,4 @@
-"""Extrapolation of a fixed-point iteration ``x <- f(x)``: plain, SQUAREM, Anderson; each instance by itself.
+"""Extrapolation of a fixed-point iteration ``x <- f(x)``: plain, SQUAREM, Anderson, Nesterov; each instance by itself.
 
 An acceleration looks at pairs (x, f(x)) and proposes the next x. `iterate` safeguards it: a proposal whose merit falls
 is thrown away for f(x) of the last point that was accepted, and that instance's memory is cleared.
@@ -100,10 +100,41 @@ class Anderson(Acceleration):
         return AndersonMemory(points, residuals, filled), leap
 
 
+class NesterovMemory(NamedTuple):
+    """The image before [B, n], and the momentum number t [B]."""
+
+    fx: Tensor
+    t: Tensor
+
+
+class Nesterov:
+    """Nesterov extrapolation: next ``f(x) + (t - 1)/t' (f(x) - f(x before))`` with ``t' = (1 + sqrt(1 + 4 t^2))/2``.
+
+    With the safeguard of `iterate` it restarts whenever the merit falls (adaptive restart).
+
+    Source: A. Beck, M. Teboulle, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems", SIAM
+    J. Imaging Sci. 2 (2009), Eqs. 4.1 to 4.3; B. O'Donoghue, E. Candès, Found. Comput. Math. 15 (2015), section 3.2.
+    """
+
+    def start(self, x: Tensor) -> NesterovMemory:
+        return NesterovMemory(x, torch.ones_like(x[:, 0]))
+
+    def propose(self, memory: NamedTuple, x: Tensor, fx: Tensor) -> tuple[NesterovMemory, Tensor]:
+        assert isinstance(memory, NesterovMemory)
+        following = (1 + (1 + 4 * memory.t.square()).sqrt()) / 2
+        momentum = ((memory.t - 1) / following).unsqueeze(-1)
+        return NesterovMemory(fx, following), fx + momentum * (fx - memory.fx)
+
+
 def forget(acceleration: Acceleration, memory: NamedTuple, x: Tensor, which: Tensor) -> NamedTuple:
     """`memory` with the instances `which` [B] back at the start."""
     return batching.where(which, acceleration.start(x), memory)
 
 
-ACCELERATIONS: dict[str, type[Acceleration] | None] = {"none": None, "squarem": Squarem, "anderson": Anderson}
+ACCELERATIONS: dict[str, type[Squarem] | type[Anderson] | type[Nesterov] | None] = {
+    "none": None,
+    "squarem": Squarem,
+    "anderson": Anderson,
+    "nesterov": Nesterov,
+}
 """By the name of a solver's setting."""

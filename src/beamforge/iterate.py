@@ -48,7 +48,7 @@ class IterativeSolver(Solver):
 
     tolerance       relative change of the merit at which an instance stops (never below eight units of rounding).
     max_iterations  map evaluations after which an instance is cut off.
-    acceleration    "none", "squarem" or "anderson".
+    acceleration    "none", "squarem", "anderson" or "nesterov".
     gradient        "unrolled" differentiates through the iterations, "implicit" through the fixed point alone.
     """
 

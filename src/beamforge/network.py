@@ -149,6 +149,12 @@ class Network:
             return self.channel @ W
         return torch.einsum("...dkn,...nd->...kd", self.stream_channel, W)
 
+    def returned(self, A: Tensor) -> Tensor:
+        """The adjoint of `received`: column d is ``sum_k h_k A_kd`` [..., N, D], for A [..., K, D]."""
+        if self.transmitters == 1:
+            return self.channel.mH @ A
+        return torch.einsum("...dkn,...kd->...nd", self.stream_channel.conj(), A)
+
     def sinr(self, W: Tensor) -> Tensor:
         """``|A_kk|^2 / (sum_{d != k} |A_kd|^2 + noise_k)`` [..., K]."""
         power = squared_magnitude(self.received(W))

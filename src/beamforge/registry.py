@@ -9,7 +9,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from beamforge.classical.fastfp import FastFP
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
+from beamforge.classical.multicell import MulticellWMMSE
 from beamforge.classical.wmmse import ReducedWMMSE
 from beamforge.errors import ConfigError, UnsupportedProblem, unknown
 from beamforge.network import Network
@@ -18,7 +20,8 @@ from beamforge.settings import convert
 from beamforge.solver import Solver, describe
 
 METHODS: dict[str, tuple[type[Solver], ...]] = {
-    "wmmse": (ReducedWMMSE,),
+    "wmmse": (ReducedWMMSE, MulticellWMMSE),
+    "fastfp": (FastFP,),
     "rzf": (RZF,),
     "slnr": (RZF,),
     "wslnr": (WeightedSLNR,),

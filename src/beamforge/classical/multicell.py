@@ -1,0 +1,107 @@
+"""Weighted sum rate on any network, within any combination of power limits, by WMMSE.
+
+Source: Q. Shi, M. Razaviyayn, Z.-Q. Luo, C. He, "An iteratively weighted MMSE approach to distributed sum-utility
+maximization for a MIMO interfering broadcast channel", IEEE Trans. Signal Process. 59 (2011), Table I.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge.classical.power import LIMITS, budget, equal_power, within_limits
+from beamforge.classical.prices import Limits
+from beamforge.classical.quadratic import LeastSquares
+from beamforge.classical.structure import directions
+from beamforge.classical.wmmse import Multipliers, receivers
+from beamforge.errors import ConfigError
+from beamforge.instance import Instance
+from beamforge.iterate import IterativeSolver
+from beamforge.network import Network, squared_magnitude
+from beamforge.problem import Problem
+from beamforge.solver import Form, Serves
+from beamforge.utilities import SumRate
+
+
+class Cells(NamedTuple):
+    """Data: the network in units of its noise, the problem, its power limits, and who serves whom [B, T, K]."""
+
+    network: Network
+    problem: Problem
+    limits: Limits
+    serves: Tensor
+
+
+class MulticellWMMSE(IterativeSolver):
+    """T transmitters, K users on any of them, limits on total, transmitters' and antennas' power in any combination.
+
+    With receivers ``u_k``, weights ``w_k = 1/MSE_k`` and ``q_k = a_k w_k |u_k|^2``, noise one, the beams minimise ::
+
+        sum_k (w_k^H A_t(k) w_k - 2 sqrt(q_k a_k w_k) Re h_k^H w_k),    A_t = sum_j q_j h_tj h_tj^H
+
+    within the limits (see `quadratic`); u and w then follow in closed form, and the weighted sum rate never falls. A
+    state is the 2K real numbers (sqrt q, sqrt(a w)): phases of u can be taken as zero.
+    """
+
+    serves = (Serves(SumRate, (Form.MULTICELL,), allows=LIMITS),)
+
+    def __init__(
+        self,
+        tolerance: float = 1e-8,
+        max_iterations: int = 1000,
+        acceleration: str = "squarem",
+        starts: int = 2,
+        gradient: str = "unrolled",
+    ) -> None:
+        super().__init__(tolerance, max_iterations, acceleration, gradient)
+        if starts < 1:
+            raise ConfigError(f"starts must be at least 1, got {starts}")
+        self.starts = starts
+
+    @classmethod
+    def supports(cls, problem: Problem, network: Network) -> bool:
+        return bool(problem.subject_to) and network.streams == network.users and super().supports(problem, network)
+
+    def prepare(self, problem: Problem, instance: Instance) -> Cells:
+        network = instance.seen.whitened()
+        limits = Limits.of(problem, network.transmitters, network.antennas)
+        transmitters = torch.arange(network.transmitters, device=network.serving.device)
+        return Cells(network, problem, limits, network.serving.unsqueeze(-2) == transmitters.unsqueeze(-1))
+
+    def init(self, data: Cells, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Multipliers]:
+        if start is not None:
+            yield respond(data, start)[0]
+            return
+        for ridge in (0.0, 30.0)[: self.starts]:
+            yield respond(data, from_ridge(data.problem, data.network, ridge))[0]
+
+    def step(self, data: Cells, state: Multipliers) -> tuple[Multipliers, Tensor]:
+        return respond(data, self.beams(data, state))
+
+    def beams(self, data: Cells, state: Multipliers) -> Tensor:
+        F = state.root[:, None, :, None] * data.network.H
+        q = (state.root.detach().square().unsqueeze(-2) * data.serves).sum(-1)
+        W = LeastSquares(F, state.gain.unsqueeze(-2) * data.serves, data.limits).solve(q).sum(-3)
+        return within_limits(data.problem, data.network, W)
+
+
+def from_ridge(problem: Problem, network: Network, ridge: float) -> Tensor:
+    """Equal powers on regularised zero forcing with `ridge` times the usual level; 0 is zero forcing, inf MRT.
+
+    Every transmitter uses its own channels to all users, in units of the noise.
+    """
+    sent = torch.nn.functional.one_hot(network.serving, network.transmitters).to(network.noise.dtype).sum(-2)
+    share = budget(problem, network) / sent.clamp_min(1)
+    multipliers = share / ridge if ridge else torch.full_like(share, 1e12)
+    columns = directions(network.H, multipliers.unsqueeze(-1).expand(network.H.shape[:-1]))
+    chosen = columns.gather(1, network.serving[:, None, None, :].expand(-1, -1, network.antennas, -1))
+    return equal_power(problem, network, chosen.squeeze(1))
+
+
+def respond(data: Cells, W: Tensor) -> tuple[Multipliers, Tensor]:
+    """Receivers and weights for the beams W, and their weighted sum rate."""
+    assert isinstance(data.problem.maximise, SumRate)
+    return receivers(data.problem.maximise.weights, squared_magnitude(data.network.received(W)))
