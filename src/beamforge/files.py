@@ -325,18 +325,19 @@ def write_channels(path: str | Path, instance: Instance, **meta: Any) -> None:
 
     Raises `ChannelFileError` if the path cannot be written, or for what a channel file cannot state.
     """
-    rows, shared = channel_arrays(instance)
+    rows = channel_arrays(instance)
+    shared = common(rows)
+    rows = {name: value for name, value in rows.items() if name not in shared}
     count = instance.truth.batch_shape[0]
     with open_writer(path, count, sum(value.nbytes for value in rows.values()) // count) as writer:
         writer.append(rows)
         writer.finish(**shared, meta=json.dumps(meta))
 
 
-def channel_arrays(instance: Instance) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """A batch [B] of instances by the keys of a file: those that lead with B, and what all instances share.
+def channel_arrays(instance: Instance) -> dict[str, np.ndarray]:
+    """A batch [B] of instances by the keys of a file, each leading with B.
 
-    A single-antenna network of real amplitudes, transmitter k for user k, is written as its gains G. Noise and limits
-    that are the same everywhere are written as scalars.
+    A single-antenna network of real amplitudes, transmitter k for user k, is given as its gains G.
     """
     truth, context = instance.truth, dict(instance.context)
     if len(truth.batch_shape) != 1:
@@ -361,7 +362,10 @@ def channel_arrays(instance: Instance) -> tuple[dict[str, np.ndarray], dict[str,
         limit = context.pop("p_max_transmitter")
         context["p_max"] = limit if each else limit.squeeze(-1)
     found |= {"noise": truth.noise, **context}
-    arrays = {name: value.resolve_conj().detach().cpu().numpy() for name, value in found.items()}
-    same = {name for name in ("noise", "p_max") if name in arrays and (arrays[name] == arrays[name].flat[0]).all()}
-    rows = {name: np.ascontiguousarray(value) for name, value in arrays.items() if name not in same}
-    return rows, {name: arrays[name].flat[0] for name in same}
+    return {name: value.resolve_conj().detach().cpu().numpy() for name, value in found.items()}
+
+
+def common(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Noise and power limit as scalars, where they are the same everywhere."""
+    same = [name for name in ("noise", "p_max") if name in arrays and (arrays[name] == arrays[name].flat[0]).all()]
+    return {name: arrays[name].flat[0] for name in same}

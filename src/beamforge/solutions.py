@@ -96,10 +96,10 @@ class SolutionFile:
         return tensor.reshape(count, self.channels.sizes["N"], -1)
 
     def statuses(self) -> np.ndarray | None:
-        """Integers [B] that index the names of `Status`, if the file has them in the shape of a solution's."""
+        """Integers [B], each a `Status`, if a solver of this library made the file."""
         header = self.store.headers.get("status")
-        good = header and header.shape == (self.channels.count,) and header.dtype.kind in "iu"
-        return self.store.read("status") if good else None
+        ours = "status_names" in self.store.headers and header and header.shape == (self.channels.count,)
+        return self.store.read("status") if ours else None
 
     def close(self) -> None:
         """Release the file."""

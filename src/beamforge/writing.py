@@ -136,6 +136,8 @@ class Hdf5Writer(Writer):
         try:
             file = h5py.File(self.partial, "r+")
             fingerprint, progress = file.attrs["fingerprint"], file.attrs["progress"]
+        except BlockingIOError:
+            raise ChannelFileError(f"{self.partial} must be free, but another process is writing it") from None
         except (OSError, KeyError):
             return None
         if fingerprint != self.fingerprint:

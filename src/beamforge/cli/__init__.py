@@ -36,7 +36,7 @@ class Commands(click.Group):
     """Commands by name, imported only to be run or to show their own help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS]  # the name `list` is the command's
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -45,7 +45,7 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items()])
 
 
 @click.group(cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,12 +57,15 @@ def beamforge() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, and prints what is wrong as one sentence on standard error."""
     try:
-        given = list(sys.argv[1:] if arguments is None else arguments)
+        given = [*(sys.argv[1:] if arguments is None else arguments)]
         return beamforge.main(given, "beamforge", standalone_mode=False) or 0  # the status of a command that chose one
     except click.ClickException as error:
         return failed(error.format_message().rstrip(".").replace(". ", "; "), 2)
     except BeamforgeError as error:
         return failed(str(error), 2)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return 0
     except (KeyboardInterrupt, click.Abort):
         return failed("interrupted", 1)
     except Exception as error:

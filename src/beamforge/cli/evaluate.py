@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from beamforge.classical.bounds import bound
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, device_of, stating
 from beamforge.evaluate import Report, evaluate
@@ -70,6 +71,7 @@ def figures(problem: Problem, instance: Instance, report: Report) -> dict[str, T
         "jain": report.jain,
         "power": report.power.sum(-1),
         "feasible": report.feasible,
+        "bound": bound(problem, instance.truth),
     }
     return found | {f"violation {name}": value for name, value in report.violation.items()}
 
@@ -82,10 +84,14 @@ def summary(table: dict[str, np.ndarray], codes: np.ndarray | None) -> dict[str,
     def mean(name: str) -> float:
         return float(table[name][kept].mean()) if kept.any() else float("nan")
 
+    bounded = kept & np.isfinite(table["bound"])
+    ratio = table["utility"][bounded].sum() / table["bound"][bounded].sum() if bounded.any() else np.nan
     excess = {name.removeprefix("violation "): value for name, value in table.items() if name.startswith("violation ")}
     return {
         "status": {name: counted[code] for code, name in enumerate(STATUS_NAMES) if counted[code]},
         "mean_utility": mean("utility"),
+        "mean_bound": float(table["bound"][bounded].mean()) if bounded.any() else float("nan"),
+        "utility_over_bound": float(ratio),
         "mean_sum_rate": mean("sum_rate"),
         "mean_least_rate": mean("least_rate"),
         "mean_jain": mean("jain"),

@@ -26,7 +26,7 @@ def summarise(summary: Mapping[str, Any], *, as_json: bool) -> None:
     said = dict(summary)
     unit = said.pop("unit", "")
     lines = {name: _words(value) for name, value in said.items() if value not in (None, {}, [])}
-    lines |= {name: f"{words} {unit}" for name, words in lines.items() if name.endswith("utility")}
+    lines |= {name: f"{words} {unit}" for name, words in lines.items() if name in ("mean_utility", "mean_bound")}
     width = max(map(len, lines))
     for name, words in lines.items():
         print(f"{name.replace('_', ' '):{width}}  {words}")

@@ -12,7 +12,7 @@ import torch
 import beamforge
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import pairs
-from beamforge.files import CHUNK_BYTES, channel_arrays
+from beamforge.files import CHUNK_BYTES, channel_arrays, common
 from beamforge.scenarios import scenario as make
 from beamforge.writing import check_writable, open_writer
 
@@ -33,19 +33,20 @@ def command(
     source = make(scenario, **pairs(settings))
     dtype = {"32": torch.complex64, "64": torch.complex128}[precision]
 
-    def draw(first: int, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def draw(first: int, size: int) -> dict[str, Any]:
         return channel_arrays(source.sample(size, seed, first, dtype=dtype))
 
-    rows, shared = draw(0, min(2, count))
+    rows = draw(0, min(2, count))
+    shared = common(rows)
     row_bytes = sum(value[0].nbytes for value in rows.values())
     step = max(1, CHUNK_BYTES // row_bytes)
     about = {**source.describe(), "seed": seed, "count": count, "units": "linear", "version": beamforge.__version__}
     with progress() as bar, open_writer(out, count, row_bytes) as writer:
         task = bar.add_task("sampling", total=count)
         for first in range(0, count, step):
-            rows, also = draw(first, min(step, count - first))
-            writer.append(rows)
-            assert also == shared, "what two instances share, all do"
+            rows = draw(first, min(step, count - first))
+            assert all((rows[name] == value).all() for name, value in shared.items()), "what two share, all share"
+            writer.append({name: value for name, value in rows.items() if name not in shared})
             bar.update(task, completed=writer.done)
         writer.finish(**shared, meta=json.dumps(about))
     summarise({"scenario": scenario, "count": count, "seed": seed, "out": out}, as_json=as_json)
