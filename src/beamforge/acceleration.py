@@ -131,7 +131,7 @@ def forget(acceleration: Acceleration, memory: NamedTuple, x: Tensor, which: Ten
     return batching.where(which, acceleration.start(x), memory)
 
 
-ACCELERATIONS: dict[str, type[Squarem] | type[Anderson] | type[Nesterov] | None] = {
+ACCELERATIONS: dict[str, type[Acceleration] | None] = {
     "none": None,
     "squarem": Squarem,
     "anderson": Anderson,

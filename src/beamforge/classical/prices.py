@@ -52,14 +52,14 @@ class Limits(NamedTuple):
         size = 1 if antenna is None else antennas
         groups, bound = [], []
         if total := problem.find(TotalPower):
-            groups.append(total.limit.new_ones(1, size * transmitters))  # type: ignore[union-attr]
-            bound.append(total.limit.unsqueeze(-1))  # type: ignore[union-attr]
+            groups.append(total.limit.new_ones(1, size * transmitters))
+            bound.append(total.limit.unsqueeze(-1))
         if each := problem.find(PerTransmitterPower):
             groups.append(torch.eye(transmitters).to(each.limit).repeat_interleave(size, -1))
             bound.append(each.limit)
         if antenna:
             groups.append(torch.eye(size * transmitters).to(antenna.limit))
-            bound.append(antenna.limit.flatten(-2))  # type: ignore[union-attr]
+            bound.append(antenna.limit.flatten(-2))
         together = torch.cat(bound, -1)
         return cls(torch.cat(groups).expand(len(together), -1, -1), together)
 
@@ -93,7 +93,7 @@ class Prices(NamedTuple):
     active: Tensor
 
     def corrected(self, load: Tensor, bound: Tensor) -> Tensor:
-        """The change [B, G] of the prices in one Newton step: zero to rounding, with the derivatives of the solution."""
+        """The change [B, G] of the prices in one Newton step: zero to rounding, its derivatives those of the solution."""
         right = torch.where(self.active, load - bound - (self.target - bound).detach(), 0)
         return torch.linalg.solve_ex(self.curvature, right.unsqueeze(-1))[0].squeeze(-1)
 
