@@ -23,11 +23,11 @@ def attach_fixed_point(step: Callable[[Any], Any], state: Any) -> Any:
     state  the fixed point, a tree of [B, ...] tensors without gradients.
     """
     with torch.enable_grad():
+        if not batching.pack(step(batching.tree_map(torch.Tensor.detach, state))).requires_grad:
+            return state
         fixed = batching.tree_map(lambda leaf: leaf.detach().requires_grad_(), state)
         rows = batching.pack(step(fixed))
     inputs = batching.leaves(fixed)
-    if not rows.requires_grad:
-        return state
     size = rows.shape[-1]
 
     def jacobian() -> Tensor:

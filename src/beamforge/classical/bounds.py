@@ -1,7 +1,7 @@
 """What no beamformer can exceed: bounds on the utility of a problem, true wherever they stop.
 
-Sum rates are bounded by dirty-paper coding, the sum capacity of the broadcast channel: a concave problem in the K powers
-of the dual multiple-access channel. Everything here is computed in double precision and rounded outward.
+Sum rates are bounded by dirty-paper coding, the sum capacity of the broadcast channel: a concave problem in the K
+powers of the dual multiple-access channel. Everything here is computed in double precision and rounded outward.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from beamforge import batching
+from beamforge.classical.duality import Duality
 from beamforge.classical.simplex import simplex_maximum
 from beamforge.classical.uplink import Uplink
 from beamforge.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.instance import Instance
 from beamforge.network import Network, per_instance, squared_magnitude
 from beamforge.problem import Problem
 from beamforge.terms import Number
@@ -48,7 +50,7 @@ def bound(problem: Problem, network: Network) -> Tensor:
         for weight, budget in prices(problem, network):
             found = found.minimum(balance_bound(goal, Uplink.of(network, weight), budget))
     elif isinstance(goal, TransmitPower) and (targets := problem.find(SinrAtLeast)):
-        found = power_bound(Uplink.of(network), targets.target)
+        found = power_bound(problem, network, targets.target)
     return outward(found, goal.sense, dtype).reshape(shape)
 
 
@@ -180,7 +182,7 @@ def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
 
 # --- balanced rates, and least power ---------------------------------------------------------------------------------
 def prices(problem: Problem, network: Network) -> list[tuple[Tensor, Tensor]]:
-    """Each power limit relaxed to a priced sum ``sum_tn weight_tn power_tn <= budget``: weight [B, T, N], budget [B]."""
+    """Each power limit relaxed to a priced sum, ``sum_tn weight_tn power_tn <= budget``: [B, T, N] and [B]."""
     one = network.noise.new_ones(network.H.shape[:2] + network.H.shape[3:])
     found = []
     if total := problem.find(TotalPower):
@@ -227,15 +229,20 @@ def value_of(goal: MinRate | MinSinr, sinr: Tensor) -> Tensor:
     return goal.weights * torch.log1p(sinr) / math.log(2)
 
 
-def power_bound(uplink: Uplink, target: Tensor, iterations: int = 500) -> Tensor:
-    """The least power [B] is at least the uplink's, iterated ``q <- q target / SINR`` from below it, so rising to it.
+def power_bound(problem: Problem, network: Network, target: Tensor, iterations: int = 100) -> Tensor:
+    """The least power [B] is at least any uplink power whose SINRs reach no target (weak duality).
 
-    Infinite for targets of a user without a channel.
+    From just below the powers that `Duality` finds, or else from those a user would need alone, ``q <- q target/SINR``
+    rises to the optimum. Infinite for a user without a channel.
     """
-    x = target
+    uplink = Uplink.of(network)
+    targets = Problem(problem.maximise, (SinrAtLeast(target),))
+    dual = Duality().solve_batch(targets, Instance.perfect(network), None, None).info["dual"]
+    x = (1 - 100 * PRECISION) * dual * network.noise * uplink.gain
+    below = (uplink.receive(x)[0] <= target).all(-1, keepdim=True) & torch.isfinite(x).all(-1, keepdim=True)
+    x = torch.where(below, x, target)
     for _ in range(iterations):
-        sinr, _ = uplink.receive(x)
-        after = x * (target / sinr).clamp_min(1)
+        after = x * (target / uplink.receive(x)[0]).clamp_min(1)
         settled = (after - x <= PRECISION * x).all()
         x = after
         if settled:

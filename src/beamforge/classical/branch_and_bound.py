@@ -69,33 +69,34 @@ class BranchAndBound(Solver):
         small = network.users <= MOST_USERS and network.streams == network.users
         return small and super().supports(problem, network)
 
-    @torch.no_grad()
     def solve_batch(
         self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         dtype = instance.seen.H.dtype
         problem, instance, start = double((problem, instance, start))
         assert isinstance(problem.maximise, SumRate)
-        network, power, goal = instance.seen, problem.get(TotalPower).limit, problem.maximise
-        local = ReducedWMMSE(starts=4)
-        W = local.solve_batch(problem, instance, start, generator).W
-        rate = torch.nan_to_num(goal.value(network, W), nan=-torch.inf)
-        search = Search(network, power, goal.weights, rate * math.log(2))
-        trace = [search.rate]
-        while len(search.cells.owner):
-            search.round(self.gap, self.max_cells)
-            trace.append(search.rate)
-        uplink = Uplink.of(network)
-        x = search.best * power.unsqueeze(-1) * uplink.gain
-        found = uplink.beams(x, uplink.receive(x)[0])
-        for candidate in (found, local.solve_batch(problem, instance, found, generator).W):
-            value = goal.value(network, candidate)
-            higher = value > rate
-            W, rate = batching.where(higher, (candidate, value), (W, rate))
-        bound = outward((search.bound / math.log(2)).maximum(rate), 1, dtype.to_real())
-        status = torch.where(bound <= rate + self.gap * rate.abs(), Status.CONVERGED, Status.MAX_ITERATIONS)
-        history = (torch.stack(trace, -1) / math.log(2)).to(dtype.to_real())
-        return Solution(W.to(dtype), status, search.rounds, history, info={"bound": bound, "cells": search.count})
+        network, goal = instance.seen, problem.maximise
+        with torch.no_grad():
+            W = ReducedWMMSE(starts=4).solve_batch(problem, instance, start, generator).W
+            rate = torch.nan_to_num(goal.value(network, W), nan=-torch.inf)
+            search = Search(network, problem.get(TotalPower).limit, goal.weights, rate * math.log(2))
+            trace = [search.rate]
+            while len(search.cells.owner):
+                search.round(self.gap, self.max_cells)
+                trace.append(search.rate)
+            found = search.beams(network)
+            higher = goal.value(network, found) > rate
+            W = batching.where(higher, found, W)
+        polished = (
+            ReducedWMMSE(tolerance=1e-13, gradient="implicit").solve_batch(problem, instance, W, generator).W
+        )  # and derivatives
+        W = batching.where(goal.value(network, polished) >= rate * (1 - 1e-12), polished, W)
+        rate = goal.value(network, W).detach().to(dtype.to_real())
+        bound = outward(search.bound / math.log(2), 1, rate.dtype).maximum(rate)
+        status = torch.where(bound <= rate * (1 + self.gap), int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
+        history = (torch.stack(trace, -1) / math.log(2)).to(rate.dtype)
+        info = {"bound": bound, "cells": search.count}
+        return Solution(W.to(dtype), status, search.rounds, history, info)
 
 
 class Cell(NamedTuple):
@@ -131,6 +132,7 @@ class Search:
     def __init__(self, network: Network, power: Tensor, weights: Tensor, rate: Tensor) -> None:
         H = network.whitened().channel * power.sqrt()[:, None, None]
         B, K = weights.shape
+        self.power = power
         self.data = Cell(compact(H), H @ H.mH, weights)
         self.rate = rate
         self.best = torch.full_like(weights, 1 / K)
@@ -151,6 +153,12 @@ class Search:
     def bound(self) -> Tensor:
         """Upper bound [B] of the weighted sum rate, nats; never rises from one round to the next."""
         return self.closed.scatter_reduce(0, self.cells.owner, self.cells.bound, "amax").maximum(self.rate)
+
+    def beams(self, network: Network) -> Tensor:
+        """W [B, N, K] that reach in the downlink what the best point reaches in the uplink."""
+        uplink = Uplink.of(network)
+        x = self.best * self.power.unsqueeze(-1) * uplink.gain
+        return uplink.beams(x, uplink.receive(x)[0])
 
     def round(self, gap: float, max_cells: int) -> None:
         """Close the cells that hold nothing better by more than `gap`, relatively, and cut the others in two."""
@@ -233,7 +241,7 @@ class Received(NamedTuple):
 
 
 def receive(rows: Tensor, gram: Tensor, q: Tensor) -> Received:
-    """``SINR_k = 1/S_kk - 1`` of ``S = (I + Q^1/2 H H^H Q^1/2)^-1``, and ``gain = E_kk / S_kk`` of ``E = H M^-1 H^H``."""
+    """``SINR_k = 1/S_kk - 1``, ``S = (I + Q^1/2 H H^H Q^1/2)^-1``; and ``gain = E_kk / S_kk``, ``E = H M^-1 H^H``."""
     itself = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
     root = q.sqrt()
     factor, _ = torch.linalg.cholesky_ex(root.unsqueeze(-1) * gram * root.unsqueeze(-2) + itself)
