@@ -97,6 +97,23 @@ def test_a_baseline_that_raises_leaves_differences_unknown():
     assert found.rows[1].utility_mean > 0
 
 
+def test_a_bound_that_raises_loses_no_method(monkeypatch):
+    monkeypatch.setattr(module, "bound", lambda problem, network: 1 / 0)
+    found = compare(small("mrt", "rzf"))
+    assert set(found.runs) == {"mrt", "rzf"}
+    assert found.errors == {"bound": "ZeroDivisionError: division by zero"}
+    assert np.isnan(found.rows[0].percent_of_bound)
+
+
+def test_the_bound_is_that_of_the_problem_and_unknown_where_infinite(monkeypatch):
+    instance = small("mrt").instances()
+    utility = compare(small("mrt", "rzf")).runs["mrt"].utility
+    monkeypatch.setattr(module, "bound", lambda problem, network: torch.as_tensor([*[200.0] * 5, *[torch.inf] * 5]))
+    found = compare(small("mrt", "rzf"))
+    assert len(found.bound) == len(instance.truth.H)
+    assert found.rows[0].percent_of_bound == pytest.approx(100 * (utility[:5] / 200).mean(), rel=1e-12)
+
+
 def test_statuses_are_counted_and_only_valid_answers_enter_the_means():
     found = compare(small("mixed", "rzf"))
     mixed, reference = found.rows

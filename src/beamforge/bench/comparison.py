@@ -96,7 +96,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A finished suite: each of its methods is either among `runs` or among `errors` (one sentence why).
+    """A finished suite: each of its methods is either among `runs` or among `errors` (one sentence why; also of "bound").
 
     bound  [B], what no method can pass, in the problem's unit; NaN where none is known.
     """
@@ -190,8 +190,10 @@ def compare(suite: Suite, progress: Callable[[str], object] = lambda doing: None
         for label, (_, solution, report) in answers.items()
         if label not in errors
     }
+    limit = attempt(errors, "bound", best_bound)(problem, instance)
+    limit = np.full(size, nan) if limit is None else limit
     utility = problem.maximise
-    return Comparison(suite, utility.unit, utility.sense, runs, errors, best_bound(problem, instance), Machine.here())
+    return Comparison(suite, utility.unit, utility.sense, runs, errors, limit, Machine.here())
 
 
 def attempt(errors: dict[str, str], label: str, task: Callable[..., Any]) -> Callable[..., Any]:
