@@ -96,7 +96,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A finished suite: each of its methods is either among `runs` or among `errors` (one sentence why; also of "bound").
+    """A finished suite: a method is either among `runs` or, with one sentence why, among `errors`, as "bound" may be.
 
     bound  [B], what no method can pass, in the problem's unit; NaN where none is known.
     """
