@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from beamforge.classical.branch_and_bound import BranchAndBound
 from beamforge.classical.fastfp import FastFP
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.multicell import MulticellWMMSE
@@ -27,6 +28,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "wslnr": (WeightedSLNR,),
     "zf": (ZF,),
     "mrt": (MRT,),
+    "branch-and-bound": (BranchAndBound,),
 }
 
 

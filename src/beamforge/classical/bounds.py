@@ -14,6 +14,7 @@ from torch import Tensor
 
 from beamforge import batching
 from beamforge.classical.duality import Duality
+from beamforge.classical.maxmin import MaxMin
 from beamforge.classical.simplex import simplex_maximum
 from beamforge.classical.uplink import Uplink
 from beamforge.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
@@ -47,8 +48,9 @@ def bound(problem: Problem, network: Network) -> Tensor:
     if isinstance(goal, SumRate):
         found = sum_rate_bound(problem, network, goal.weights)
     elif isinstance(goal, (MinRate, MinSinr)):
-        for weight, budget in prices(problem, network):
-            found = found.minimum(balance_bound(goal, Uplink.of(network, weight), budget))
+        for price, budget in priced(problem, network):
+            scaled = Network(network.H * price.rsqrt().unsqueeze(-2), network.noise, network.serving)
+            found = found.minimum(balance_bound(goal, scaled, budget))
     elif isinstance(goal, TransmitPower) and (targets := problem.find(SinrAtLeast)):
         found = power_bound(problem, network, targets.target)
     return outward(found, goal.sense, dtype).reshape(shape)
@@ -181,8 +183,8 @@ def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
 
 
 # --- balanced rates, and least power ---------------------------------------------------------------------------------
-def prices(problem: Problem, network: Network) -> list[tuple[Tensor, Tensor]]:
-    """Each power limit relaxed to a priced sum, ``sum_tn weight_tn power_tn <= budget``: [B, T, N] and [B]."""
+def priced(problem: Problem, network: Network) -> list[tuple[Tensor, Tensor]]:
+    """Each power limit relaxed to a priced sum, ``sum_tn price_tn power_tn <= budget``: [B, T, N] and [B]."""
     one = network.noise.new_ones(network.H.shape[:2] + network.H.shape[3:])
     found = []
     if total := problem.find(TotalPower):
@@ -194,32 +196,18 @@ def prices(problem: Problem, network: Network) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
-def balance_bound(goal: MinRate | MinSinr, uplink: Uplink, budget: Tensor, iterations: int = 200) -> Tensor:
-    """The least user utility [B] is at most the largest one in the uplink, at any positive powers of sum `budget`.
+def balance_bound(goal: MinRate | MinSinr, network: Network, budget: Tensor) -> Tensor:
+    """The least user utility [B] is at most the greatest one in the uplink, at any positive powers of sum `budget`.
 
-    For if all were larger in the downlink, the uplink powers that give those SINRs would exceed, in the user where the
-    ratio of the two is largest, a standard interference function's answer to them (Yates 1995). Powers are balanced
-    by ``q <- q target / SINR`` to make the bound tight.
+    For if all were greater in the downlink, the uplink powers that give those SINRs would exceed, in the user where the
+    ratio of the two is largest, a standard interference function's answer to them. `MaxMin` balances the powers.
     """
+    uplink = Uplink.of(network)
     alone = value_of(goal, budget.unsqueeze(-1) * uplink.gain).amin(-1)
-    found = alone
-    share = torch.full_like(uplink.gain, 1 / uplink.gain.shape[-1])
-    for _ in range(iterations):
-        sinr, _ = uplink.receive(share * budget.unsqueeze(-1) * uplink.gain)
-        value = value_of(goal, sinr)
-        found = found.minimum(value.amax(-1))
-        low, high = value.amin(-1, keepdim=True), value.amax(-1, keepdim=True)
-        if ((high - low <= PRECISION * high).squeeze(-1) | (alone <= 0)).all():
-            break
-        middle = (low + high) / 2
-        if isinstance(goal, MinSinr):
-            target = middle * goal.target
-        else:
-            target = torch.expm1(middle / goal.weights.clamp_min(torch.finfo(low.dtype).tiny) * math.log(2))
-        step = torch.nan_to_num(target / sinr, nan=1.0).clamp(1e-3, 1e3)
-        share = share * step
-        share = share / share.sum(-1, keepdim=True)
-    return found
+    balanced = MaxMin().solve_batch(Problem(goal, (TotalPower(budget),)), Instance.perfect(network), None, None)
+    x = balanced.info["dual"] * network.noise * uplink.gain
+    x = x * (budget / uplink.power(x) * (1 + PRECISION)).unsqueeze(-1)
+    return alone.fmin(value_of(goal, uplink.receive(x)[0]).amax(-1))
 
 
 def value_of(goal: MinRate | MinSinr, sinr: Tensor) -> Tensor:
