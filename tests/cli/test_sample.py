@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
 import torch
 
@@ -99,6 +100,15 @@ def test_what_is_no_command_is_one_sentence(arguments, capsys):
     assert main(arguments) == 2
     out, sentence = capsys.readouterr()
     assert out == "" and sentence.count("\n") == 1
+
+
+def test_a_command_can_say_how_it_ended(monkeypatch, capsys):
+    def ended(*_, **__):
+        raise click.exceptions.Exit(1)
+
+    monkeypatch.setattr(command.command, "callback", ended)
+    assert main(["sample", "rayleigh", "--count", "1", "--seed", "0", "--out", "a.npz"]) == 1
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ from beamforge.goals import PROBLEMS, build_problem
 from beamforge.problem import Problem
 from beamforge.units import from_db
 
+LARGEST_DB = 300.0
+"""Targets beyond this, either way, are a slip: their ratios leave the range of numbers."""
+
 OPTIONS = (
     click.option("--p-max", type=float, metavar="WATT", help="Power limit, instead of the file's."),
     click.option("--noise", type=float, metavar="WATT", help="Noise power, instead of the file's."),
@@ -45,6 +48,8 @@ class Request:
             raise ConfigError(unknown("problem", self.problem, PROBLEMS))
         if self.sinr_target_db is not None and self.problem not in ("min-power", "max-min"):
             raise ConfigError(f"sinr-target-db must be left out with {self.problem}, got {self.sinr_target_db:g}")
+        if self.sinr_target_db is not None and not abs(self.sinr_target_db) <= LARGEST_DB:
+            raise ConfigError(f"sinr-target-db must be within ±{LARGEST_DB:g} dB, got {self.sinr_target_db:g}")
 
     def open(self, path: str) -> ChannelFile:
         """The channels, with what is stated in place of what the file says."""
