@@ -11,7 +11,6 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import click
 from sphinx.util.inventory import InventoryFile
@@ -22,7 +21,7 @@ ROOT = Path(beamforge.__file__).parent
 
 
 def public_names() -> Iterator[str]:
-    """Every module without an underscore, and what it defines: functions, classes and their methods, constants."""
+    """Every module without an underscore, and the functions, classes and methods that it defines."""
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT.parent).with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
@@ -30,27 +29,23 @@ def public_names() -> Iterator[str]:
             module = ".".join(parts)
             importlib.import_module(module)
             yield module
-            yield from (f"{module}.{name}" for name in defined(ast.parse(path.read_text()), module))
+            yield from (f"{module}.{name}" for name in defined(ast.parse(path.read_text())))
 
 
-def defined(tree: ast.Module, module: str) -> Iterator[str]:
-    """Public names that the statements of a module bind, imports aside."""
+def defined(tree: ast.Module) -> Iterator[str]:
+    """Public functions, classes and methods of a module."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             yield node.name
             if isinstance(node, ast.ClassDef):
                 methods = (item.name for item in node.body if isinstance(item, ast.FunctionDef))
                 yield from (f"{node.name}.{name}" for name in methods if not name.startswith("_"))
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names = (target.id for target in targets if isinstance(target, ast.Name))
-            yield from (name for name in names if not name.startswith("_"))
 
 
 def told_elsewhere(name: str) -> bool:
-    """Whether a name is a `TypeVar`, which is nobody's business, or a command, which tells of itself by ``--help``."""
+    """Whether a name is a command, whose ``--help`` the manual shows."""
     module, _, own = name.rpartition(".")
-    return isinstance(getattr(sys.modules.get(module), own, None), TypeVar | click.Command)
+    return isinstance(getattr(sys.modules.get(module), own, None), click.Command)
 
 
 if __name__ == "__main__":

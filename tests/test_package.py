@@ -57,8 +57,8 @@ def test_the_installed_command_solves_a_file_from_another_directory(installed, t
     rng = np.random.default_rng(0)
     H = rng.standard_normal((3, 2, 4)) + 1j * rng.standard_normal((3, 2, 4))
     np.savez(tmp_path / "downlink.npz", H=H, noise=0.1, p_max=1.0)
-    command = [installed / "beamforge", "solve", "downlink.npz", "--problem", "sum-rate", "--out", "beams.npz", "--json"]
-    summary = json.loads(run(*command, cwd=tmp_path))
+    options = ("--problem", "sum-rate", "--out", "beams.npz", "--json")
+    summary = json.loads(run(installed / "beamforge", "solve", "downlink.npz", *options, cwd=tmp_path))
     assert summary["method"]
     beams = np.load(tmp_path / "beams.npz")
     np.testing.assert_allclose(np.sum(np.abs(beams["W"]) ** 2, (1, 2)), 1, rtol=1e-9)

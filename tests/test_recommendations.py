@@ -1,0 +1,59 @@
+"""What README and the manual recommend exists, and serves what it is recommended for."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from beamforge import Network
+from beamforge.goals import build_problem
+from beamforge.registry import METHODS, methods_for
+
+REPOSITORY = Path(__file__).parent.parent
+
+QUESTIONS = {
+    "the largest sum rate": ("sum-rate", {}),
+    "... and to know how good it is": ("sum-rate", {}),
+    "the largest least rate or SINR": ("max-min", {}),
+    "the least power for SINR targets": ("min-power", {"sinr_target": 1.0}),
+    "an answer in one step": ("sum-rate", {}),
+    "fairness by a knob, in one step": ("sum-rate", {}),
+}
+one = torch.ones(1, 2, 2, dtype=torch.complex128)
+NETWORKS = [
+    (Network.broadcast(one, 1.0), {"p_max": 1.0}),
+    (Network.interference(one.expand(2, 2, 2), 1.0), {"p_max_transmitter": 1.0}),
+    (Network.power_control(one.real, 1.0), {"p_max": 1.0}),
+]
+
+
+def rows(page: str, first: str) -> dict[str, list[str]]:
+    """Cells by the first one of the table whose head begins so."""
+    lines = (REPOSITORY / page).read_text().splitlines()
+    head = next(place for place, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    table = itertools.takewhile(lambda line: line.startswith("|"), lines[head + 2 :])
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    return {row[0]: row[1:] for row in cells}
+
+
+def test_readme_names_every_method():
+    named = [name for cell in rows("README.md", "name") for name in re.findall(r"`(.+?)`", cell)]
+    assert sorted(named) == sorted(METHODS)
+
+
+@pytest.mark.parametrize("wish", QUESTIONS)
+def test_what_is_recommended_serves(wish):
+    problem, stated = QUESTIONS[wish]
+    for cell, (network, limit) in zip(rows("docs/how-to-choose.md", "you want")[wish], NETWORKS, strict=True):
+        limits = {} if problem == "min-power" else limit
+        suitable = methods_for(build_problem(problem, stated | limits), network)
+        for name in re.findall(r"`(.+?)`", cell):
+            assert name in suitable, f"{name} for {wish} on {network.H.shape[:-3]}; {suitable} would do"
+
+
+def test_every_wish_is_in_the_table():
+    assert list(rows("docs/how-to-choose.md", "you want")) == list(QUESTIONS)
