@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from beamforge.classical.branch_and_bound import BranchAndBound
+from beamforge.classical.duality import Duality
 from beamforge.classical.fastfp import FastFP
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
+from beamforge.classical.maxmin import MaxMin
 from beamforge.classical.multicell import MulticellWMMSE
+from beamforge.classical.power_control import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.wmmse import ReducedWMMSE
 from beamforge.errors import ConfigError, UnsupportedProblem, unknown
 from beamforge.network import Network
@@ -21,6 +24,9 @@ from beamforge.settings import convert
 from beamforge.solver import Solver, describe
 
 METHODS: dict[str, tuple[type[Solver], ...]] = {
+    "duality": (Duality, MaxMin),
+    "perron-frobenius": (PerronFrobenius,),
+    "foschini-miljanic": (FoschiniMiljanic,),
     "wmmse": (ReducedWMMSE, MulticellWMMSE),
     "fastfp": (FastFP,),
     "rzf": (RZF,),
