@@ -99,7 +99,7 @@ def quality(folder: Path) -> None:
     for level, theirs in zip(levels, published, strict=True):
         network = Network.broadcast(H, 10 ** (-float(level) / 10))
         problem = Problem(SumRate(), (TotalPower(1.0),))
-        ours = [network.rate(ReducedWMMSE(starts=n).solve(problem, network).W).sum(-1).mean() for n in (2, 5, 20)]
+        ours = [network.rate(ReducedWMMSE(starts=n).solve(problem, network).W).sum(-1).mean() for n in (3, 5, 20)]
         print(f"{level:>3.0f} dB {theirs:>10.2f} " + " ".join(f"{value:>9.3f}" for value in ours))
 
 
