@@ -107,7 +107,7 @@ class NesterovMemory(NamedTuple):
     t: Tensor
 
 
-class Nesterov:
+class Nesterov(Acceleration):
     """Nesterov extrapolation: next ``f(x) + (t - 1)/t' (f(x) - f(x before))`` with ``t' = (1 + sqrt(1 + 4 t^2))/2``.
 
     With the safeguard of `iterate` it restarts whenever the merit falls (adaptive restart).
