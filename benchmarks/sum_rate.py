@@ -167,10 +167,14 @@ def antennas(out: Path, sizes: list[int], repeats: int) -> None:
         print(f"N = {N:4d}: {ratios[-1]:7.1f} times sooner")
     figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
     axes.loglog(sizes, ratios, "o-")
-    axes.set(xlabel="antennas N", ylabel="textbook time / ours", title=f"Time to {100 * SHARE:.1f} % of the rate, K = 40")
+    axes.set(
+        xlabel="antennas N", ylabel="textbook time / ours", title=f"Time to {100 * SHARE:.1f} % of the rate, K = 40"
+    )
     axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
     axes.minorticks_off()
-    axes.set_yticks(ticks := [t for t in (2, 5, 10, 20, 50, 100, 200, 500) if t <= 2 * max(ratios)], [str(t) for t in ticks])
+    axes.set_yticks(
+        ticks := [t for t in (2, 5, 10, 20, 50, 100, 200, 500) if t <= 2 * max(ratios)], [str(t) for t in ticks]
+    )
     axes.grid(alpha=0.3)
     figure.savefig(out / "wmmse_against_antennas.png", dpi=160)
 
@@ -189,7 +193,11 @@ def growth(out: Path, repeats: int) -> None:
         tasks = {str(size): lambda _, case=case: case.run(30.0, 10, "none") for size, case in cases.items()}
         ms = [1e3 * value for value in interleaved(tasks, repeats).values()]
         slope = np.log(ms[-1] / ms[-2]) / np.log(sizes[-1] / sizes[-2])
-        print(f"{label:<30} " + "  ".join(f"{s}: {m:.1f} ms" for s, m in zip(sizes, ms, strict=True)) + f"   exponent {slope:.2f}")
+        print(
+            f"{label:<30} "
+            + "  ".join(f"{s}: {m:.1f} ms" for s, m in zip(sizes, ms, strict=True))
+            + f"   exponent {slope:.2f}"
+        )
         axes.loglog(sizes, ms, "o-")
         axes.set(xlabel=label, title=f"exponent at the end {slope:.2f}")
         axes.set_xticks(sizes, [str(size) for size in sizes])

@@ -59,7 +59,7 @@ def test_the_best_of_an_exhaustive_grid_is_reached_and_below_the_bound(K, N, snr
 
 @pytest.mark.parametrize(("K", "N", "snr_db"), [(3, 3, 20), (4, 4, 10), (4, 3, 0)])
 def test_it_beats_thirty_starts_of_wmmse_certifies_the_gap_and_spends_the_power(K, N, snr_db):
-    H, power = channels(6, K, N, seed=11), 10 ** (snr_db / 10)
+    H, power = channels(10, K, N, seed=11), 10 ** (snr_db / 10)
     solution, rate, bound = solve(H, power)
     problem, network = Problem(SumRate(), (TotalPower(power),)), Network.broadcast(torch.as_tensor(H), 1.0)
     local = rates(H, ReducedWMMSE(starts=30, tolerance=1e-6).solve(problem, network).W, 1.0).sum(-1)

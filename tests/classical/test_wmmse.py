@@ -144,9 +144,7 @@ def test_a_weight_of_zero_switches_a_user_off():
     W = beamforge.solve(H, noise=0.1, p_max=1.0, weights=weights).W
     assert (W[..., 1].abs() < 1e-6).all()
     others = beamforge.solve(H[:, [0, 2]], noise=0.1, p_max=1.0, weights=weights[[0, 2]]).W
-    np.testing.assert_allclose(
-        total(H, W, 0.1, weights), total(H[:, [0, 2]], others, 0.1, weights[[0, 2]]), rtol=1e-6
-    )
+    np.testing.assert_allclose(total(H, W, 0.1, weights), total(H[:, [0, 2]], others, 0.1, weights[[0, 2]]), rtol=1e-6)
 
 
 def test_more_starts_never_do_worse_and_a_given_start_is_used():

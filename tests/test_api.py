@@ -1,0 +1,83 @@
+"""One call and the registry behind it."""
+
+import pytest
+import torch
+
+import beamforge
+from beamforge import BeamforgeError, ConfigError, Network, Problem, ShapeError, UnsupportedProblem
+from beamforge.classical.wmmse import ReducedWMMSE
+from beamforge.constraints import TotalPower
+from beamforge.goals import PROBLEMS, build_problem
+from beamforge.registry import METHODS, configure, methods_for
+from beamforge.utilities import MinRate, MinSinr, SumRate
+
+H = torch.randn(5, 3, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_name_a_problem_and_a_solver_give_the_same_beams():
+    named = beamforge.solve(H, noise=0.1, p_max=2.0, weights=[1.0, 2.0, 0.5])
+    problem = Problem(SumRate([1.0, 2.0, 0.5]), (TotalPower(2.0),))
+    typed = beamforge.solve(H, noise=0.1, problem=problem)
+    direct = ReducedWMMSE().solve(problem, Network.broadcast(H, 0.1))
+    assert torch.equal(named.W, typed.W)
+    assert torch.equal(named.W, direct.W)
+
+
+def test_settings_reach_the_method_and_strings_are_read():
+    solver = configure(ReducedWMMSE, {"tolerance": "1e-3", "max_iterations": "7", "acceleration": "none"})
+    assert (solver.tolerance, solver.max_iterations, solver.acceleration) == (1e-3, 7, "none")
+    few = beamforge.solve(H, noise=0.001, p_max=1.0, method="wmmse", max_iterations=2, starts=1)
+    assert few.iterations.tolist() == [2] * 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        ({"method": "wmsse"}, ConfigError, "did you mean 'wmmse'"),
+        ({"problem": "sumrate"}, ConfigError, "did you mean 'sum-rate'"),
+        ({"method": "wmmse", "start_count": 2}, ConfigError, "unknown setting of ReducedWMMSE"),
+        ({"method": "wmmse", "starts": "many"}, ConfigError, "starts must be int, got 'many'"),
+        ({"method": "mrt", "problem": "min-power", "sinr_target": 1.0}, UnsupportedProblem, "duality"),
+        ({"p_max": None}, ConfigError, "p_max"),
+        ({"problem": "min-power", "method": None}, ConfigError, "sinr_target must be given"),
+        ({"p_max": -1.0}, ShapeError, "must be positive, got -1"),
+        ({"noise": 0.0}, ShapeError, "noise must be positive"),
+        ({"weights": [1.0, 2.0]}, ShapeError, "weights must broadcast"),
+        ({"weights": torch.ones(3, dtype=torch.float64)}, ShapeError, "torch.float32"),
+        ({"H": H.real}, ShapeError, r"G must be non-empty \[..., K, K\]"),
+        ({"H": H.numpy()}, ShapeError, "H must be a torch tensor, got ndarray"),
+        (
+            {"H": torch.where(torch.arange(5)[:, None, None] == 3, torch.nan, H)},
+            ShapeError,
+            r"NaN or Inf at \(3, 0, 0\)",
+        ),
+    ],
+)
+def test_a_bad_request_is_refused_in_one_sentence(arguments, kind, words):
+    call = {"H": H, "noise": 0.1, "p_max": 1.0} | arguments
+    with pytest.raises(kind, match=words) as caught:
+        beamforge.solve(**call)
+    assert isinstance(caught.value, BeamforgeError)
+    assert "\n" not in str(caught.value)
+
+
+def test_max_min_reads_weights_then_targets_then_rates():
+    limit = {"p_max": 1.0}
+    assert build_problem("max-min", limit | {"weights": 2.0, "sinr_target": 3.0}).maximise == MinRate(2.0)
+    assert build_problem("max-min", limit | {"sinr_target": 3.0}).maximise == MinSinr(3.0)
+    assert build_problem("max-min", limit).maximise == MinRate()
+
+
+def test_every_problem_has_a_default_method_on_every_form_of_network():
+    stated = {"p_max": 1.0, "sinr_target": 0.1}
+    networks = [
+        Network.broadcast(H, 0.1),
+        Network.multicell(H[:, None].expand(5, 2, 3, 4), 0.1, torch.tensor([0, 1, 1])),
+        Network.power_control(H.abs()[..., :3], 0.1),
+    ]
+    for name in PROBLEMS:
+        for network in networks:
+            assert methods_for(build_problem(name, stated), network), f"{name} on {network.H.shape}"
+    assert methods_for(build_problem("sum-rate", stated), networks[0])[0] == "wmmse"
+    assert set(methods_for(build_problem("min-power", stated), networks[0])) >= {"duality"}
+    assert {"mrt", "zf", "rzf", "slnr", "wslnr", "wmmse", "fastfp", "duality"} <= set(METHODS)
