@@ -76,7 +76,7 @@ class Case:
         return textbook_step(self.network.channel, self.noise, 1.0, W)
 
     def run(self, start: float, steps: int, acceleration: str) -> torch.Tensor:
-        """Beams after `steps` iterations, those of annealing among them; the Gram matrix and the start are in the time."""
+        """Beams after `steps` iterations, those of annealing among them, from the channels on."""
         steps = max(1, steps - len(HEAT)) if start == ANNEALED else steps
         solver = ReducedWMMSE(tolerance=0.0, max_iterations=steps, acceleration=acceleration)
         data = solver.prepare(self.problem, Instance.perfect(self.network))

@@ -1,5 +1,6 @@
 """Reduced WMMSE: known optima, stationarity, monotonicity, hostile channels, published yardsticks."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_gains_of_any_size(dtype, close, scale):
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 def test_hostile_channels_get_correct_answers(dtype):
-    """Rank one, nearly parallel users, a user without a channel, none with one, 80 dB: at least the best single user."""
+    """Rank one, parallel users, a user without a channel, none with one, 80 dB: at least the best single user."""
     H = torch.as_tensor(channels(6, 4, 4, seed=9))
     H[0] = H[0, :1] * torch.tensor([1.0, 2.0, 0.5, 1.0])[:, None]
     H[1, 1] = H[1, 0] * (1 + 1e-6)
@@ -150,7 +151,7 @@ def test_a_weight_of_zero_switches_a_user_off():
 def test_more_starts_never_do_worse_and_a_given_start_is_used():
     H = torch.as_tensor(channels(30, 8, 8))
     best = [total(H, beamforge.solve(H, noise=0.01, p_max=1.0, starts=n).W, 0.01) for n in (1, 3, 4, 8)]
-    for fewer, more in zip(best, best[1:], strict=False):
+    for fewer, more in itertools.pairwise(best):
         assert (more >= fewer * (1 - 1e-7)).all()
     assert best[-1].mean() > best[0].mean() * 1.002
     again = beamforge.solve(H, noise=0.01, p_max=1.0, start=beamforge.solve(H, noise=0.01, p_max=1.0).W)
