@@ -17,7 +17,7 @@ def sum_rate(H, W, serving, noise, weights=None):
 
 
 def textbook_wmmse(H, W, serving, noise, limit, weights, steps):
-    """WMMSE with power limits of transmitters: N x N eigendecompositions and bisection; returns W and the rates on the way."""
+    """WMMSE with power limits of transmitters: N x N eigendecompositions and bisection; W and the rates."""
     T, K, N = H.shape
     rates = []
     for _ in range(steps):

@@ -126,14 +126,16 @@ class Network:
     @cached_property
     def gram(self) -> Tensor:
         """``H H^H`` [..., K, K] of a broadcast network."""
-        return self.channel @ self.channel.mH
+        with torch.enable_grad():  # kept, so it must not depend on who asks first
+            return self.channel @ self.channel.mH
 
     @cached_property
     def stream_channel(self) -> Tensor:
         """[..., D, K, N]: what every user sees of the transmitter that sends stream d."""
-        if self.transmitters == 1:
-            return self.H.expand(*self.batch_shape, self.streams, self.users, self.antennas)
-        return torch.take_along_dim(self.H, self.serving[..., None, None], dim=-3)
+        with torch.enable_grad():  # kept, so it must not depend on who asks first
+            if self.transmitters == 1:
+                return self.H.expand(*self.batch_shape, self.streams, self.users, self.antennas)
+            return torch.take_along_dim(self.H, self.serving[..., None, None], dim=-3)
 
     def whitened(self) -> Network:
         """The same network in units of its noise: row k divided by sqrt(noise_k), noise one."""

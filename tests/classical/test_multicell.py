@@ -47,7 +47,7 @@ def test_follows_the_textbook_step_by_step(T, K, N):
     solution = solver.solve(problem, net, start=start)
     for b in range(2):
         args = (net.H[b].numpy(), start[b].numpy(), net.serving[b].numpy(), noise.numpy())
-        W, rates = textbook_wmmse(*args, [limit] * T, weights.numpy(), steps + 2)
+        _, rates = textbook_wmmse(*args, [limit] * T, weights.numpy(), steps + 2)
         np.testing.assert_allclose(solution.trace[b].numpy(), rates[1 : steps + 1], rtol=1e-9)
         final = sum_rate(args[0], solution.W[b].numpy(), args[2], args[3], weights.numpy())
         np.testing.assert_allclose(final, rates[steps + 1], rtol=1e-9)

@@ -6,6 +6,7 @@ maximization for a MIMO interfering broadcast channel", IEEE Trans. Signal Proce
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ class MulticellWMMSE(IterativeSolver):
         if start is not None:
             yield respond(data, start)[0]
             return
-        for ridge in (0.0, 30.0)[: self.starts]:
+        for ridge in RIDGES[: self.starts]:
             yield respond(data, from_ridge(data.problem, data.network, ridge))[0]
 
     def step(self, data: Cells, state: Multipliers) -> tuple[Multipliers, Tensor]:
@@ -86,6 +87,10 @@ class MulticellWMMSE(IterativeSolver):
         q = (state.root.detach().square().unsqueeze(-2) * data.serves).sum(-1)
         W = LeastSquares(F, state.gain.unsqueeze(-2) * data.serves, data.limits).solve(q).sum(-3)
         return within_limits(data.problem, data.network, W)
+
+
+RIDGES = (1.0, math.inf, 30.0, 0.0)
+"""Of the starts: regularised zero forcing as usual is converged in 2 to 5 steps where users are well separated."""
 
 
 def from_ridge(problem: Problem, network: Network, ridge: float) -> Tensor:

@@ -93,7 +93,7 @@ class Prices(NamedTuple):
     active: Tensor
 
     def corrected(self, load: Tensor, bound: Tensor) -> Tensor:
-        """The change [B, G] of the prices in one Newton step: zero to rounding, its derivatives those of the solution."""
+        """The change [B, G] of the prices in one Newton step: zero to rounding, its derivatives the solution's."""
         right = torch.where(self.active, load - bound - (self.target - bound).detach(), 0)
         return torch.linalg.solve_ex(self.curvature, right.unsqueeze(-1))[0].squeeze(-1)
 
