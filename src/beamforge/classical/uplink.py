@@ -24,7 +24,7 @@ class Uplink(NamedTuple):
     """Channels of the uplink, in double precision whatever the network's: what comes of them is K numbers.
 
     H        complex [B, T, K, N]: in units of the noise, and divided by ``weight^1/2`` where antennas are priced.
-    factor   complex [B, T, min(K, N), K]: of the Gram matrices ``C = factor^H factor`` of H with rows in units of each
+    factor   complex [B, T, K or N, K]: of the Gram matrices ``C = factor^H factor`` of H with rows in units of each
              user's own channel.
     gain     real [B, K]: ``|h_k|^2`` of the user's own channel; 0 for a user without one.
     serving  integer [B, K].
@@ -45,7 +45,8 @@ class Uplink(NamedTuple):
         norm = squared_magnitude(H).sum(-1)
         gain = norm.squeeze(1) if H.shape[1] == 1 else norm.gather(1, serving.unsqueeze(1)).squeeze(1)
         rows = H * torch.where(gain > 0, gain, 1).rsqrt()[:, None, :, None]
-        factor = torch.linalg.qr(rows.mH, mode="r")[1] if H.shape[-1] > H.shape[-2] else rows.mH
+        small = H.shape[-1] > H.shape[-2] and not rows.requires_grad  # parallel users have no derivative of this QR
+        factor = torch.linalg.qr(rows.mH, mode="r")[1] if small else rows.mH
         return cls(H, factor, gain, serving)
 
     def receive(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,7 +72,7 @@ class Uplink(NamedTuple):
         """``F X^1/2`` with F the factor, [B, T, ., K], and upper triangular U [B, T, K, K] of ``S = U U^H``."""
         heard = self.factor * x.sqrt()[:, None, None, :]
         eye = torch.eye(x.shape[-1], dtype=heard.dtype, device=x.device).expand(*heard.shape[:2], -1, -1)
-        _, R = torch.linalg.qr(torch.cat([eye, heard], -2), mode="r")
+        _, R = torch.linalg.qr(torch.cat([eye, heard], -2), mode="reduced" if heard.requires_grad else "r")
         return heard, torch.linalg.solve_triangular(R, eye, upper=True)
 
     def rows(self, of_transmitter: Tensor) -> Tensor:
