@@ -49,7 +49,7 @@ def test_conformance():
 def test_the_best_of_an_exhaustive_grid_is_reached_and_below_the_bound(K, N, snr_db, steps):
     H, power = channels(4, K, N, seed=K), 10 ** (snr_db / 10)
     weights = np.random.default_rng(N).uniform(0.5, 2, (4, K))
-    solution, rate, bound = solve(H, power, weights, gap=1e-4)
+    solution, rate, bound = solve(H, power, weights)
     best = np.array([(uplink_rates(H[b], power * simplex_grid(K, steps)) @ weights[b]).max() for b in range(4)])
     assert (solution.status == Status.CONVERGED).all()
     assert (best <= bound).all()
@@ -64,7 +64,7 @@ def test_it_beats_thirty_starts_of_wmmse_certifies_the_gap_and_spends_the_power(
     problem, network = Problem(SumRate(), (TotalPower(power),)), Network.broadcast(torch.as_tensor(H), 1.0)
     local = rates(H, ReducedWMMSE(starts=30, tolerance=1e-6).solve(problem, network).W, 1.0).sum(-1)
     assert (rate >= local * (1 - 1e-6)).all()
-    assert (bound >= rate).all() and (bound <= rate * (1 + 1.001e-3)).all()
+    assert (bound >= rate).all() and (bound <= rate * (1 + 1.001e-4)).all()
     assert (bound <= np.asarray(dpc_sum_capacity(network, power)) * (1 + 1e-8)).all()
     spent = solution.W.abs().square().sum((-2, -1))
     torch.testing.assert_close(spent, torch.full_like(spent, power))
@@ -100,10 +100,10 @@ def test_one_user_and_orthogonal_users_have_closed_forms():
 
 def test_the_bound_is_true_and_falls_wherever_it_stops():
     H = channels(2, 4, 4, seed=5)
-    _, best, _ = solve(H, 100.0, gap=1e-4)
+    _, best, _ = solve(H, 100.0)
     bounds = []
     for cells in (1, 10, 100, 1000):
-        solution, rate, bound = solve(H, 100.0, max_cells=cells)
+        solution, rate, bound = solve(H, 100.0, gap=1e-3, max_cells=cells)
         assert (solution.info["cells"] <= cells).all()
         assert (
             (solution.status == Status.CONVERGED) == (torch.as_tensor(bound) <= torch.as_tensor(rate) * 1.001)
