@@ -169,15 +169,16 @@ def test_one_transmitter_given_as_such_is_a_broadcast(tmp_path):
         assert file.read().context["p_max"].tolist() == [2.0] * B
 
 
-@pytest.mark.parametrize(("content", "words"), [case[1:] for case in hostile()], ids=[case[0] for case in hostile()])
+FAULTS = {name: case for name, *case in hostile() if name != "no power"}  # which is the problem's affair
+
+
+@pytest.mark.parametrize(("content", "words"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_one_sentence(content, words, tmp_path):
     path = tmp_path / "channels.npz"
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         np.savez(path, **content)
-    if words == ["p_max"]:
-        pytest.skip("whether a limit is needed is the problem's affair")
     with pytest.raises(ChannelFileError) as caught, ChannelFile(path) as file:
         file.scan()
     sentence = str(caught.value)
@@ -226,8 +227,8 @@ def test_what_is_no_channel_file_is_one_sentence(name, tmp_path):
 def test_pickles_are_never_opened(tmp_path, monkeypatch):
     monkeypatch.setattr("pickle.load", lambda *_, **__: pytest.fail("unpickled"))
     np.savez(tmp_path / "a.npz", **broadcast(), meta=np.array({"a": 1}, object))
-    with ChannelFile(tmp_path / "a.npz") as file, pytest.raises(ChannelFileError, match="meta"):
-        file.meta  # noqa: B018
+    with pytest.raises(ChannelFileError, match="meta must be numbers or text, got objects"):
+        ChannelFile(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("writer", [write_mat5, write_mat73])

@@ -40,9 +40,7 @@ class Store:
         """Rows first..first+count-1 of an array (all of them by default); a scalar is read whole."""
         header = self.headers[name]
         if header.dtype.hasobject:
-            raise ChannelFileError(
-                f"{self.path}: {name} must be numbers or text, got objects, which are never unpickled"
-            )
+            raise objects(self.path, name)
         rows = slice(first, None if count is None else first + count)
         with reading(self.path):
             return native(self.rows(name, rows))
@@ -63,6 +61,11 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def objects(path: Path, name: str) -> ChannelFileError:
+    """What is said of arrays of objects."""
+    return ChannelFileError(f"{path}: {name} must be numbers or text, got objects, which are never unpickled")
 
 
 def open_store(path: str | Path) -> Store:
@@ -124,14 +127,16 @@ class NpzStore(Store):
                 continue
             stream = self.archive.open(member)
             shape, column_major, dtype = npy_header(stream)
+            if dtype.hasobject:
+                raise objects(path, name)
             size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            if not dtype.hasobject and member.file_size - stream.tell() != size:
+            if member.file_size - stream.tell() != size:
                 raise ValueError(
                     f"{name} is truncated, {size} bytes expected, {member.file_size - stream.tell()} found"
                 )
             self.headers[name] = Header(shape, dtype)
             self.streams[name], self.offsets[name] = stream, stream.tell()
-            if column_major and len(shape) > 1 and not dtype.hasobject:
+            if column_major and len(shape) > 1:
                 flat = np.frombuffer(stream.read(size), dtype)
                 self.column_major[name] = flat.reshape(shape, order="F")
 

@@ -120,7 +120,7 @@ NAN[3, 0, 0] = np.nan
         ({"W": normal(6, 4, 3).real}, ["W must be complex", "float64"]),
         ({"W": NAN}, ["W must be finite", "instance 3"]),
         ({"p": np.ones((6, 3))}, ["W must be given", "p"]),
-        ({"W": np.full((6, 4, 3), None)}, ["W must be complex", "object"]),
+        ({"W": np.full((6, 4, 3), None)}, ["W must be numbers", "objects"]),
     ],
 )
 def test_what_are_no_beams_is_refused(arrays, words, tmp_path, capsys):
