@@ -48,6 +48,11 @@ class FastFP(IterativeSolver):
         W = Proj(Z + 1/L H^H (diag(sqrt(a (1 + gamma)) y) - diag(|y|^2) A)),    L >= lambda_max(diag(y) H H^H diag(y))
 
     so the rate never falls; Z is extrapolated from the last two W, and the extrapolation restarts where the rate would.
+
+    >>> H = torch.randn(4, 8, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    >>> problem = Problem(SumRate(), (PerAntennaPower(1 / 8),))
+    >>> FastFP().solve(problem, Network.broadcast(H, noise=0.1)).W.abs().square().sum(-1).max()
+    tensor(0.1250, dtype=torch.float64)
     """
 
     serves = tuple(
