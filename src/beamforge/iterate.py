@@ -12,6 +12,8 @@ and has everything else from here. Merits rise; they are in the utility's own un
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -28,6 +30,9 @@ from beamforge.solver import Solution, Solver, Status
 
 RUNNING = -1
 """Verdict on an instance that goes on."""
+
+SCOUT = 1e-5
+"""Tolerance to which each of several starts is run before the best goes on alone."""
 
 State = Any
 Data = Any
@@ -79,7 +84,7 @@ class IterativeSolver(Solver):
         raise NotImplementedError
 
     def init(self, data: Data, start: Tensor | None, generator: torch.Generator | None) -> Iterable[State]:
-        """One state for each start; the best outcome is kept instance by instance."""
+        """One state for each start; all are run a little way, and instance by instance the best goes on alone."""
         raise NotImplementedError
 
     def step(self, data: Data, state: State) -> tuple[State, Tensor]:
@@ -112,12 +117,16 @@ class IterativeSolver(Solver):
         self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         data = self.prepare(problem, instance)
-        best: Outcome | None = None
-        for state in self.init(data, start, generator):
-            outcome = self.run(data, state)
-            best = outcome if best is None else better(best, outcome)
-        assert best is not None, "a method has at least one start"
-        return Solution(self.beams(data, best.state), best.status, best.iterations, best.trace, self.info(data, best))
+        states = list(self.init(data, start, generator))
+        if len(states) == 1:
+            outcome = self.run(data, states[0])
+        else:
+            scout = copy.copy(self)
+            scout.tolerance = max(self.tolerance, SCOUT)
+            scouted = functools.reduce(better, [scout.run(data, state) for state in states])
+            outcome = follow(scouted, self.run(data, scouted.state))
+        W = self.beams(data, outcome.state)
+        return Solution(W, outcome.status, outcome.iterations, outcome.trace, self.info(data, outcome))
 
     def run(self, data: Data, state: State) -> Outcome:
         """Iterate from one state, with gradients as the setting says."""
@@ -189,10 +198,19 @@ def iterate(method: IterativeSolver, data: Data, state: State) -> Outcome:
 
 
 def better(one: Outcome, other: Outcome) -> Outcome:
-    """Instance by instance the outcome of higher merit; iterations are those of all starts together."""
+    """Instance by instance the outcome of higher merit; iterations are those of both together."""
     length = max(one.trace.shape[-1], other.trace.shape[-1])
-    padded = [torch.cat([o.trace, o.trace[:, -1:].expand(-1, length - o.trace.shape[-1])], -1) for o in (one, other)]
-    iterations = one.iterations + other.iterations
+    one, other = (o._replace(trace=lengthened(o.trace, length)) for o in (one, other))
     wins = ~(other.merit > one.merit)
-    one, other = one._replace(trace=padded[0]), other._replace(trace=padded[1])
-    return batching.where(wins, one, other)._replace(iterations=iterations)
+    return batching.where(wins, one, other)._replace(iterations=one.iterations + other.iterations)
+
+
+def follow(one: Outcome, then: Outcome) -> Outcome:
+    """An outcome reached from another: the traces joined, the iterations added."""
+    trace = torch.cat([one.trace, then.trace], -1)
+    return then._replace(trace=trace, iterations=one.iterations + then.iterations)
+
+
+def lengthened(trace: Tensor, length: int) -> Tensor:
+    """A trace [B, n] continued to `length` by its last value."""
+    return torch.cat([trace, trace[:, -1:].expand(-1, length - trace.shape[-1])], -1)
