@@ -137,8 +137,8 @@ class PerronFrobenius(Newton):
 
     Under the limits ``a_l^T p <= P_l`` (the total power, each transmitter's, or both) SINRs ``gamma`` can be had
     exactly if ``max_l rho(diag(gamma) (F + v a_l^T / P_l)) <= 1``; at the optimum it is one, and p the Perron vector of
-    the limit that binds. For SINR over target the level is the inverse of the largest radius; rates are found by Newton's
-    method on the log of the radius, a convex function of the log of the level.
+    the limit that binds. For SINR over target the level is the inverse of the largest radius; rates are found by
+    Newton's method on the log of the radius, a convex function of the log of the level.
 
     A user without a direct gain, or with weight zero, is sent nothing and left out of the balance.
 

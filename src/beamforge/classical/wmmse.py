@@ -43,7 +43,7 @@ class Cell(NamedTuple):
 
 
 class Multipliers(NamedTuple):
-    """State, 2K real numbers: ``root_k = sqrt(a_k w_k) |u_k|``, 0 for a user switched off, ``gain_k = sqrt(a_k w_k)``."""
+    """State, 2K real numbers: ``root_k = sqrt(a_k w_k) |u_k|`` (0: switched off) and ``gain_k = sqrt(a_k w_k)``."""
 
     root: Tensor
     gain: Tensor
