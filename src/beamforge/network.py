@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -123,19 +122,17 @@ class Network:
         """Power gains G [..., K, K] (rx, tx) of a single-antenna network whose transmitter k serves user k."""
         return self.H.squeeze(-1).abs().square().mT
 
-    @cached_property
+    @property
     def gram(self) -> Tensor:
         """``H H^H`` [..., K, K] of a broadcast network."""
-        with torch.enable_grad():  # kept, so it must not depend on who asks first
-            return self.channel @ self.channel.mH
+        return self.channel @ self.channel.mH
 
-    @cached_property
+    @property
     def stream_channel(self) -> Tensor:
         """[..., D, K, N]: what every user sees of the transmitter that sends stream d."""
-        with torch.enable_grad():  # kept, so it must not depend on who asks first
-            if self.transmitters == 1:
-                return self.H.expand(*self.batch_shape, self.streams, self.users, self.antennas)
-            return torch.take_along_dim(self.H, self.serving[..., None, None], dim=-3)
+        if self.transmitters == 1:
+            return self.H.expand(*self.batch_shape, self.streams, self.users, self.antennas)
+        return torch.take_along_dim(self.H, self.serving[..., None, None], dim=-3)
 
     def whitened(self) -> Network:
         """The same network in units of its noise: row k divided by sqrt(noise_k), noise one."""
