@@ -99,11 +99,13 @@ def test_no_user_hears_more_than_free_space_and_coherent_reflections_allow(munic
     assert 0.3 < sight.mean() < 0.9
     assert abs(10 * np.log10(np.median(ratio[sight]))) < 1
     assert np.quantile(ratio[sight], 0.99) < 4  # direct and ground-reflected ray in phase
-    assert ratio[sight].max() < 9  # and a wall's
+    assert ratio[sight].max() < 9  # and a wall's, which the pattern may favour over the direct ray
     _, distance = direction(munich)
     strongest = 10**0.8 * 1.643 * (WAVELENGTH / (4 * np.pi * distance)) ** 2
-    assert (gain(munich)[~sight] < 2 * strongest[~sight]).all()
-    assert np.median(10 * np.log10(gain(munich)[~sight] / strongest[~sight])) < -15
+    guided = gain(munich)[~sight] / strongest[~sight]
+    assert np.quantile(guided, 0.99) < 2
+    assert guided.max() < 9  # a street guides: up to five rays of 0.4 to 0.65 of free space meet in phase
+    assert np.median(10 * np.log10(guided)) < -15
     assert gain(munich).min() >= 1e-13 * (1 - 1e-5)
 
 
