@@ -50,7 +50,10 @@ class LeastPower:
             own.value = H[self.serving[k]][k] / np.sqrt(noise[k] * targets[k])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says when it stops short of the tolerance asked for
-            self.program.solve(solver=cp.CLARABEL, **TIGHT)
+            try:
+                self.program.solve(solver=cp.CLARABEL, **TIGHT)
+            except cp.SolverError:  # at the edge of what is feasible
+                return np.inf
         return np.inf if self.program.value is None else float(self.program.value) ** 2
 
 

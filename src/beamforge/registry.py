@@ -16,6 +16,7 @@ from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.maxmin import MaxMin
 from beamforge.classical.multicell import MulticellWMMSE
 from beamforge.classical.power_control import FoschiniMiljanic, PerronFrobenius
+from beamforge.classical.priced import PricedDuality, PricedMaxMin
 from beamforge.classical.wmmse import ReducedWMMSE
 from beamforge.errors import ConfigError, UnsupportedProblem, unknown
 from beamforge.network import Network
@@ -24,8 +25,8 @@ from beamforge.settings import convert
 from beamforge.solver import Solver, describe
 
 METHODS: dict[str, tuple[type[Solver], ...]] = {
-    "duality": (Duality, MaxMin),
     "perron-frobenius": (PerronFrobenius,),
+    "duality": (Duality, PricedDuality, MaxMin, PricedMaxMin),
     "foschini-miljanic": (FoschiniMiljanic,),
     "wmmse": (ReducedWMMSE, MulticellWMMSE),
     "fastfp": (FastFP,),

@@ -73,15 +73,8 @@ class MaxMin(Newton):
         return network.streams == network.users and super().supports(problem, network)
 
     def prepare(self, problem: Problem, instance: Instance) -> Shares:
-        uplink, goal = Uplink.of(instance.seen), problem.maximise
-        one = torch.ones_like(uplink.gain)
-        if isinstance(goal, MinSinr):
-            target, weights = goal.target.double(), torch.zeros_like(one)
-        else:
-            assert isinstance(goal, MinRate)
-            target, weights = one, goal.weights.double()
-        counted = (uplink.gain > 0) & ((weights > 0) | isinstance(goal, MinSinr))
-        return Shares(uplink, problem.get(TotalPower).limit.double(), target, weights, counted)
+        uplink = Uplink.of(instance.seen)
+        return Shares(uplink, problem.get(TotalPower).limit.double(), *balance_of(problem, uplink.gain))
 
     def init(self, data: Shares, start: Tensor | None, generator: torch.Generator | None) -> Sequence[Level]:
         uplink = data.uplink
@@ -132,6 +125,15 @@ class MaxMin(Newton):
 
 STRIDE = 3.0
 """Most that one step changes a log power."""
+
+
+def balance_of(problem: Problem, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Targets, weights (0: SINRs are balanced) and the users that count, [B, K], of a max-min problem."""
+    goal = problem.maximise
+    if isinstance(goal, MinSinr):
+        return goal.target.double(), torch.zeros_like(gain), gain > 0
+    assert isinstance(goal, MinRate)
+    return torch.ones_like(gain), goal.weights.double(), (gain > 0) & (goal.weights > 0)
 
 
 def balanced(data: Shares, sinr: Tensor) -> tuple[Tensor, Tensor]:
