@@ -13,8 +13,8 @@ TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
 class LeastPower:
     """Minimise a power subject to SINR targets, as a cone program that is built once and solved for many channels.
 
-    H [T, K, N] with rows h_k^H, noise [K], targets [K], serving [K]. Limits are per-antenna watts [T, N], per-transmitter
-    watts [T], or None. With ``peak`` the largest power over its limit is minimised instead of the total.
+    H [T, K, N] with rows h_k^H, noise [K], targets [K], serving [K]. Limits are watts of every antenna [T, N], of every
+    transmitter [T] and in all, or None. With ``peak`` the largest share of a limit is minimised instead of the total.
     """
 
     def __init__(self, T, K, N, serving, antenna=None, transmitter=None, total=None, peak=False):

@@ -67,7 +67,7 @@ def test_a_user_without_a_gain_is_left_out():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_foschini_miljanic_reaches_the_linear_solution_exactly_if_the_radius_is_below_one(dtype):
-    G = gains(200, 4, seed=3, dtype=dtype)
+    G = gains(200, 4, seed=3, cross=0.6, dtype=dtype)
     network = Network.power_control(G, 0.05)
     question = Problem(TransmitPower(), (SinrAtLeast(1.5),))
     solution = FoschiniMiljanic().solve(question, network)

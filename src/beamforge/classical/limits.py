@@ -5,8 +5,8 @@ times, the uplink answers as it does without limits; what is left is a concave m
 share f_l of each limit that is used as its slope. Its second derivatives follow in closed form, so prices and slacks s
 are found by a primal-dual interior-point method: ``f_l + s_l = 1``, ``m_l s_l = mu -> 0``.
 
-Source: W. Yu, T. Lan, "Transmitter optimization for the multi-antenna downlink with per-antenna power constraints", IEEE
-Trans. Signal Process. 55 (2007) (the dual); the second-order method is ours.
+Source: W. Yu, T. Lan, "Transmitter optimization for the multi-antenna downlink with per-antenna power constraints",
+IEEE Trans. Signal Process. 55 (2007) (the dual); the second-order method is ours.
 """
 
 from __future__ import annotations

@@ -96,10 +96,9 @@ class MaxMin(Newton):
         right = torch.stack([u / slope, 1 / slope], -1) * data.counted.unsqueeze(-1)
         back, up = torch.linalg.solve_ex(balance, right)[0].unbind(-1)
         watts = data.uplink.watts(x)
-        level = (watts * back).sum(-1, keepdim=True) / (watts * up).sum(
-            -1, keepdim=True
-        )  # keeps the sum, to first order
-        change = level * up - back
+        missing = data.limit - watts.sum(-1)  # rounding in value, not in its derivatives
+        level = ((watts * back).sum(-1) + missing) / (watts * up).sum(-1)
+        change = level.unsqueeze(-1) * up - back
         after = within(data, state.log_x + change.clamp(-STRIDE, STRIDE))
         highest = torch.where(data.counted, u, -torch.inf).amax(-1)
         lowest = torch.where(data.counted, u, torch.inf).amin(-1)

@@ -30,8 +30,8 @@ from beamforge.utilities import MinRate, MinSinr, TransmitPower
 
 
 class Prices(NamedTuple):
-    """State: price m and slack s of every limit [B, L], priced power to spend [B] (max-min alone), uplink powers q in watts
-    [B, K], the last error of the optimality conditions [B], and the greatest lower bound on the least power found [B]."""
+    """State: price m and slack s of every limit [B, L], the priced power to spend [B] (max-min alone), uplink powers q
+    in watts [B, K], the last error of the optimality conditions [B], and the greatest bound on the least power [B]."""
 
     price: Tensor
     slack: Tensor
@@ -136,7 +136,7 @@ class Priced(Newton):
 
 
 def room(value: Tensor, change: Tensor, rise: Tensor, fall: float | Tensor = 0.99) -> Tensor:
-    """Largest step in (0, 1] [B, 1] that lets no value rise by more than `rise`, nor fall by more than a share `fall`."""
+    """Largest step in (0, 1] [B, 1] that lets no value rise by more than `rise` nor fall by more than a share `fall`."""
     down = torch.where(change < 0, -fall * value / change, torch.inf)
     up = torch.where(change > 0, rise / change, torch.inf)
     return torch.minimum(down, up).amin(-1, keepdim=True).clamp_max(1)
@@ -313,7 +313,7 @@ class PricedMaxMin(Priced):
 
     def certify(self, data: Weighed, network: Network, state: Prices, solution: Solution) -> Solution:
         reached = [self.level(data, network.sinr(solution.W).double())]
-        uplink, x, sinr, _ = self.balance(data, state._replace(budget=state.price.sum(-1)))
+        sinr = self.balance(data, state._replace(budget=state.price.sum(-1)))[2]
         reached.append(self.level(data, sinr))
         gap = torch.where(data.counted.any(-1), reached[1] / reached[0] - 1, 0)
         return replace(solution, info={"dual": state.q / network.noise, "price": state.price, "duality_gap": gap})
