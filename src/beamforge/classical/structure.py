@@ -37,8 +37,8 @@ def directions(H: Tensor, multipliers: Tensor, gram: Tensor | None = None) -> Te
     floor = eps / size.amax(-1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
     root = multipliers.clamp_min(0).maximum(floor).sqrt()
     scaled = root.unsqueeze(-1) * gram * root.unsqueeze(-2)
-    level = 1 + 4 * eps * own(scaled).real.amax(-1, keepdim=True)
-    factor, _ = torch.linalg.cholesky_ex(scaled + torch.diag_embed(level.expand_as(root)))
+    level = 1 + 4 * eps * own(scaled).real
+    factor, _ = torch.linalg.cholesky_ex(scaled + torch.diag_embed(level))
     return unit(H.mH @ (root.unsqueeze(-1) * torch.cholesky_inverse(factor)))
 
 

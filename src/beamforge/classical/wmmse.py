@@ -169,12 +169,12 @@ def annealed(data: Cell, state: Multipliers) -> Multipliers:
     return state
 
 
-def coefficients(data: Cell, state: Multipliers, ridge: float = 1.0) -> Tensor:
-    """X [B, K, K] of ``W = H^H X``, up to a common scale; `ridge` scales the power multiplier ``sum q``."""
+def coefficients(data: Cell, state: Multipliers, ridge: Tensor | float = 1.0) -> Tensor:
+    """X [B, K, K] of ``W = H^H X``, up to a common scale; `ridge`, [B] or one number, scales the multiplier ``sum q``."""
     root, gain = state
-    level = ridge * root.square().sum(-1, keepdim=True).expand_as(root)
+    level = (ridge * root.square().sum(-1)).unsqueeze(-1).expand_as(root)
     scaled = root.unsqueeze(-1) * data.gram * root.unsqueeze(-2)
-    level = level + 4 * torch.finfo(root.dtype).eps * own(scaled).real.amax(-1, keepdim=True)
+    level = level + 4 * torch.finfo(root.dtype).eps * own(scaled).real  # rounding, whatever the scales of the users
     level = torch.where(level > 0, level, 1)  # no user has a channel
     factor, _ = torch.linalg.cholesky_ex(scaled + torch.diag_embed(level))
     return root.unsqueeze(-1) * torch.cholesky_inverse(factor) * gain.unsqueeze(-2)
