@@ -26,6 +26,7 @@ docs: $(READY)  ## HTML in docs/_build; fails on any warning and on any public n
 
 bench: $(READY)  ## speed and memory against public baselines
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sum_rate.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/min_power.py
 
 constraints:  ## renew constraints.txt from what a fresh environment resolves to
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints

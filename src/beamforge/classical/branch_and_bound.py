@@ -243,6 +243,7 @@ class Search:
         return cells._replace(bound=torch.fmin(bound, cells.bound), inside=inside)
 
     def relax_part(self, cells: Cells, tolerance: Tensor) -> Maximum:
+        """The relaxed maxima of a part of the cells, in shares of their corners."""
         rows, gram, weights = batching.take(self.data, cells.owner)
         centre = cells.corner.mean(1)
         least = receive(rows, gram, cells.corner.amin(1)).gain
