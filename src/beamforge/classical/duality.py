@@ -36,22 +36,24 @@ class Targets(NamedTuple):
 
 
 class Powers(NamedTuple):
-    """State: uplink powers x [B, K] (see `uplink`), and of the powers before: the largest relative SINR error [B] and
-    whether their receivers can meet the targets at all [B]."""
+    """State: uplink powers x [B, K] (see `uplink`), and how they were come by: the largest relative change [B]
+    (infinite for a step in log x) and whether the receivers before could meet the targets at all [B]."""
 
     x: Tensor
-    error: Tensor
+    moved: Tensor
     reachable: Tensor
 
 
 class Newton(IterativeSolver):
     """Base of the methods that are Newton's on the uplink: one start, and derivatives by one more step.
 
+    tolerance  of the last step, of which the result is the square away from the optimum.
+
     Newton's map has a zero Jacobian at its fixed point, so a single differentiable step from there carries the whole
     derivative of the implicit function theorem.
     """
 
-    def __init__(self, tolerance: float = 1e-10, max_iterations: int = 60) -> None:
+    def __init__(self, tolerance: float = 1e-6, max_iterations: int = 60) -> None:
         super().__init__(tolerance, max_iterations, "none", "implicit")
 
     def solve_batch(
@@ -63,7 +65,7 @@ class Newton(IterativeSolver):
             outcome = iterate(self, data, state)
         solved = outcome.status <= Status.MAX_ITERATIONS
         data = batching.where(solved, data, batching.tree_map(Tensor.detach, data))  # no gradient from what has none
-        if torch.is_grad_enabled():
+        if any(leaf.requires_grad for leaf in batching.leaves(data)):
             outcome = outcome._replace(state=self.attach(data, outcome.state))
         W = self.beams(data, outcome.state).to(instance.seen.H.dtype)
         solution = Solution(W, outcome.status, outcome.iterations, outcome.trace.to(real))
@@ -90,9 +92,10 @@ class Duality(Newton):
     total. Newton's step fixes the receivers and solves for the powers that meet the targets with them; from there on
     powers only fall, quadratically. While no powers can do with the receivers at hand, the step is taken in log q.
 
-    An instance is INFEASIBLE if its targets cannot be met: because a user has no channel, because
-    ``sum_k target_k/(1 + target_k) >= N`` (one transmitter), because the least power exceeds the limit, or because q
-    outgrows what a user would need alone by 1/rounding and no beams that meet the targets are found on the way.
+    An instance is INFEASIBLE if its targets cannot be met: because a user has no channel, because ``sum_k target_k/(1 +
+    target_k) >= N`` (one transmitter), because the least power exceeds the limit, or because q outgrows what a user
+    would need alone by 1/rounding. Beams are looked at before they are handed out, so that a solved instance is proof
+    of itself; within about 1e-8 of the edge of what is feasible rounding decides.
 
     info:  dual [B, K]       the multipliers ``q_k / noise_k`` of the targets, ``sum_k noise_k dual_k`` = least power.
            duality_gap [B]   relative difference of primal and dual power, the certificate of optimality; infinite
@@ -142,8 +145,8 @@ class Duality(Newton):
 
 
 def begin(uplink: Uplink, target: Tensor, start: Tensor | None) -> Powers:
-    """Uplink powers to begin from: those of the beams `start`, or ten times what each user would need alone."""
-    alone = 10 * target
+    """Uplink powers to begin from: those of the beams `start`, or four times what each user would need alone."""
+    alone = 4 * target
     if start is not None:
         sent = (start.real.square() + start.imag.square()).sum(-2) * uplink.gain
         alone = torch.where(sent > 0, sent, alone)
@@ -158,17 +161,15 @@ def approach(uplink: Uplink, target: Tensor, x: Tensor) -> Powers:
     right = torch.stack([ratio - 1, ratio * noise], -1)
     change, powers = torch.linalg.solve_ex(eye - ratio.unsqueeze(-1) * J, right)[0].unbind(-1)
     reachable = (powers > 0).all(-1)  # an M-matrix: with these receivers powers exist that meet the targets
-    error = (ratio - 1).abs().amax(-1)
+    step = torch.where(change > -0.5, 1 + change, powers)  # equal but for rounding: each where it keeps its digits
+    moved = torch.where(reachable, change.abs().amax(-1), torch.inf)
     if reachable.all():
-        return Powers(x * (1 + change), error, reachable)
+        return Powers(x * step, moved, reachable)
     balance = torch.diag_embed(J.sum(-1) + noise) - J  # I - J, without its rounding
     climb = torch.linalg.solve_ex(balance, ratio.log().unsqueeze(-1))[0].squeeze(-1)
-    mean = climb.mean(
-        -1, keepdim=True
-    )  # J is almost stochastic here: the level moves far, and only up, the balance little
+    mean = climb.mean(-1, keepdim=True)  # J is almost stochastic here: the level moves far, and up, the balance little
     climb = mean.abs().clamp_max(STRIDE) + (climb - mean).clamp(-STRIDE, STRIDE)
-    reached = reachable.unsqueeze(-1)
-    return Powers(torch.where(reached, x * (1 + change), x * climb.exp()), error, reachable)
+    return Powers(x * torch.where(reachable.unsqueeze(-1), step, climb.exp()), moved, reachable)
 
 
 STRIDE = 5.0
@@ -176,20 +177,24 @@ STRIDE = 5.0
 
 
 def progress(uplink: Uplink, target: Tensor, state: Powers, after: Powers, tolerance: float) -> Tensor:
-    """Verdict: converged when the SINRs meet their targets, or when powers that should fall no longer do."""
+    """Verdict: converged when powers move by at most `tolerance`, or when powers that should fall no longer do."""
     eps = torch.finfo(target.dtype).eps
-    stalled = state.reachable & after.reachable & (uplink.power(after.x) >= uplink.power(state.x) * (1 - 4 * eps))
+    risen = uplink.power(after.x) >= uplink.power(state.x) * (1 - 4 * eps)
+    stalled = state.reachable & after.reachable & risen
     lost = ~after.reachable & ~((state.x / target).amax(-1) < 0.01 / eps)
+    lost = lost | (state.reachable & ~after.reachable)  # cannot be but for rounding, on the way to infinity
     lost = lost | (uplink.gain <= 0).any(-1)
     if uplink.H.shape[1] == 1:
         lost = lost | ((target / (1 + target)).sum(-1) >= uplink.H.shape[-1])
-    verdict = torch.where(stalled | (after.error <= tolerance), int(Status.CONVERGED), RUNNING)
+    verdict = torch.where(stalled | (after.moved <= tolerance), int(Status.CONVERGED), RUNNING)
     return torch.where(lost, int(Status.INFEASIBLE), verdict)
 
 
 def judge(data: Targets, network: Network, solution: Solution, x: Tensor) -> Tensor:
     """Status after looking at the beams: only beams that meet the targets are a solution."""
-    met = (network.sinr(solution.W) >= data.target * (1 - TOLERANCE[network.noise.dtype])).all(-1)
+    exact = Network(network.H.to(torch.complex128), network.noise.double(), network.serving)
+    sinr = exact.sinr(solution.W.to(torch.complex128))
+    met = (sinr >= data.target * (1 - TOLERANCE[network.noise.dtype])).all(-1)
     far = ~((x / data.target).amax(-1) < 0.01 * torch.finfo(x.dtype).eps ** -0.5)
     unmet = torch.where(far, int(Status.INFEASIBLE), int(Status.NUMERICAL_FAILURE))
     return torch.where((solution.status <= Status.MAX_ITERATIONS) & ~met, unmet, solution.status)

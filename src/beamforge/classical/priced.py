@@ -61,6 +61,7 @@ class Priced(Newton):
         return self.base + torch.einsum("bl,bltn->btn", price, data.rows)
 
     def curve(self, data: Any, price: Tensor, uplink: Uplink, x: Tensor, sinr: Tensor, slope: Tensor) -> Curvature:
+        """Second derivatives at prices [B, L] and uplink powers x [B, K]."""
         return curvature(uplink, self.weight(data, price), data.rows, x, sinr, slope)
 
     def move(self, curve: Curvature, price: Tensor, slack: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,7 +137,7 @@ class Priced(Newton):
 
 
 def room(value: Tensor, change: Tensor, rise: Tensor, fall: float | Tensor = 0.99) -> Tensor:
-    """Largest step in (0, 1] [B, 1] that lets no value rise by more than `rise` nor fall by more than a share `fall`."""
+    """Largest step in (0, 1] [B, 1] that lets no value rise by more than `rise` or fall by more than a share `fall`."""
     down = torch.where(change < 0, -fall * value / change, torch.inf)
     up = torch.where(change > 0, rise / change, torch.inf)
     return torch.minimum(down, up).amin(-1, keepdim=True).clamp_max(1)
@@ -215,15 +216,15 @@ class PricedDuality(Priced):
 
 def settle(uplink: Uplink, target: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Balanced powers [B, K] by Newton's method from x, and whether they were found [B]."""
-    error = torch.full_like(x[:, 0], torch.inf)
+    moved = torch.full_like(x[:, 0], torch.inf)
     for _ in range(40):
         after = approach(uplink, target, x)
         x = after.x
-        going = (after.error > 1e-12) & ((after.error > 1e-6) | (after.error < error))  # NaN, a lost cause, is not
-        error = after.error
+        going = (after.moved > 1e-9) & ((after.moved > 1e-6) | (after.moved < moved))  # NaN, a lost cause, is not
+        moved = after.moved
         if not going.any():
             break
-    return x, error < 1e-6
+    return x, moved < 1e-6
 
 
 class Weighed(NamedTuple):

@@ -60,13 +60,13 @@ class Uplink(NamedTuple):
         heard, root = self.receivers(x)
         itself = torch.eye(x.shape[-1], dtype=torch.bool, device=x.device)
         S = self.rows(root @ root.mH)
-        outer = heard @ root
-        error, product = own(S).real, own(self.rows(heard.mH @ outer @ root.mH)).real  # S_kk, 1 - S_kk
-        signal = torch.where(error < 0.5, 1 - error, product)  # whichever keeps its digits
-        noise = self.rows(squared_magnitude(root @ outer.mH).sum(-1, keepdim=True)).squeeze(-1)
-        scale = (error * signal).unsqueeze(-1)
-        J = squared_magnitude(S).masked_fill(itself, 0) / scale
-        return signal / error, J, noise / scale.squeeze(-1)
+        passed = heard @ root @ root.mH  # F X^1/2 S
+        error = own(S).real
+        rest = self.each((heard.conj() * passed).real.sum(-2))  # 1 - S_kk
+        signal = torch.where(error < 0.5, 1 - error, rest)  # whichever keeps its digits
+        scale = error * signal
+        J = squared_magnitude(S).masked_fill(itself, 0) / scale.unsqueeze(-1)
+        return signal / error, J, self.each(squared_magnitude(passed).sum(-2)) / scale
 
     def receivers(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``F X^1/2`` with F the factor, [B, T, ., K], and upper triangular U [B, T, K, K] of ``S = U U^H``."""
@@ -80,6 +80,12 @@ class Uplink(NamedTuple):
         if of_transmitter.shape[1] == 1:
             return of_transmitter.squeeze(1)
         return torch.take_along_dim(of_transmitter, self.serving[:, None, :, None], 1).squeeze(1)
+
+    def each(self, of_transmitter: Tensor) -> Tensor:
+        """[B, K]: entry k of the row [B, T, K] of the transmitter that serves user k."""
+        if of_transmitter.shape[1] == 1:
+            return of_transmitter.squeeze(1)
+        return of_transmitter.gather(1, self.serving.unsqueeze(1)).squeeze(1)
 
     def watts(self, x: Tensor) -> Tensor:
         """Uplink powers q [B, K] in watts (where the noise is one) of powers x; 0 for a user without a channel."""
