@@ -170,7 +170,7 @@ def annealed(data: Cell, state: Multipliers) -> Multipliers:
 
 
 def coefficients(data: Cell, state: Multipliers, ridge: Tensor | float = 1.0) -> Tensor:
-    """X [B, K, K] of ``W = H^H X``, up to a common scale; `ridge`, [B] or one number, scales the multiplier ``sum q``."""
+    """X [B, K, K] of ``W = H^H X``, up to a common scale; `ridge`, [B] or a number, scales the multiplier ``sum q``."""
     root, gain = state
     level = (ridge * root.square().sum(-1)).unsqueeze(-1).expand_as(root)
     scaled = root.unsqueeze(-1) * data.gram * root.unsqueeze(-2)
