@@ -241,7 +241,9 @@ class PricedMaxMin(Priced):
     """Greatest common ``SINR_k / target_k`` or ``weights_k rate_k`` under any mix of power limits; globally optimal.
 
     At any prices m the level that is balanced with ``sum m`` watts of priced power is at least the optimum, which is
-    their minimum. On the way there a little less is spent, so that every iterate keeps the limits. Users without a
+    their minimum. On the way there a little less is spent, so that every iterate keeps the limits. Where interference
+    alone decides (30 dB and more, several transmitters, some far below their limits) rounding stops it early: the
+    instance is then at MAX_ITERATIONS, and its duality gap says how near it came. Users without a
     channel or a weight are left out, as without limits.
 
     info:  dual [B, K], price [B, L] (total first, then transmitters, then antennas, of those that are limited; they sum
@@ -317,7 +319,11 @@ class PricedMaxMin(Priced):
         sinr = self.balance(data, state._replace(budget=state.price.sum(-1)))[2]
         reached.append(self.level(data, sinr))
         gap = torch.where(data.counted.any(-1), reached[1] / reached[0] - 1, 0)
-        return replace(solution, info={"dual": state.q / network.noise, "price": state.price, "duality_gap": gap})
+        lost = (solution.status <= Status.MAX_ITERATIONS) & ~(gap < 0.1)
+        status = torch.where(lost, int(Status.NUMERICAL_FAILURE), solution.status)
+        return replace(
+            solution, status=status, info={"dual": state.q / network.noise, "price": state.price, "duality_gap": gap}
+        )
 
 
 def level_at(shares: Shares, q: Tensor) -> Level:
