@@ -26,13 +26,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from beamforge.bench.figures import png, rate_cdf, styled
+from beamforge.bench.figures import rate_cdf
 from beamforge.classical.bounds import bound
 from beamforge.cli import main as beamforge
 from beamforge.evaluate import jain_index
 from beamforge.files import ChannelFile
 from beamforge.goals import build_problem
 from beamforge.scenarios.raytraced import AZIMUTH, BASE_STATION, DOWNTILT, site
+from beamforge.style import png, styled
 
 JOBS = {
     "MRT": ("sum-rate", "mrt"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from beamforge.errors import ConfigError
 
 
@@ -20,3 +22,15 @@ def convert(name: str, value: Any, to: type) -> Any:
         return words[value.lower()] if to is bool else to(value)
     except (KeyError, ValueError):
         raise ConfigError(f"setting {name} must be {to.__name__}, got {value!r}") from None
+
+
+def device_of(name: str) -> torch.device:
+    """The device of that name; `ConfigError` if there is none."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError):
+        raise ConfigError(f"device must be one that torch has here, got {name!r}") from None
+    if device.type == "meta":
+        raise ConfigError("device must compute, got 'meta'")
+    return device

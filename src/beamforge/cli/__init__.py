@@ -23,6 +23,7 @@ COMMANDS = {
     "solve": "Beams or powers for every instance of a channel file.",
     "evaluate": "Rates, limits and distance to the bound of anybody's beams or powers.",
     "bench": "Methods compared fairly on a shipped suite: table, figures, HTML report.",
+    "train": "Train a learned method by a recipe.",
     "sample": "Draw instances of a scenario into a channel file.",
     "list": "Problems, methods, scenarios, recipes and models by name.",
 }

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from beamforge.classical.bounds import bound
 from beamforge.cli.output import progress, summarise
-from beamforge.cli.request import Request, device_of, stating
+from beamforge.cli.request import Request, stating
 from beamforge.evaluate import Report, evaluate
 from beamforge.instance import Instance
 from beamforge.problem import Problem
+from beamforge.settings import device_of
 from beamforge.solutions import STATUS_NAMES, SolutionFile, stated_for
 from beamforge.solver import Status
 

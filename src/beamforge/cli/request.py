@@ -80,18 +80,6 @@ def pairs(settings: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def device_of(name: str) -> torch.device:
-    """The device of that name; `ConfigError` if there is none."""
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError):
-        raise ConfigError(f"device must be one that torch has here, got {name!r}") from None
-    if device.type == "meta":
-        raise ConfigError("device must compute, got 'meta'")
-    return device
-
-
 def precision_of(bits: str | None, channels: ChannelFile) -> torch.dtype:
     """complex64 or complex128 by name, the file's own by default."""
     return {"32": torch.complex64, "64": torch.complex128, None: channels.dtype}[bits]

@@ -16,11 +16,12 @@ import torch
 
 import beamforge
 from beamforge.cli.output import progress, summarise
-from beamforge.cli.request import Request, device_of, pairs, precision_of, stating
+from beamforge.cli.request import Request, pairs, precision_of, stating
 from beamforge.errors import ConfigError
 from beamforge.evaluate import evaluate
 from beamforge.files import ChannelFile
 from beamforge.registry import create, methods_for
+from beamforge.settings import device_of
 from beamforge.solutions import STATUS_NAMES, solution_rows
 from beamforge.writing import Writer, check_writable, open_writer
 

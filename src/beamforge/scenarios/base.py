@@ -19,6 +19,9 @@ from beamforge.instance import Instance
 TEST_SEEDS = range(10**9, 10**9 + 10**6)
 """Seeds of benchmarks and of reported figures; training draws from none of them."""
 
+VALIDATION_SEEDS = range(TEST_SEEDS.stop, TEST_SEEDS.stop + 10**6)
+"""Seeds that training is watched on and chosen by; it learns from none of them, and nothing is reported on them."""
+
 
 @dataclass(frozen=True)
 class Scenario:

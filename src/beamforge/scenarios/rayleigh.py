@@ -59,28 +59,39 @@ class Rayleigh(Scenario):
         }
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
-        h = self._gain(draws).sqrt() * draws["fading"]
+        h = draws["fading"]
         if self.correlation:
-            root = torch.linalg.cholesky(self._modulus()).to(h.dtype)
-            h = self._steering(draws) * (h @ root.mT)
+            h = correlated(h, self.correlation, draws["phase"])
+        h = self._gain(draws).sqrt() * h
         network = Network.broadcast(h.conj().resolve_conj(), from_db(-self.snr_db))
         return Instance.perfect(network, p_max=draws["gain"].new_ones(len(h)))
 
     def covariance(self, draws: dict[str, Tensor]) -> Tensor:
         """``g_k R_k`` [B, K, N, N]."""
-        a = self._steering(draws)
-        return self._gain(draws).unsqueeze(-1) * a.unsqueeze(-1) * self._modulus() * a.conj().unsqueeze(-2)
+        a, n = steering(draws["phase"], self.antennas), torch.arange(self.antennas, dtype=torch.float64)
+        modulus = self.correlation ** (n[:, None] - n).abs()
+        return self._gain(draws).unsqueeze(-1) * a.unsqueeze(-1) * modulus * a.conj().unsqueeze(-2)
 
     def _gain(self, draws: dict[str, Tensor]) -> Tensor:
         """Path gains [B, K, 1]."""
         return from_decibels(self.gain_spread_db * (draws["gain"] - 0.5)).unsqueeze(-1)
 
-    def _steering(self, draws: dict[str, Tensor]) -> Tensor:
-        """``e^{j theta_k n}`` [B, K, N]."""
-        angle = 2 * torch.pi * draws["phase"].unsqueeze(-1) * torch.arange(self.antennas)
-        return torch.polar(torch.ones_like(angle), angle)
 
-    def _modulus(self) -> Tensor:
-        """``r^|m-n|`` [N, N]."""
-        n = torch.arange(self.antennas, dtype=torch.float64)
-        return self.correlation ** (n[:, None] - n).abs()
+def correlated(white: Tensor, modulus: Tensor | float, phase: Tensor) -> Tensor:
+    """White entries [B, K, N] with the covariance ``r^|m-n| e^{j theta (m-n)}`` between antennas m and n of a user.
+
+    r is `modulus` (a number, or [B]), theta ``2 pi phase`` with `phase` [B, K]. The filter
+    ``z_n = r z_{n-1} + sqrt(1 - r^2) w_n`` is the product with the covariance's Cholesky factor, in N steps.
+    """
+    r = torch.as_tensor(modulus, dtype=phase.dtype, device=white.device).unsqueeze(-1)
+    fresh = (1 - r.square()).sqrt()
+    entries = [white[..., 0]]
+    for antenna in range(1, white.shape[-1]):
+        entries.append(r * entries[-1] + fresh * white[..., antenna])
+    return steering(phase, white.shape[-1]) * torch.stack(entries, -1)
+
+
+def steering(phase: Tensor, antennas: int) -> Tensor:
+    """``e^{j 2 pi phase n}`` [..., N] of an array with `phase` turns from one antenna to the next."""
+    angle = 2 * torch.pi * phase.unsqueeze(-1) * torch.arange(antennas, device=phase.device)
+    return torch.polar(torch.ones_like(angle), angle)

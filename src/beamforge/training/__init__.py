@@ -1,0 +1,1 @@
+"""One training loop for every learned method, and what it needs: recipes, streams of channels, checkpoints, weights."""

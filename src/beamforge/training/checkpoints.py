@@ -1,0 +1,34 @@
+"""Checkpoints: everything that a run needs to go on, in a file that is whole or is not there."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from beamforge.errors import ConfigError
+from beamforge.writing import beside
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors, numbers, strings and containers of them; a crash at any moment leaves the old file or the new."""
+    with beside(path).open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside(path), path)
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint onto a device; nothing in it is executed. `ConfigError` if it is none."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise ConfigError(f"{path} must be a checkpoint of a training run, got {reason}") from None
+    if not isinstance(state, dict) or "recipe" not in state:
+        raise ConfigError(f"{path} must be a checkpoint of a training run, got something else")
+    return state

@@ -1,0 +1,77 @@
+"""One process or many: who computes which rows on which device, and how their numbers come together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from beamforge.errors import ConfigError
+from beamforge.settings import device_of
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among `count` that ``torchrun`` started; alone otherwise."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def rows(self, batch: int) -> slice:
+        """This process's share of a batch; `ConfigError` unless all get the same."""
+        if batch % self.count:
+            raise ConfigError(f"batch must be a multiple of the {self.count} processes, got {batch}")
+        size = batch // self.count
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+    def together(self, module: nn.Module) -> nn.Module:
+        """The module, with gradients averaged over the processes."""
+        return module if self.count == 1 else DistributedDataParallel(module)
+
+    def mean(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
+        """Each value averaged over the processes."""
+        numbers = [torch.as_tensor(v, dtype=torch.float64, device=self.device).detach() for v in values.values()]
+        stacked = torch.stack(numbers)
+        if self.count > 1:
+            dist.all_reduce(stacked)
+            stacked /= self.count
+        return dict(zip(values, stacked.tolist(), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process."""
+        return flag if self.count == 1 else self.mean({"flag": float(flag)})["flag"] > 0
+
+
+@contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """This process among those of ``torchrun``, joined over NCCL on CUDA devices and over Gloo elsewhere.
+
+    "auto" is CUDA where there is some, one device a process. Raises `ConfigError` for a device that is not here.
+    """
+    count, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    place = device_of(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if place.type == "cuda" and place.index is None:
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        place = device_of(f"cuda:{local}")
+    if count == 1:
+        yield Processes(rank, count, place)
+        return
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield Processes(rank, count, place)
+    finally:
+        dist.destroy_process_group()

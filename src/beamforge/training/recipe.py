@@ -1,0 +1,218 @@
+"""Recipes: all that decides a training run, in one flat TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from beamforge.errors import ConfigError, unknown
+from beamforge.scenarios.base import require
+from beamforge.training.downlink import Downlink
+from beamforge.training.schedules import SCHEDULES
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class Model:
+    """``[model]``: a method by its `name`, and any of its settings beside it."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """``[optimiser]``: AdamW.
+
+    lr            largest learning rate.     warm_up  steps over which it rises to that, from nothing.
+    schedule      what follows, by name.     lr_end   learning rate at the end of the run.
+    weight_decay  decoupled, per step and unit of learning rate.
+    clip          longest gradient (2-norm over all parameters); longer ones are scaled down to it.
+    """
+
+    lr: float = 3e-3
+    lr_end: float = 0.0
+    schedule: str = "cosine"
+    warm_up: int = 100
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0 < self.lr < math.inf, "lr", "positive", self.lr)
+        require(0 <= self.lr_end <= self.lr, "lr_end", "between 0 and lr", self.lr_end)
+        require(self.warm_up >= 0, "warm_up", "at least 0", self.warm_up)
+        require(0 <= self.weight_decay < math.inf, "weight_decay", "at least 0", self.weight_decay)
+        require(self.clip > 0, "clip", "positive", self.clip)
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(unknown("schedule", self.schedule, SCHEDULES))
+
+
+@dataclass(frozen=True)
+class Run:
+    """``[run]``: how long, on how much, and how often it is looked at.
+
+    batch               instances a step, over all processes together.
+    seed                of the initial weights and of the stream; neither a test nor a validation seed.
+    validate_every      steps between validations; there is one at the end in any case.
+    validation_batches  batches of `batch` instances in each validation, always the same ones.
+    checkpoint_every    steps between checkpoints, and so the most that a killed run loses.
+    precision           bits of a real number, 32 or 64.
+    device              "auto" (CUDA where there is some), or a device of torch's.
+    """
+
+    steps: int = 10_000
+    batch: int = 64
+    seed: int = 0
+    validate_every: int = 500
+    validation_batches: int = 8
+    checkpoint_every: int = 500
+    precision: int = 32
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "validate_every", "validation_batches", "checkpoint_every"):
+            require(getattr(self, name) > 0, name, "positive", getattr(self, name))
+        require(self.precision in (32, 64), "precision", "32 or 64", self.precision)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run, section by section.
+
+    >>> recipe = Recipe.parse('[model]\\nname = "multipliers"\\n', {"run.steps": "200", "data.users": "[4, 8]"})
+    >>> recipe.run.steps, recipe.data.users
+    (200, (4, 8))
+    >>> Recipe.parse(recipe.text()) == recipe
+    True
+    """
+
+    model: Model
+    data: Downlink = field(default_factory=Downlink)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    run: Run = field(default_factory=Run)
+
+    @classmethod
+    def parse(cls, text: str, overrides: Mapping[str, str] | None = None, source: str = "recipe") -> Recipe:
+        """A recipe from TOML, with entries ``section.name`` replaced by values in TOML (or bare words).
+
+        Raises `ConfigError` for text that is not TOML, for an unknown section or entry (with the nearest known one),
+        and for a value of the wrong type or out of range.
+        """
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{source} must be TOML, got an error: {error}") from None
+        sections = {item.name: item for item in dataclasses.fields(cls)}
+        for name, table in tables.items():
+            if name not in sections:
+                raise ConfigError(unknown(f"section of {source}", name, sections))
+            require(isinstance(table, dict), name, f"a section of {source}", table)
+        for name, value in (overrides or {}).items():
+            section, _, entry = name.partition(".")
+            if section not in sections or not entry:
+                raise ConfigError(unknown("setting of a recipe", name, names()))
+            tables.setdefault(section, {})[entry] = literal(value)
+        model = {"name": "", **tables.pop("model", {})}
+        require(isinstance(model["name"], str) and model["name"] != "", "model.name", "a method's name", model["name"])
+        kinds = get_type_hints(cls)
+        rest = {name: section_of(name, kinds[name], table) for name, table in tables.items()}
+        return cls(Model(model.pop("name"), model), **rest)
+
+    @classmethod
+    def find(cls, name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
+        """A recipe that comes with the package, by name, or a ``.toml`` file, by path."""
+        place = Path(name) if name.endswith(".toml") else files("beamforge") / "recipes" / f"{name}.toml"
+        if not (name.endswith(".toml") or place.is_file()):
+            raise ConfigError(unknown("recipe", name, shipped()))
+        try:
+            return cls.parse(place.read_text(encoding="utf-8"), overrides, source=name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"recipe must be a TOML file that can be read, got {name} ({error})") from None
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """Every entry of every section, those left to their defaults included."""
+        return {
+            "model": {"name": self.model.name, **self.model.settings},
+            **{name: dataclasses.asdict(getattr(self, name)) for name in ("data", "optimiser", "run")},
+        }
+
+    def entries(self) -> dict[str, Any]:
+        """The same under the names by which they are replaced, ``section.name``."""
+        return {f"{section}.{name}": value for section, table in self.tables().items() for name, value in table.items()}
+
+    def text(self) -> str:
+        """The recipe as TOML, nothing left to defaults."""
+        sections = (
+            f"[{section}]\n" + "".join(f"{name} = {toml(value)}\n" for name, value in table.items())
+            for section, table in self.tables().items()
+        )
+        return "\n".join(sections)
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(
+        item.name.removesuffix(".toml")
+        for item in (files("beamforge") / "recipes").iterdir()
+        if item.name.endswith(".toml")
+    )
+
+
+def names() -> list[str]:
+    """Every entry that can be replaced, as ``section.name`` (the model's settings are its own)."""
+    parts = {"data": Downlink, "optimiser": Optimiser, "run": Run}
+    return ["model.name", *(f"{name}.{item.name}" for name, part in parts.items() for item in dataclasses.fields(part))]
+
+
+def section_of(name: str, kind: type[Section], table: Mapping[str, Any]) -> Section:
+    """A section from its table, each entry in the type of its field."""
+    hints = get_type_hints(kind)
+    for entry in table:
+        if entry not in hints:
+            raise ConfigError(unknown(f"setting of [{name}]", entry, hints))
+    try:
+        return kind(**{entry: typed(entry, value, hints[entry]) for entry, value in table.items()})
+    except ConfigError as error:
+        raise ConfigError(f"{name}.{error}") from None
+
+
+def typed(name: str, value: Any, hint: Any) -> Any:
+    """A TOML value as a field wants it: a float may be written as an integer, and a range as the one number in it."""
+    if ends := get_args(hint):
+        pair = value if isinstance(value, list) else [value, value]
+        require(len(pair) == 2, name, "one number or [least, largest]", value)
+        return tuple(typed(name, end, kind) for end, kind in zip(pair, ends, strict=True))
+    fits = type(value) is hint or (hint is float and type(value) is int)
+    require(fits, name, {int: "an integer", float: "a number", str: "a string"}[hint], value)
+    return hint(value)
+
+
+def literal(text: str) -> Any:
+    """A value as TOML has it; what is none is a string.
+
+    >>> literal("[2, 64]"), literal("3e-3"), literal("cosine")
+    ([2, 64], 0.003, 'cosine')
+    """
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def toml(value: Any) -> str:
+    """A value in TOML: a string, a truth, a number or a list of such.
+
+    >>> toml(["a", 1e-4, True])
+    '["a", 0.0001, true]'
+    """
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(toml, value))}]"
+    return json.dumps(value) if isinstance(value, (str, bool)) else repr(value)

@@ -1,0 +1,72 @@
+"""The folder of a run: log, checkpoints, curves, and at the end the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from beamforge.errors import ConfigError
+from beamforge.training import checkpoints, log, weights
+from beamforge.training.log import Line, Log
+from beamforge.training.steps import Steps
+from beamforge.training.weights import Weights
+from beamforge.writing import beside
+
+LAST, BEST, WEIGHTS = "last.pt", "best.pt", "weights.safetensors"
+
+
+class Record:
+    """Writes what `steps` come to; the last checkpoint is never ahead of the log or of the best one."""
+
+    def __init__(self, out: Path, steps: Steps, report: Callable[[Line], None]) -> None:
+        self.out, self.steps, self.report = out, steps, report
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "recipe.toml").write_text(steps.recipe.text(), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"out must be a folder that can be written, got {out} ({error.strerror})") from None
+        if not steps.progress.step:
+            for name in (BEST, WEIGHTS):
+                (out / name).unlink(missing_ok=True)
+        self.log = Log(out / "log.jsonl", steps.progress.step)
+
+    def write(self, lines: Sequence[Line], *, best: bool, last: bool) -> None:
+        """Log the lines of a step, and save the run as its best and as its last if it is that."""
+        for line in lines:
+            self.log.write(line)
+            self.report(line)
+        for name, due in ((BEST, best), (LAST, last)):
+            if due:
+                checkpoints.save(self.out / name, self.steps.state())
+        if len(lines) > 1:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw the curves."""
+        from beamforge.style import png
+        from beamforge.training.curves import curves
+
+        picture = self.out / "curves.png"
+        beside(picture).write_bytes(png(curves(log.read(self.out / "log.jsonl"))))
+        beside(picture).replace(picture)
+
+    def close(self, origin: Mapping[str, str] | None) -> None:
+        """Release the files; with an `origin` the run is done, and its best weights are written."""
+        self.log.close()
+        if origin is None:
+            return
+        if not (self.out / BEST).exists():
+            raise ConfigError("validation loss must be finite once at least to choose weights by, got none that is")
+        best = checkpoints.load(self.out / BEST, torch.device("cpu"))
+        model = self.steps.recipe.model
+        header = {
+            "model": model.name,
+            "settings": dict(model.settings),
+            "recipe": self.steps.recipe.tables(),
+            "step": best["progress"]["step"],
+            "validation_loss": best["progress"]["best"],
+            **origin,
+        }
+        weights.save(self.out / WEIGHTS, Weights(best["model"], header))

@@ -1,0 +1,24 @@
+"""What the training loop asks of a learned method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from beamforge.instance import Instance
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A solver (and so a `torch.nn.Module`) that can say how badly it does."""
+
+    def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """The loss, a scalar averaged over the batch, and further such averages to be shown by name.
+
+        Whatever a method draws for its loss comes from `generator`, a new one at every step; layers that draw from
+        torch's own (dropout) are seeded alike.
+        """
+        raise NotImplementedError

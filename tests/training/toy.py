@@ -1,0 +1,79 @@
+"""A tiny learned method, and the command line with it: `python toy.py train RECIPE ...`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import torch
+from torch import Tensor, nn
+
+from beamforge.constraints import TotalPower
+from beamforge.registry import METHODS
+from beamforge.solver import Form, Serves, Solution, Solver
+from beamforge.utilities import SumRate
+
+RECIPE = """
+[model]
+name = "toy"
+width = 8
+[data]
+users = [2, 5]
+load = [0.5, 1.5]
+spread_share = 0.5
+[optimiser]
+lr = 1e-2
+warm_up = 5
+[run]
+steps = 40
+batch = 8
+validate_every = 40
+validation_batches = 2
+checkpoint_every = 10
+device = "cpu"
+"""
+
+
+class Toy(Solver):
+    """Matched filters whose powers a small network shares out; with dropout, so that randomness matters."""
+
+    serves = (Serves(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
+
+    def __init__(self, width: int = 4, dropout: float = 0.1, kill_at: int = 0, term_at: int = 0, nan_at: int = -1):
+        super().__init__()
+        self.kill_at, self.term_at, self.nan_at, self.calls = kill_at, term_at, nan_at, 0
+        self.net = nn.Sequential(nn.Linear(2, width), nn.Tanh(), nn.Dropout(dropout), nn.Linear(width, 1))
+
+    def beams(self, network):
+        H = network.channel
+        gain = H.abs().square().sum(-1)
+        features = torch.stack([gain.log(), network.noise.log()], -1)
+        share = self.net(features).softmax(-2)
+        return H.mH * (share.squeeze(-1) / gain).sqrt().unsqueeze(-2)
+
+    def solve_batch(self, problem, instance, start, generator):
+        limit = problem.get(TotalPower).limit
+        return Solution.closed_form(self.beams(instance.seen) * limit.sqrt()[:, None, None])
+
+    def loss(self, instance, generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+        if self.training:
+            self.calls += 1
+            for at, number in ((self.kill_at, signal.SIGKILL), (self.term_at, signal.SIGTERM)):
+                if self.calls == at:
+                    os.kill(os.getpid(), number)
+        jitter = 1 + 1e-3 * torch.rand((), generator=generator)
+        rate = instance.truth.rate(self.beams(instance.seen))
+        loss = -jitter * (instance.context["weights"] * rate).sum(-1).mean()
+        if self.training and self.nan_at in (self.calls, 0):
+            loss = loss * float("nan")
+        return loss, {"least_rate": rate.amin(-1).mean().detach(), "users": float(rate.shape[-1])}
+
+
+METHODS["toy"] = (Toy,)
+
+if __name__ == "__main__":
+    from beamforge.cli import main
+
+    torch.set_num_threads(1)
+    sys.exit(main())
