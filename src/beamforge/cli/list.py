@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 import click
 import torch
@@ -55,4 +56,11 @@ def shipped(folder: str, suffix: str) -> dict[str, str]:
     """Files of a kind that come with the package."""
     place = files("beamforge") / folder
     names = sorted(item.name for item in place.iterdir()) if place.is_dir() else []
-    return {name.removesuffix(suffix): "" for name in names if name.endswith(suffix)}
+    return {name.removesuffix(suffix): words(place / name) for name in names if name.endswith(suffix)}
+
+
+def words(file: Traversable) -> str:
+    """What a file says of itself in a comment on its first line."""
+    with file.open("rb") as lines:
+        first = lines.readline(200)
+    return first.decode().strip("# \n") if first.startswith(b"#") else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from torch import nn
@@ -47,20 +48,20 @@ def train(
             if not resume:
                 raise ConfigError(f"out must be a folder without a run, got {out}, whose run --resume goes on with")
             steps.restore(out / LAST)
-        record = Record(out, steps, report) if team.first else None
-        run, progress = recipe.run, steps.progress
-        stopped = False
-        while progress.step < run.steps and not stopped:
-            start = time.perf_counter()
-            lines, improved = [steps.advance()], False
-            if progress.step % run.validate_every == 0 or progress.step == run.steps:
-                line, improved = steps.validate()
-                lines.append(line)
-            progress.seconds += time.perf_counter() - start
-            stopped = team.any(interruption.asked)
-            if record is not None:
-                due = stopped or progress.step % run.checkpoint_every == 0 or progress.step == run.steps
-                record.write(lines, best=improved, last=due)
-        if record is not None:
-            record.close(origin or {} if progress.step == run.steps else None)
+        with Record(out, steps, report) if team.first else nullcontext() as record:
+            run, progress, stopped = recipe.run, steps.progress, False
+            while progress.step < run.steps and not stopped:
+                start = time.perf_counter()
+                lines, improved = [steps.advance()], False
+                done = progress.step == run.steps
+                if done or progress.step % run.validate_every == 0:
+                    line, improved = steps.validate()
+                    lines.append(line)
+                progress.seconds += time.perf_counter() - start
+                stopped = team.any(interruption.asked)
+                if record is not None:
+                    last = done or stopped or progress.step % run.checkpoint_every == 0
+                    record.write(lines, best=improved, last=last)
+            if record is not None and progress.step == run.steps:
+                record.finish(origin or {})
         return progress

@@ -43,6 +43,12 @@ class Record:
         if len(lines) > 1:
             self.draw()
 
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.log.close()
+
     def draw(self) -> None:
         """Draw the curves."""
         from beamforge.style import png
@@ -52,11 +58,8 @@ class Record:
         beside(picture).write_bytes(png(curves(log.read(self.out / "log.jsonl"))))
         beside(picture).replace(picture)
 
-    def close(self, origin: Mapping[str, str] | None) -> None:
-        """Release the files; with an `origin` the run is done, and its best weights are written."""
-        self.log.close()
-        if origin is None:
-            return
+    def finish(self, origin: Mapping[str, str]) -> None:
+        """The run is done: write its best weights, with `origin` in their header."""
         if not (self.out / BEST).exists():
             raise ConfigError("validation loss must be finite once at least to choose weights by, got none that is")
         best = checkpoints.load(self.out / BEST, torch.device("cpu"))

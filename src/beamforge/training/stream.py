@@ -71,7 +71,7 @@ class Stream:
         return cls(source, VALIDATION_SEEDS[0], batch, dtype, device)
 
     def batch_at(self, step: int, rows: slice = slice(None)) -> Instance:
-        """The batch of a step, or some of its rows: they are what they are in the whole batch."""
+        """The batch of a step, or some of its rows: to rounding, they are what they are in the whole batch."""
         draws = self.source.draw(seeded(self.seed, step), self.batch)
         part = {name: value[rows].to(self.device) for name, value in draws.items()}
         return cast(self.source.build(part), self.dtype)
