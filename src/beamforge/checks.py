@@ -6,7 +6,6 @@ Answers are compared by the powers ``|h_k^H w_d|^2`` that users receive, since a
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
@@ -172,10 +171,13 @@ def neighbours_are_independent(solver: Solver, question: Question) -> None:
 
 
 def gradients_are_right(solver: Solver, question: Question) -> None:
-    """The derivative along a random direction of the channel agrees with finite differences, where it is offered."""
+    """The derivative along a random direction of the channel agrees with finite differences, where it is offered.
+
+    Differences of a solution that is iterated to a tolerance are rough at small steps and curved at large ones; that of
+    several widths which comes closest is the one that is judged.
+    """
     if not solver.differentiable:
         return
-    solver = at_its_limit(solver)
     network = question.instance.seen
     generator = torch.Generator().manual_seed(5)
     direction = torch.randn(network.H.shape, dtype=network.H.dtype, generator=generator)
@@ -186,15 +188,15 @@ def gradients_are_right(solver: Solver, question: Question) -> None:
     def value(step: Tensor) -> Tensor:
         moved = Network(network.H + step * direction, network.noise, network.serving)
         W = answer(solver, question.problem, Instance.perfect(moved)).W
-        return (squared_magnitude(network.received(W)) * weight).sum()
+        return (squared_magnitude(network.received(W)) * weight).sum((-2, -1))
 
-    step = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(value(step), step)
-    width = 1e-5
-    with torch.no_grad():
-        expected = (value(step + width) - value(step - width)) / (2 * width)
-    scale = max(1.0, abs(expected.item()))
-    assert abs(slope.item() - expected.item()) <= 1e-2 * scale, f"derivative {slope:g}, by differences {expected:g}"
+    step = torch.zeros(BATCH, 1, 1, 1, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(value(step).sum(), step)
+    expected = torch.stack([(value(step + h) - value(step - h)).detach() / (2 * h) for h in (1e-3, 1e-4, 1e-5)])
+    slope = slope.flatten()
+    gap = ((slope - expected).abs() / expected.abs().clamp_min(1)).amin(0)
+    worst = int(gap.argmax())
+    assert gap[worst] <= 1e-2, f"derivative {slope[worst]:g}, by differences {expected[:, worst].tolist()}"
 
 
 CHECKS: list[Callable[[Solver, Question], None]] = [
@@ -239,12 +241,3 @@ def relabel(term: Bound, axes: dict[str, Tensor]) -> Bound:
 def as_single(leaf: Tensor) -> Tensor:
     """A tensor in single precision."""
     return leaf.to({torch.complex128: torch.complex64, torch.float64: torch.float32}.get(leaf.dtype, leaf.dtype))
-
-
-def at_its_limit(solver: Solver) -> Solver:
-    """A copy that iterates until rounding stops it, so that finite differences see the solution alone."""
-    solver = copy.deepcopy(solver)
-    for name, value in {"tolerance": 1e-15, "max_iterations": 5000}.items():
-        if hasattr(solver, name):
-            setattr(solver, name, value)
-    return solver

@@ -121,19 +121,27 @@ class IterativeSolver(Solver):
         if len(states) == 1:
             outcome = self.run(data, states[0])
         else:
-            scout = copy.copy(self)
-            scout.tolerance = max(self.tolerance, SCOUT)
-            scouted = functools.reduce(better, [scout.run(data, state) for state in states])
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "unrolled"):
+                scout = copy.copy(self)
+                scout.tolerance = max(self.tolerance, SCOUT)
+                scouted = functools.reduce(better, [scout.run(data, state) for state in states])
             outcome = follow(scouted, self.run(data, scouted.state))
         W = self.beams(data, outcome.state)
         return Solution(W, outcome.status, outcome.iterations, outcome.trace, self.info(data, outcome))
 
     def run(self, data: Data, state: State) -> Outcome:
-        """Iterate from one state, with gradients as the setting says."""
-        if self.gradient == "unrolled" or not torch.is_grad_enabled():
+        """Iterate from one state, with gradients as the setting says.
+
+        The implicit derivative is that of the fixed point. A merit is flat at its top, so that its error is about the
+        square of the state's: where a derivative is asked for, the tolerance is squared.
+        """
+        asked = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in batching.leaves(data))
+        if self.gradient == "unrolled" or not asked:
             return iterate(self, data, state)
+        exact = copy.copy(self)
+        exact.tolerance = self.tolerance**2
         with torch.no_grad():
-            outcome = iterate(self, data, state)
+            outcome = iterate(exact, data, state)
         return outcome._replace(state=attach_fixed_point(lambda s: self.step(data, s)[0], outcome.state))
 
 

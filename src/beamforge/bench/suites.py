@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
 import torch
 
 from beamforge.errors import ConfigError, unknown
-from beamforge.files import ChannelFile
 from beamforge.instance import Instance
-from beamforge.scenarios import Fairness, Interference, Rayleigh, Strong
+from beamforge.scenarios import Fairness, Interference, Rayleigh, Recorded, Strong
 from beamforge.scenarios.base import TEST_SEEDS, Scenario
 
 
@@ -37,7 +35,7 @@ class Candidate:
 class Suite:
     """One question, the instances it is asked on, the methods that answer, and the one they are measured against.
 
-    source    a scenario, sampled with the first of `TEST_SEEDS`, or the name of a shipped channel file.
+    source    a scenario, sampled with the first of `TEST_SEEDS`.
     stated    numbers that the problem needs and the source does not state, by the names of `Instance.context`.
     baseline  label of one of the candidates.
     count     instances, at most.
@@ -45,7 +43,7 @@ class Suite:
 
     name: str
     description: str
-    source: Scenario | str
+    source: Scenario
     problem: str
     candidates: tuple[Candidate, ...]
     baseline: str
@@ -54,11 +52,7 @@ class Suite:
 
     def instances(self) -> Instance:
         """The instances, one batch dimension, in double precision."""
-        if isinstance(self.source, Scenario):
-            return self.source.sample(self.count, seed=TEST_SEEDS[0], dtype=torch.complex128)
-        path = resources.files("beamforge") / "data" / self.source
-        with resources.as_file(path) as file, ChannelFile(file) as channels:
-            return channels.read(count=min(self.count, channels.count), dtype=torch.complex128)
+        return self.source.sample(self.count, seed=TEST_SEEDS[0], dtype=torch.complex128)
 
 
 def candidates(*methods: str | Candidate) -> tuple[Candidate, ...]:
@@ -120,7 +114,7 @@ SUITES: Mapping[str, Suite] = {
         Suite(
             name="munich",
             description="Sum rate in the ray-traced centre of Munich: 16 users, 64 antennas on a rooftop, 0.25 W.",
-            source="munich.npz",
+            source=Recorded("munich.npz"),
             problem="sum-rate",
             candidates=candidates("mrt", "zf", "rzf", "wmmse"),
             baseline="wmmse",

@@ -14,6 +14,7 @@ from beamforge.scenarios.interference import Interference
 from beamforge.scenarios.power_control import Strong, ThreeLinks, Weak
 from beamforge.scenarios.rayleigh import Rayleigh
 from beamforge.scenarios.raytraced import Munich
+from beamforge.scenarios.recorded import Recorded
 from beamforge.scenarios.tr38901 import CDL, RMa, UMa, UMi
 from beamforge.scenarios.upa import UPA
 from beamforge.settings import convert
@@ -30,6 +31,7 @@ __all__ = [
     "PilotCSI",
     "RMa",
     "Rayleigh",
+    "Recorded",
     "Scenario",
     "Strong",
     "ThreeLinks",
@@ -55,6 +57,7 @@ SCENARIOS: Mapping[str, type[Scenario]] = {
     "rma": RMa,
     "cdl": CDL,
     "munich": Munich,
+    "recorded": Recorded,
 }
 """Every scenario by name, each made without arguments; Sionna is imported only when one that needs it is sampled."""
 
