@@ -17,7 +17,7 @@ from beamforge.scenarios.base import require
 from beamforge.training.downlink import Downlink
 from beamforge.training.schedules import SCHEDULES
 
-Section = TypeVar("Section")
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def names() -> list[str]:
     return ["model.name", *(f"{name}.{item.name}" for name, part in parts.items() for item in dataclasses.fields(part))]
 
 
-def section_of(name: str, kind: type[Section], table: Mapping[str, Any]) -> Section:
+def section_of(name: str, kind: type[Config], table: Mapping[str, Any]) -> Config:
     """A section from its table, each entry in the type of its field."""
     hints = get_type_hints(kind)
     for entry in table:
