@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -98,7 +100,7 @@ def adamw(recipe, skipped=()):
 def test_every_step_is_that_of_the_formulas(spoiled, tmp_path):
     recipe, progress, _ = run(tmp_path, spoiled=spoiled)
     expected = adamw(recipe, spoiled)
-    theta = checkpoints.load(tmp_path / "last.pt", torch.device("cpu"))["model"]["theta"]
+    theta = checkpoints.load(tmp_path / "last.pt")["model"]["theta"]
     np.testing.assert_allclose(theta, expected[-1][0], rtol=1e-10)
     lines = [line for line in log.read(tmp_path / "log.jsonl") if "validation" not in line]
     assert [line["step"] for line in lines] == list(range(1, 31))
@@ -204,7 +206,7 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(OSError, match="no space"):
         checkpoints.save(path, {"recipe": "new"})
-    assert checkpoints.load(path, torch.device("cpu"))["recipe"] == "old"
+    assert checkpoints.load(path)["recipe"] == "old"
 
 
 def test_a_log_that_was_cut_short_goes_on(tmp_path):
@@ -214,6 +216,28 @@ def test_a_log_that_was_cut_short_goes_on(tmp_path):
     going_on.write({"step": 2, "loss": math.inf})
     going_on.close()
     assert log.read(path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": None}]
+
+
+def test_tensorboard_is_told_where_there_is_one(tmp_path, monkeypatch):
+    told = []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            told.append((folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            told.append((name, value, step))
+
+        def close(self):
+            told.append("closed")
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    _, progress, _ = run(tmp_path)
+    assert told[0] == (str(tmp_path / "tensorboard"), 1) and told[-1] == "closed"
+    assert [step for name, _, step in told[1:-1] if name == "training/loss"] == list(range(1, 31))
+    assert ("validation/loss", progress.best, progress.best_step) in told
 
 
 def test_curves_say_what_they_show(tmp_path):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -38,3 +42,14 @@ def test_other_files_are_refused_in_a_sentence(tmp_path):
         weights.load("toy", path)
     with pytest.raises(ConfigError, match="weights must be given for nothing-like-it"):
         weights.load("nothing-like-it")
+
+
+def test_reading_costs_no_more_than_it_takes():
+    """Methods read their weights, and importing those must stay cheap."""
+    script = (
+        "import sys, torch; before = set(sys.modules); import beamforge.training.weights\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["beamforge"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -24,6 +23,7 @@ from beamforge.registry import METHODS, configure
 from beamforge.solver import Solver
 from beamforge.training.log import Line
 from beamforge.training.loop import train
+from beamforge.training.processes import rank_here
 from beamforge.training.recipe import Model, Recipe
 from beamforge.training.trainable import Trainable
 
@@ -45,7 +45,7 @@ def command(recipe: str, resume: bool, settings: tuple[str, ...], out: str | Non
     origin = {"version": beamforge.__version__, "commit": commit()}
     with telling(chosen.run.steps) as report:
         done = train(chosen, lambda: learner(chosen.model), folder, resume=resume, origin=origin, report=report)
-    if os.environ.get("RANK", "0") != "0":
+    if rank_here():
         return
     if done.step < chosen.run.steps:
         again = ["beamforge", "train", recipe, "--resume", "--out", str(folder)]
@@ -76,7 +76,7 @@ def learner(model: Model) -> Solver:
 @contextmanager
 def telling(steps: int) -> Iterator[Callable[[Line], None]]:
     """What shows a run's lines on standard error: a bar on a terminal, a line a validation elsewhere."""
-    if not sys.stderr.isatty():
+    if rank_here() or not sys.stderr.isatty():
         yield Teller(steps)
         return
     words = TextColumn("{task.fields[words]}")

@@ -22,10 +22,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
     os.replace(beside(path), path)
 
 
-def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint onto a device; nothing in it is executed. `ConfigError` if it is none."""
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint into main memory; nothing in it is executed. `ConfigError` if it is none."""
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split()).partition(". ")[0]
         raise ConfigError(f"{path} must be a checkpoint of a training run, got {reason}") from None

@@ -42,16 +42,21 @@ class Processes:
 
     def mean(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
         """Each value averaged over the processes."""
-        numbers = [torch.as_tensor(v, dtype=torch.float64, device=self.device).detach() for v in values.values()]
-        stacked = torch.stack(numbers)
-        if self.count > 1:
-            dist.all_reduce(stacked)
-            stacked /= self.count
-        return dict(zip(values, stacked.tolist(), strict=True))
+        own = {name: float(v.detach() if isinstance(v, Tensor) else v) for name, v in values.items()}
+        if self.count == 1:
+            return own
+        total = torch.tensor([*own.values()], dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return dict(zip(own, (total / self.count).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any process."""
-        return flag if self.count == 1 else self.mean({"flag": float(flag)})["flag"] > 0
+        return self.mean({"flag": float(flag)})["flag"] > 0
+
+
+def rank_here() -> int:
+    """This process's number among those of ``torchrun``; 0 without it."""
+    return int(os.environ.get("RANK", 0))
 
 
 @contextmanager
@@ -60,7 +65,7 @@ def processes(device: str) -> Iterator[Processes]:
 
     "auto" is CUDA where there is some, one device a process. Raises `ConfigError` for a device that is not here.
     """
-    count, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    count, rank = int(os.environ.get("WORLD_SIZE", 1)), rank_here()
     place = device_of(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     if place.type == "cuda" and place.index is None:
         local = int(os.environ.get("LOCAL_RANK", 0))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from beamforge.errors import ConfigError
 from beamforge.training import checkpoints, log, weights
 from beamforge.training.log import Line, Log
@@ -62,7 +60,7 @@ class Record:
         """The run is done: write its best weights, with `origin` in their header."""
         if not (self.out / BEST).exists():
             raise ConfigError("validation loss must be finite once at least to choose weights by, got none that is")
-        best = checkpoints.load(self.out / BEST, torch.device("cpu"))
+        best = checkpoints.load(self.out / BEST)
         model = self.steps.recipe.model
         header = {
             "model": model.name,

@@ -127,7 +127,7 @@ class Steps:
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint; `ConfigError` if it is none, or one of another recipe."""
-        state = checkpoints.load(path, self.team.device)
+        state = checkpoints.load(path)
         then, now = Recipe.parse(state["recipe"]).entries(), self.recipe.entries()
         if other := [name for name in {**then, **now} if name != "run.device" and then.get(name) != now.get(name)]:
             was = ", ".join(f"{name} = {then.get(name)!r}" for name in other)

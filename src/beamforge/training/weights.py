@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor
 
 from beamforge.errors import ConfigError
-from beamforge.writing import beside
 
 KEY = "beamforge"
 """Entry of a safetensors file's metadata that holds the header, a JSON object."""
@@ -35,13 +34,15 @@ def save(path: Path, weights: Weights) -> None:
     """Write weights, whole or not at all."""
     from safetensors.torch import save as serialise
 
+    from beamforge.writing import beside
+
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.tensors.items()}
     beside(path).write_bytes(serialise(tensors, {KEY: json.dumps(weights.header, sort_keys=True)}))
     beside(path).replace(path)
 
 
 def load(model: str, path: Path | None = None) -> Weights:
-    """The weights that come with the package for `model`, or those in a file.
+    """The weights that come with the package for `model`, or those in a file; no more is imported than that takes.
 
     Raises `ConfigError` if there are none, for a file without a header, and for weights of another model.
     """
