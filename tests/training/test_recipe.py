@@ -65,6 +65,7 @@ def test_shipped_recipes_read_back(name):
         (NAMED, {"data.snr_db": "[0, inf]"}, ["data.snr_db must be finite"]),
         (NAMED, {"data.correlation": "1"}, ["data.correlation must be in [0, 1)"]),
         (NAMED, {"data.spread_share": "1.5"}, ["data.spread_share must be in [0, 1]"]),
+        (NAMED + "[model.net]\nwidth = 3\n", {}, ["model.net must be a string", "width"]),
         ("model = 3", {}, ["model must be a section", "3"]),
         ("[model", {}, ["recipe must be TOML"]),
     ],

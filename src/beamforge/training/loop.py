@@ -48,6 +48,8 @@ def train(
             if not resume:
                 raise ConfigError(f"out must be a folder without a run, got {out}, whose run --resume goes on with")
             steps.restore(out / LAST)
+        if team.any(team.mean({"step": steps.progress.step})["step"] != steps.progress.step):
+            raise ConfigError(f"out must be a folder that all processes see, got {out} with other runs in some places")
         with Record(out, steps, report) if team.first else nullcontext() as record:
             run, progress, stopped = recipe.run, steps.progress, False
             while progress.step < run.steps and not stopped:

@@ -122,6 +122,9 @@ class Recipe:
             tables.setdefault(section, {})[entry] = literal(value)
         model = {"name": "", **tables.pop("model", {})}
         require(isinstance(model["name"], str) and model["name"] != "", "model.name", "a method's name", model["name"])
+        for name, value in model.items():
+            plain = isinstance(value, (str, bool, int, float, list))
+            require(plain, f"model.{name}", "a string, a truth, a number or a list", value)
         kinds = get_type_hints(cls)
         rest = {name: section_of(name, kinds[name], table) for name, table in tables.items()}
         return cls(Model(model.pop("name"), model), **rest)
