@@ -19,6 +19,7 @@ from beamforge.classical.power_control import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.priced import PricedDuality, PricedMaxMin
 from beamforge.classical.wmmse import ReducedWMMSE
 from beamforge.errors import ConfigError, UnsupportedProblem, unknown
+from beamforge.learned.multipliers import SumRateMultipliers
 from beamforge.network import Network
 from beamforge.problem import Problem
 from beamforge.settings import convert
@@ -29,6 +30,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "duality": (Duality, PricedDuality, MaxMin, PricedMaxMin),
     "foschini-miljanic": (FoschiniMiljanic,),
     "wmmse": (ReducedWMMSE, MulticellWMMSE),
+    "multipliers": (SumRateMultipliers,),
     "fastfp": (FastFP,),
     "rzf": (RZF,),
     "slnr": (RZF,),

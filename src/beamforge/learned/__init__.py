@@ -1,0 +1,1 @@
+"""Learned methods: this library's own, and one file for each published model."""
