@@ -43,5 +43,5 @@ def test_seeds_start_at_different_rows(path):
 
 def test_precision_is_as_asked_and_a_missing_file_is_said(path):
     assert scenario("recorded", path=path).sample(1, dtype=torch.complex128).truth.H.dtype == torch.complex128
-    with pytest.raises(ChannelFileError, match="nowhere.npz"):
+    with pytest.raises(ChannelFileError, match=r"nowhere\.npz"):
         Recorded("nowhere.npz").sample(1)

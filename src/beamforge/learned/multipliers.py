@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.func import functional_call
 
 from beamforge import batching
-from beamforge.classical.wmmse import Cell, Multipliers, ReducedWMMSE, coefficients, inner, receive
 from beamforge.classical.wmmse import (
     Cell,
     Multipliers,
@@ -104,7 +103,8 @@ class SumRateMultipliers(Solver):
     def predict(self, sight: Sight) -> tuple[Multipliers, Tensor]:
         """The corrected multipliers, and the share c [B] by which the ridge ``sum r^2`` is raised."""
         weights = {name: value.to(sight.nodes.dtype) for name, value in self.filter.state_dict(keep_vars=True).items()}
-        root, gain, ridge = functional_call(self.filter, weights, (sight.nodes, sight.shifts)).clamp(-LIMIT, LIMIT).unbind(-1)
+        corrections = functional_call(self.filter, weights, (sight.nodes, sight.shifts)).clamp(-LIMIT, LIMIT)
+        root, gain, ridge = corrections.unbind(-1)
         return Multipliers(sight.start.root * root.exp(), sight.start.gain * gain.exp()), ridge.mean(-1).exp()
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -118,7 +118,7 @@ class SumRateMultipliers(Solver):
             reference = polish(data, start, torch.ones_like(data.power), 4)[1][-1].clamp_min(1e-3)
         _, rates = polish(data, *self.predict(observe(data)), len(EMPHASIS) - 1)
         shares = [(rate / reference).mean() for rate in rates]
-        loss = -sum(emphasis * share for emphasis, share in zip(EMPHASIS, shares, strict=True))
+        loss = -torch.stack(shares) @ torch.tensor(EMPHASIS).to(data.power)
         return loss, {"share_after_0": shares[0].detach(), "share_after_1": shares[1].detach()}
 
 
@@ -145,8 +145,9 @@ class Sight(NamedTuple):
 def observe(data: Cell) -> Sight:
     """What the filter corrects and sees: heavily regularised zero forcing, where every choice is still open.
 
-    Shifts, one row for each user and nothing of itself: squared correlation of channels, and of the rows of the regularised inverse; the
-    share of what reaches the user that comes from each beam; the share of what its own beam leaks that reaches each.
+    Shifts, one row for each user and nothing of itself: squared correlation of channels, and of the rows of the
+    regularised inverse; the share of what reaches the user that comes from each beam; the share of what its own beam
+    leaks that reaches each.
     """
     K = data.gram.shape[-1]
     inverse, D = regularised(data.gram, RIDGE * K)
