@@ -24,8 +24,9 @@ docs: $(READY)  ## HTML in docs/_build; fails on any warning and on any public n
 	$(BIN)/sphinx-build -W -n --keep-going -q docs docs/_build
 	$(BIN)/python docs/completeness.py docs/_build/objects.inv
 
-bench: $(READY)  ## speed and memory against public baselines
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sum_rate.py
+bench: $(READY)  ## quality and speed against public baselines; PEERS=FOLDER adds published channels
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sum_rate.py $(if $(PEERS),--peers $(PEERS))
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/min_power.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/min_power.py
 
 constraints:  ## renew constraints.txt from what a fresh environment resolves to
