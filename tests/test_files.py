@@ -163,10 +163,19 @@ def test_without_the_truth_beams_are_scored_on_the_estimate(tmp_path):
     np.testing.assert_array_equal(instance.truth.channel, arrays["H_estimate"])
 
 
-def test_one_transmitter_given_as_such_is_a_broadcast(tmp_path):
+@pytest.mark.parametrize("p_max", [2.0, np.array([2.0]), np.full(B, 2.0), np.full((B, 1), 2.0)])
+def test_one_transmitter_given_as_such_is_a_broadcast(p_max, tmp_path):
     H = normal(B, 1, K, N)
-    with ChannelFile(write(tmp_path, {"H": H, "noise": 0.1, "p_max": 2.0})) as file:
+    with ChannelFile(write(tmp_path, {"H": H, "noise": 0.1, "p_max": p_max})) as file:
         assert file.read().context["p_max"].tolist() == [2.0] * B
+        assert file.read(1, 2).context["p_max"].tolist() == [2.0] * 2
+
+
+def test_a_dataset_without_a_shape_is_none(tmp_path):
+    with h5py.File(tmp_path / "channels.h5", "w") as file:
+        file["H"], file["noise"] = normal(B, K, N), h5py.Empty("f8")
+    with pytest.raises(ChannelFileError, match="noise must be given"):
+        ChannelFile(tmp_path / "channels.h5")
 
 
 FAULTS = {name: case for name, *case in hostile() if name != "no power"}  # which is the problem's affair

@@ -38,9 +38,9 @@ def test_a_question_it_does_not_serve_is_refused():
 
 
 def test_numbers_that_do_not_fit_are_refused():
-    with pytest.raises(ShapeError, match=r"weights must broadcast to \(2, 3\), got \(4,\)"):
+    with pytest.raises(ShapeError, match=r"weights of SumRate must broadcast to \(2, 3\), got \(4,\)"):
         MRT().solve(Problem(SumRate(torch.ones(4, dtype=torch.float64)), (TotalPower(1.0),)), network(2, 3, 4))
-    with pytest.raises(ShapeError, match="limit of TotalPower must be positive, got 0"):
+    with pytest.raises(ShapeError, match="limit of TotalPower must be positive and finite, got 0"):
         MRT().solve(Problem(SumRate(), (TotalPower(0.0),)), network(2, 3, 4))
     with pytest.raises(ShapeError, match="weights of SumRate must be non-negative, got -1"):
         MRT().solve(Problem(SumRate(-1.0), (TotalPower(1.0),)), network(2, 3, 4))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from beamforge.errors import ShapeError
+from beamforge.errors import ConfigError, ShapeError
 from beamforge.goals import build_problem
 from beamforge.instance import Instance
 from beamforge.network import Network
@@ -52,6 +52,10 @@ def solve(
     torch.Size([8, 6, 4])
     """
     network = network_of(H, noise, serving)
+    if not isinstance(problem, str | Problem):
+        raise ConfigError(f"problem must be a name or a Problem, got {problem!r}")
+    if not isinstance(method, str | None):
+        raise ConfigError(f"method must be a name or None, got {method!r}")
     limit = "p_max" if serving is None else "p_max_transmitter"
     stated = {limit: p_max, "weights": weights, "sinr_target": sinr_target, "p_max_antenna": p_max_antenna}
     context = {name: value for name, value in stated.items() if value is not None}
@@ -64,9 +68,13 @@ def network_of(H: Tensor, noise: Number, serving: Tensor | None = None) -> Netwo
     """The network a bare tensor means: G if real, one transmitter if complex, several where `serving` says who."""
     if not isinstance(H, Tensor):
         raise ShapeError(f"H must be a torch tensor, got {type(H).__name__}")
+    if H.layout != torch.strided or H.is_meta:
+        raise ShapeError(f"H must be a dense tensor with numbers in it, got one that is {H.layout} on {H.device}")
     finite = torch.isfinite(torch.view_as_real(H.resolve_conj()) if H.is_complex() else H)
     if not finite.all():
         raise ShapeError(f"H must be finite, got NaN or Inf at {tuple((~finite).nonzero()[0].tolist()[: H.ndim])}")
+    if not H.is_complex() and serving is not None:
+        raise ShapeError("serving must be left out with power gains G, where transmitter k serves user k, got some")
     if not H.is_complex():
         return Network.power_control(H, noise)
     return Network.broadcast(H, noise) if serving is None else Network.multicell(H, noise, serving)

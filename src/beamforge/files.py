@@ -189,6 +189,8 @@ class ChannelFile:
     def _fit(self, name: str, shape: tuple[int, ...], axes: str) -> tuple[int, ...] | None:
         """The shape as these axes, or None. MATLAB has no vectors or scalars, and drops trailing lengths of one."""
         candidates = [shape]
+        if name == "p_max" and self.sizes["T"] == 1 and "T" in self.axes[self.main] and shape[-1:] == (1,):
+            candidates.append(shape[:-1])  # the limit of the one transmitter is the total
         if self.store.matlab and name not in CHANNELS:
             candidates.append(shape + (1,) * (len(axes) - len(shape)))
             if len(shape) == 2 and 1 in shape:

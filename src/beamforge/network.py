@@ -38,16 +38,19 @@ class Network:
         """Any number of transmitters: H [..., T, K, N], serving [..., D] or [D]."""
         if not isinstance(H, Tensor) or not H.is_complex():
             raise ShapeError(f"H must be a complex tensor, got {getattr(H, 'dtype', type(H).__name__)}")
+        if H.dtype not in (torch.complex64, torch.complex128):
+            raise ShapeError(f"H must be complex64 or complex128, got {H.dtype}")
         if H.ndim < 3 or 0 in H.shape:
             raise ShapeError(f"H must be non-empty [..., T, K, N], got {tuple(H.shape)}")
         batch, (T, K, _) = H.shape[:-3], H.shape[-3:]
         noise = per_instance("noise", noise, H, (K,))
-        if not (noise > 0).all():
-            raise ShapeError(f"noise must be positive watts, got {noise.min().item():g}")
-        serving = torch.as_tensor(serving, device=H.device)
-        real = serving.is_floating_point() or serving.is_complex()
-        if real or serving.shape[-1:] not in ((K,), (K + sensing_streams,)):
-            raise ShapeError(f"serving must be integers [K] or [..., K] with K = {K}, got {tuple(serving.shape)}")
+        if (wrong := ~(noise > 0) | noise.isinf()).any():
+            raise ShapeError(f"noise must be positive, finite watts, got {noise[wrong][0].item():g}")
+        serving = _integers(serving, H)
+        fits = serving.shape[-1:] in ((K,), (K + sensing_streams,)) and serving.shape[:-1] in ((), batch)
+        if not fits:
+            expected = f"[K] or [..., K] = {(*batch, K)}"
+            raise ShapeError(f"serving must be integers {expected}, got {tuple(serving.shape)}")
         if ((serving < 0) | (serving >= T)).any():
             raise ShapeError(f"serving must name transmitters 0..{T - 1}, got {serving.unique().tolist()}")
         if sensing_streams and serving.shape[-1] == K:
@@ -74,8 +77,8 @@ class Network:
     @classmethod
     def power_control(cls, G: Tensor, noise: Tensor | float) -> Network:
         """Single antennas: power gains G [..., K, K] (rx, tx) become ``H[t, k, 0] = sqrt(G[k, t])``, so W = sqrt(p)."""
-        if not isinstance(G, Tensor) or not G.is_floating_point():
-            raise ShapeError(f"G must be a real floating tensor, got {getattr(G, 'dtype', type(G).__name__)}")
+        if not isinstance(G, Tensor) or G.dtype not in (torch.float32, torch.float64):
+            raise ShapeError(f"G must be real, float32 or float64, got {getattr(G, 'dtype', type(G).__name__)}")
         if G.ndim < 2 or G.shape[-1] != G.shape[-2] or 0 in G.shape:
             raise ShapeError(f"G must be non-empty [..., K, K] (rx, tx), got {tuple(G.shape)}")
         if (G < 0).any():
@@ -176,6 +179,17 @@ class Network:
         return self.antenna_power(W).sum(-1)
 
 
+def _integers(serving: Tensor, like: Tensor) -> Tensor:
+    """`serving` as a tensor beside the channels; `ShapeError` unless it is one of integers."""
+    try:
+        serving = torch.as_tensor(serving, device=like.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ShapeError(f"serving must be integers, got {serving!r}") from None
+    if serving.is_floating_point() or serving.is_complex() or serving.dtype == torch.bool:
+        raise ShapeError(f"serving must be integers, got {serving.dtype}")
+    return serving
+
+
 def squared_magnitude(A: Tensor) -> Tensor:
     """``|A|^2`` without the square root of `abs` (cheaper, and its gradient at zero is zero)."""
     return A.real.square() + A.imag.square()
@@ -203,7 +217,10 @@ def per_instance(name: str, value: Tensor | float, like: Tensor, shape: tuple[in
             expected, came = f"{real} on {like.device}", f"{value.dtype} on {value.device}"
             raise ShapeError(f"{name} must be {expected} like the channel, got {came}")
     else:
-        value = torch.as_tensor(value, dtype=real, device=like.device)
+        try:
+            value = torch.as_tensor(value, dtype=real, device=like.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise ShapeError(f"{name} must be a real number or an array of them, got {value!r}") from None
     try:
         return value.expand((*batch, *shape))
     except RuntimeError:

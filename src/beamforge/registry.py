@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from beamforge.classical.branch_and_bound import BranchAndBound
 from beamforge.classical.duality import Duality
@@ -67,12 +67,13 @@ def create(
 
 
 def configure(kind: type[Solver], settings: Mapping[str, Any]) -> Solver:
-    """A solver with the given settings; values may be strings, read by the type of the constructor's defaults."""
+    """A solver with the given settings; values may be strings, read by the annotations of the constructor."""
     known = {name: p for name, p in inspect.signature(kind.__init__).parameters.items() if name != "self"}
     known = {name: p for name, p in known.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    hints = get_type_hints(kind.__init__)
     values = {}
     for name, value in settings.items():
         if name not in known:
             raise ConfigError(unknown(f"setting of {kind.__name__}", name, known))
-        values[name] = convert(name, value, type(known[name].default))
+        values[name] = convert(name, value, hints[name])
     return kind(**values)

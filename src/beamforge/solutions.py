@@ -16,6 +16,10 @@ from beamforge.files import ChannelFile
 from beamforge.solver import Solution, Status
 from beamforge.storage import open_store
 
+NUMBER = (int, float)
+STATED: dict[str, Any] = {"problem": str, "p_max": NUMBER, "noise": NUMBER, "sinr_target_db": NUMBER}
+"""Types of what a solution's `meta` may state of its request; anything else in their place is somebody else's."""
+
 STATUS_NAMES = [status.name.lower() for status in Status]
 
 
@@ -54,7 +58,9 @@ def stated_for(path: str | Path) -> dict[str, Any]:
         stated = json.loads(text.pop("meta", "{}"))
     except ValueError:
         stated = {}
-    return (stated if isinstance(stated, dict) else {}) | text
+    stated = stated if isinstance(stated, dict) else {}
+    sound = {name: value for name, value in stated.items() if isinstance(value, STATED.get(name, object))}
+    return sound | text
 
 
 class SolutionFile:

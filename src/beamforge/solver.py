@@ -155,9 +155,8 @@ class Solver(nn.Module):
         if not self.supports(problem, network):
             raise UnsupportedProblem(f"{type(self).__name__} does not serve {describe(problem, network)}")
         shape = network.batch_shape
-        if start is not None and start.shape != (*shape, network.antennas, network.streams):
-            expected = (*shape, network.antennas, network.streams)
-            raise ShapeError(f"start must be {expected}, got {tuple(start.shape)}")
+        if start is not None:
+            _check_start(start, (*shape, network.antennas, network.streams), network.H)
         dims = len(shape)
         finite = finite_instances(network.H)
         if not finite.all():  # such an instance is solved as if it had no channel, and then flagged
@@ -184,6 +183,17 @@ class Solver(nn.Module):
         """Settings that are plain attributes."""
         plain: dict[str, Any] = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
         return ", ".join(f"{key}={value!r}" for key, value in plain.items())
+
+
+def _check_start(start: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+    """`ShapeError` unless `start` is a tensor of that shape beside the channels, in their precision."""
+    if not isinstance(start, Tensor):
+        raise ShapeError(f"start must be a torch tensor {shape}, got {type(start).__name__}")
+    if start.shape != shape:
+        raise ShapeError(f"start must be {shape}, got {tuple(start.shape)}")
+    if (start.dtype, start.device) != (like.dtype, like.device):
+        came = f"{start.dtype} on {start.device}"
+        raise ShapeError(f"start must be {like.dtype} on {like.device} like the channel, got {came}")
 
 
 def finite_instances(H: Tensor) -> Tensor:

@@ -188,7 +188,8 @@ class Hdf5Store(Store):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.file = h5py.File(path, "r")
-        self.data = {name: item for name, item in self.file.items() if isinstance(item, h5py.Dataset)}
+        found = {name: item for name, item in self.file.items() if isinstance(item, h5py.Dataset)}
+        self.data = {name: item for name, item in found.items() if item.shape is not None}  # h5py.Empty has none
         for name, item in self.data.items():
             text = h5py.check_string_dtype(item.dtype) is not None
             self.headers[name] = Header(item.shape, np.dtype("U") if text else complex_pair(item.dtype))

@@ -37,11 +37,11 @@ class Term:
         bound: dict[str, Tensor] = {}
         for item in dataclasses.fields(self):
             shape = tuple(getattr(network, axis) for axis in item.metadata["axes"])
-            value = per_instance(item.name, getattr(self, item.name), network.H, shape)
-            wrong = ~(value > 0) if item.metadata["positive"] else ~(value >= 0)
+            name = f"{item.name} of {type(self).__name__}"
+            value = per_instance(name, getattr(self, item.name), network.H, shape)
+            wrong = (~(value > 0) if item.metadata["positive"] else ~(value >= 0)) | value.isinf()
             if wrong.any():
                 domain = "positive" if item.metadata["positive"] else "non-negative"
-                name = f"{item.name} of {type(self).__name__}"
-                raise ShapeError(f"{name} must be {domain}, got {value[wrong][0].item():g}")
+                raise ShapeError(f"{name} must be {domain} and finite, got {value[wrong][0].item():g}")
             bound[item.name] = value
         return dataclasses.replace(self, **bound)

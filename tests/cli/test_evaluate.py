@@ -135,3 +135,8 @@ def test_negative_powers_and_missing_limits_are_refused(tmp_path, capsys):
     assert "non-negative" in refused(capsys, channels, tmp_path / "p.npz", "--p-max", "1")
     assert "p_max" in refused(capsys, channels, tmp_path / "p.npz")
     assert "absent.npz" in refused(capsys, channels, tmp_path / "absent.npz")
+
+
+def test_what_others_keep_in_meta_is_theirs(tmp_path, capsys):
+    np.savez(tmp_path / "mine.npz", W=normal(6, 4, 3), meta=json.dumps({"p_max": "much", "noise": None}))
+    assert report(capsys, write(tmp_path, broadcast()), tmp_path / "mine.npz")["count"] == 6

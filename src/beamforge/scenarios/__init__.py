@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from beamforge.errors import ConfigError, unknown
 from beamforge.scenarios.base import Scenario
@@ -117,7 +117,4 @@ def _read(name: str, value: Any, hint: Any) -> Any:
         return scenario(value)
     if dataclasses.is_dataclass(hint):
         raise ConfigError(f"field {name} must be set part by part, as {name}.NAME, got {value!r}")
-    kinds = get_args(hint) or (hint,)
-    if type(None) in kinds and value.lower() == "none":
-        return None
-    return convert(name, value, next(kind for kind in kinds if kind is not type(None)))
+    return convert(name, value, hint)
