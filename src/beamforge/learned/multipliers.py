@@ -149,17 +149,20 @@ def observe(data: Cell) -> Sight:
     regularised inverse; the share of what reaches the user that comes from each beam; the share of what its own beam
     leaks that reaches each.
     """
-    K = data.gram.shape[-1]
-    inverse, D = regularised(data.gram, RIDGE * K)
-    gain, kept = own(data.gram).real, own(inverse).real
+    K, gain = data.gram.shape[-1], own(data.gram).real
     tiny = torch.finfo(gain.dtype).tiny ** 0.5
-    power = squared_magnitude(D) / inner(inverse, D).clamp_min(tiny)[:, None, None]
+    inverse, level = regularised(data.gram, RIDGE * K)
+    square, kept = squared_magnitude(inverse), own(inverse).real
+    # G R = I - level R, so that what the beams H^H R do can be told from |R|^2 alone
+    heard = torch.diagonal_scatter(level.unsqueeze(-1) ** 2 * square, (1 - level * kept) ** 2, dim1=-2, dim2=-1)
+    spent = kept.sum(-1) - (level * square.sum(-2)).sum(-1)
+    power = heard / spent.clamp_min(tiny)[:, None, None]
     start, _ = receivers(data.weights, power)
     scale = torch.where(gain > 0, gain, torch.inf).reciprocal()
     shifts = torch.stack(
         [
             squared_magnitude(data.gram) * scale.unsqueeze(-1) * scale.unsqueeze(-2),
-            squared_magnitude(inverse) / (kept.unsqueeze(-1) * kept.unsqueeze(-2)),
+            square / (kept.unsqueeze(-1) * kept.unsqueeze(-2)),
             power / (power.sum(-1, keepdim=True) + 1),
             (power / (power.sum(-2, keepdim=True) + 1)).mT,
         ],
@@ -186,14 +189,15 @@ def observe(data: Cell) -> Sight:
 def zero_forcing(data: Cell) -> tuple[Multipliers, Tensor]:
     """Multipliers that the beams of regularised zero forcing with equal powers ask for, and its rate [B]."""
     K = data.gram.shape[-1]
-    inverse, D = regularised(data.gram, K)
-    length = (inverse.real * D.real + inverse.imag * D.imag).sum(-2)  # of each beam, squared
-    return receivers(data.weights, squared_magnitude(D) / torch.where(length > 0, K * length, 1).unsqueeze(-2))
+    inverse, _ = regularised(data.gram, K)
+    D = data.gram @ inverse
+    spent = (inverse.real * D.real + inverse.imag * D.imag).sum(-2)  # by each beam
+    return receivers(data.weights, squared_magnitude(D) / torch.where(spent > 0, K * spent, 1).unsqueeze(-2))
 
 
 def regularised(gram: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """``R = (G + ridge I)^-1`` and ``G R = I - ridge R``, both [B, K, K]."""
+    """``(G + level I)^-1`` [B, K, K], and the level [B, 1]: the ridge, and what rounding asks for on top."""
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    level = ridge + 4 * torch.finfo(gram.real.dtype).eps * own(gram).real.amax(-1)[:, None, None]
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(gram + level * eye)[0])
-    return inverse, eye - level * inverse
+    level = ridge + 4 * torch.finfo(gram.real.dtype).eps * own(gram).real.amax(-1, keepdim=True)
+    factor, _ = torch.linalg.cholesky_ex(gram + level.unsqueeze(-1) * eye)
+    return torch.cholesky_inverse(factor), level
