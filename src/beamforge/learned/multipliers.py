@@ -57,8 +57,9 @@ class SumRateMultipliers(Solver):
         W = H^H (diag(lambda) H H^H + I)^-1 diag(sqrt(lambda) g), scaled to power P,   lambda = r^2 / (c sum r^2)
 
     r, g [B, K] and c [B] are those of heavily regularised zero forcing times exponentials of the filter's outputs. Then
-    `steps` plain steps of reduced WMMSE, none of which lowers the rate. An instance on which the result is below plain
-    regularised zero forcing is given WMMSE's steps from there instead, so no instance is ever worse than that.
+    `steps` plain steps of reduced WMMSE, none of which lowers the rate. An instance on which the predicted beams
+    are below plain regularised zero forcing is given the same steps from there too, and keeps the better end: so none
+    is ever worse than that, nor worse for more steps.
 
     steps          polishing steps after the predicted beams.
     weights        "shipped", "random" (untrained), or a file that `beamforge train` wrote.
@@ -75,11 +76,14 @@ class SumRateMultipliers(Solver):
             raise ConfigError(f"width and rounds must be at least 1, got {width} and {rounds}")
         self.steps = steps
         trained = None if weights == "random" else load("multipliers", None if weights == "shipped" else Path(weights))
-        if trained is not None:
-            width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
-        self.filter = GraphFilter(FEATURES, 3, SHIFTS, width, rounds)
-        if trained is not None:
-            self.load_state_dict(trained.tensors)
+        try:
+            if trained is not None:
+                width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
+            self.filter = GraphFilter(FEATURES, 3, SHIFTS, width, rounds)
+            if trained is not None:
+                self.load_state_dict(trained.tensors)
+        except (KeyError, ValueError, RuntimeError):
+            raise ConfigError(f"weights must fit this version's graph filter, got others in {weights}") from None
 
     def solve_batch(
         self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
@@ -87,17 +91,19 @@ class SumRateMultipliers(Solver):
         data = ReducedWMMSE().prepare(problem, instance)
         X, rates = polish(data, *self.predict(observe(data)), self.steps)
         forced, floor = zero_forcing(data)
-        worse = ~(rates[-1] >= floor)
-        if worse.any():
-            again = worse.nonzero().squeeze(-1)
+        doubtful = ~(rates[0] >= floor)
+        if doubtful.any():
+            again = doubtful.nonzero().squeeze(-1)
             one = batching.take(data, again)
             safe, after = polish(one, batching.take(forced, again), torch.ones_like(floor[again]), self.steps)
-            X = X.index_copy(0, again, safe)
-            rates = [rate.index_copy(0, again, other) for rate, other in zip(rates, after, strict=True)]
+            lost = ~(rates[-1][again] >= after[-1])
+            again = again[lost]
+            X = X.index_copy(0, again, safe[lost])
+            rates = [rate.index_copy(0, again, other[lost]) for rate, other in zip(rates, after, strict=True)]
         W = data.H.mH @ X
         spent = squared_magnitude(W).sum((-2, -1))
         W = W * (data.power / torch.where(spent > 0, spent, 1)).sqrt()[:, None, None]
-        status = torch.full_like(worse, int(Status.CONVERGED), dtype=torch.long)
+        status = torch.full_like(doubtful, int(Status.CONVERGED), dtype=torch.long)
         return Solution(W, status, torch.full_like(status, self.steps), torch.stack(rates, -1))
 
     def predict(self, sight: Sight) -> tuple[Multipliers, Tensor]:
@@ -196,8 +202,7 @@ def zero_forcing(data: Cell) -> tuple[Multipliers, Tensor]:
 
 
 def regularised(gram: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """``(G + level I)^-1`` [B, K, K], and the level [B, 1]: the ridge, and what rounding asks for on top."""
-    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    level = ridge + 4 * torch.finfo(gram.real.dtype).eps * own(gram).real.amax(-1, keepdim=True)
-    factor, _ = torch.linalg.cholesky_ex(gram + level.unsqueeze(-1) * eye)
+    """``(G + diag(level))^-1`` [B, K, K], and the levels [B, K]: the ridge, and what rounding asks for on top."""
+    level = ridge + 4 * torch.finfo(gram.real.dtype).eps * own(gram).real
+    factor, _ = torch.linalg.cholesky_ex(gram + torch.diag_embed(level))
     return torch.cholesky_inverse(factor), level
