@@ -38,6 +38,11 @@ def test_settings_reach_the_method_and_strings_are_read():
         ({"method": "wmmse", "start_count": 2}, ConfigError, "unknown setting of ReducedWMMSE"),
         ({"method": "wmmse", "starts": "many"}, ConfigError, "starts must be int, got 'many'"),
         ({"method": "mrt", "problem": "min-power", "sinr_target": 1.0}, UnsupportedProblem, "duality"),
+        (
+            {"method": "branch-and-bound", "H": torch.cat([H, H], 1)},
+            UnsupportedProblem,
+            r"branch-and-bound \(at most 5 users\) does not serve SumRate .* of 6 users",
+        ),
         ({"p_max": None}, ConfigError, "p_max"),
         ({"problem": "min-power", "method": None}, ConfigError, "sinr_target must be given"),
         ({"p_max": -1.0}, ShapeError, "must be positive and finite, got -1"),

@@ -61,7 +61,9 @@ def create(
         raise ConfigError(unknown("method", method, METHODS))
     if method not in suitable:
         would = f"methods that do: {', '.join(suitable)}" if suitable else "no method does"
-        raise UnsupportedProblem(f"{method or 'beamforge'} does not serve {describe(problem, network)}; {would}")
+        asks = {kind.scope for kind in METHODS.get(method or "", ()) if kind.scope}
+        name = " ".join([method or "beamforge", *(f"({words})" for words in sorted(asks))])
+        raise UnsupportedProblem(f"{name} does not serve {describe(problem, network)}; {would}")
     kind = next(kind for kind in METHODS[method] if kind.supports(problem, network))
     return configure(kind, settings or {})
 

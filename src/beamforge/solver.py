@@ -126,6 +126,8 @@ class Solver(nn.Module):
     serves: ClassVar[tuple[Serves, ...]] = ()
     differentiable: ClassVar[bool] = True
     """Whether gradients flow from the beams to the channels."""
+    scope: ClassVar[str] = ""
+    """What a method asks of a network beyond its form, in words, for refusals and lists."""
 
     @classmethod
     def supports(cls, problem: Problem, network: Network) -> bool:
@@ -205,4 +207,4 @@ def describe(problem: Problem, network: Network) -> str:
     """A question in words, for messages."""
     limits = ", ".join(type(constraint).__name__ for constraint in problem.subject_to) or "no constraint"
     kinds = "/".join(sorted(form.value for form in forms(network)))
-    return f"{type(problem.maximise).__name__} with {limits} on a {kinds} network"
+    return f"{type(problem.maximise).__name__} with {limits} on a {kinds} network of {network.users} users"

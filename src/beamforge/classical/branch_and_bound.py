@@ -66,6 +66,7 @@ class BranchAndBound(Solver):
     """
 
     serves = (Serves(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
+    scope = f"at most {max(SIDE_BY_SIDE)} users"
 
     def __init__(self, gap: float = 1e-4, max_cells: int = 1_000_000) -> None:
         super().__init__()

@@ -246,7 +246,8 @@ class PricedMaxMin(Priced):
     are levelled along the directions found. Where interference alone decides (several transmitters, too few antennas,
     some far below their limits) prices are flat, and rounding widens the bound or stops them early: by a share of 1e-5
     at 20 dB, 1e-3 at 40 dB, and beyond some instances fail. An instance is at MAX_ITERATIONS if its level falls short
-    of the bound by more than 1e-6 (1e-4 in single precision) for every user. Users without a channel or a weight are left out, as without limits.
+    of the bound by more than 1e-6 (1e-4 in single precision) for every user. Users without a channel or a weight are
+    left out, as without limits.
 
     info:  dual [B, K], price [B, L] (total first, then transmitters, then antennas, of those that are limited; they sum
            to one), and duality_gap [B], by how much the bound at these prices exceeds the level, relatively: its

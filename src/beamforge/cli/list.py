@@ -49,7 +49,8 @@ def serves(method: str) -> str:
             questions = [build_problem(problem, context) for context in stated]
             if any(kind.supports(question, network) for kind in METHODS[method] for question in questions):
                 found.setdefault(problem, []).append(form)
-    return "; ".join(f"{problem} ({', '.join(forms)})" for problem, forms in found.items())
+    asks = sorted({kind.scope for kind in METHODS[method] if kind.scope})
+    return "; ".join([*(f"{problem} ({', '.join(forms)})" for problem, forms in found.items()), *asks])
 
 
 def shipped(folder: str, suffix: str) -> dict[str, str]:
