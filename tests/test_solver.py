@@ -42,7 +42,7 @@ def test_numbers_that_do_not_fit_are_refused():
         MRT().solve(Problem(SumRate(torch.ones(4, dtype=torch.float64)), (TotalPower(1.0),)), network(2, 3, 4))
     with pytest.raises(ShapeError, match="limit of TotalPower must be positive and finite, got 0"):
         MRT().solve(Problem(SumRate(), (TotalPower(0.0),)), network(2, 3, 4))
-    with pytest.raises(ShapeError, match="weights of SumRate must be non-negative, got -1"):
+    with pytest.raises(ShapeError, match="weights of SumRate must be non-negative and finite, got -1"):
         MRT().solve(Problem(SumRate(-1.0), (TotalPower(1.0),)), network(2, 3, 4))
     with pytest.raises(ShapeError, match=r"start must be \(2, 4, 3\), got \(4, 3\)"):
         ReducedWMMSE().solve(PROBLEM, network(2, 3, 4), start=torch.ones(4, 3, dtype=torch.complex128))
