@@ -42,7 +42,8 @@ def rows(page: str, first: str) -> dict[str, list[str]]:
 
 def test_readme_names_every_method():
     named = [name for cell in rows("README.md", "name") for name in re.findall(r"`(.+?)`", cell)]
-    assert sorted(named) == sorted(METHODS)
+    ours = [name for name, kinds in METHODS.items() if kinds[0].__module__.startswith("beamforge.")]
+    assert sorted(named) == sorted(ours)  # tests may have registered more
 
 
 @pytest.mark.parametrize("wish", QUESTIONS)

@@ -26,6 +26,16 @@ STYLE: dict[Any, Any] = {
 styled = matplotlib.rc_context(STYLE)
 
 
+def line(index: int) -> dict[str, Any]:
+    """How the curve of that number is drawn where every point was measured."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "linestyle": DASHES[index % len(DASHES)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "markersize": 4,
+    }
+
+
 def png(figure: Figure) -> bytes:
     """A figure as it goes into a file or a page."""
     buffer = io.BytesIO()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -46,6 +47,17 @@ def interleaved(tasks: Mapping[str, Callable[[int], object]], repeats: int) -> d
             wait()
             seconds[name].append(time.perf_counter() - start)
     return {name: median(values) for name, values in seconds.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread inside PyTorch's operations, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def wait() -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "Rates, limits and distance to the bound of anybody's beams or powers.",
     "bench": "Methods compared fairly on a shipped suite: table, figures, HTML report.",
     "train": "Train a learned method by a recipe.",
+    "reproduce": "A paper's tables and figures, measured anew.",
     "sample": "Draw instances of a scenario into a channel file.",
     "list": "Problems, methods, scenarios, recipes and models by name.",
 }

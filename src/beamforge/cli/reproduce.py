@@ -1,0 +1,70 @@
+"""``beamforge reproduce``: a paper's tables and figures, measured on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+import beamforge
+from beamforge.bench.timing import Machine, one_thread
+from beamforge.cli.bench import PIPE_WIDTH, make_folder
+from beamforge.cli.output import progress
+from beamforge.cli.request import pairs
+from beamforge.errors import ConfigError, unknown
+from beamforge.reproduce import PAPERS
+from beamforge.reproduce.exhibits import Options, Table
+from beamforge.writing import beside
+
+
+@click.command("reproduce", epilog=f"Papers: {', '.join(PAPERS)}.")
+@click.argument("paper")
+@click.option("--quick", is_flag=True, help="Fewer instances and repetitions: under two minutes.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method; repeatable.")
+@click.option("--peers", type=click.Path(), metavar="DIR", help="Folder of published channels and rates, if at hand.")
+@click.option(
+    "--out", type=click.Path(), metavar="DIR", help="Folder of tables and figures; by default reproduced/PAPER."
+)
+def command(paper: str, quick: bool, settings: tuple[str, ...], peers: str | None, out: str | None) -> None:
+    """Measure the tables and figures of PAPER anew, and say whether what is wanted is reached.
+
+    On held-out seeds; tables go to the terminal and, with every digit, into CSV files beside the figures.
+    """
+    if paper not in PAPERS:
+        raise ConfigError(unknown("paper", paper, PAPERS))
+    folder = Path(out or Path("reproduced") / paper)
+    make_folder(str(folder))
+    console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    with one_thread():
+        machine = Machine.here()
+    about = [f"beamforge {beamforge.__version__}", *(f"{name} {value}" for name, value in vars(machine).items())]
+    console.print(Text(", ".join(about)))
+    with progress() as bar:
+        task = bar.add_task("", total=None)
+        options = Options(
+            quick, pairs(settings), Path(peers) if peers else None, lambda doing: bar.update(task, description=doing)
+        )
+        for exhibit in PAPERS[paper](options):
+            if isinstance(exhibit, Table):
+                console.print(Text(f"\n{exhibit.title}"), grid(exhibit), sep="\n", end="")
+            path = folder / exhibit.file
+            beside(path).write_bytes(exhibit.content())
+            beside(path).replace(path)
+            console.print(Text(str(path)))
+
+
+def grid(table: Table) -> Grid:
+    """A table for a terminal; a name that a row shares with the one above is not repeated."""
+    found = Grid(box=box.SIMPLE_HEAD)
+    for place, name in enumerate(table.columns):
+        found.add_column(Text(name), justify="left" if place < table.heads else "right", no_wrap=place == 0)
+    above = ""
+    for first, *rest in table.texts():
+        found.add_row(*map(Text, ["" if first == above else first, *rest]))
+        above = first
+    return found
