@@ -69,7 +69,7 @@ class IterativeSolver(Solver):
             raise ConfigError(unknown("acceleration", acceleration, ACCELERATIONS))
         if gradient not in ("unrolled", "implicit"):
             raise ConfigError(unknown("gradient", gradient, ["unrolled", "implicit"]))
-        if tolerance < 0:
+        if not tolerance >= 0:
             raise ConfigError(f"tolerance must not be negative, got {tolerance:g}")
         if max_iterations < 1:
             raise ConfigError(f"max_iterations must be at least 1, got {max_iterations}")
