@@ -64,7 +64,7 @@ def race(learned: Learned, options: Options) -> tuple[list[Exhibit], list[Goal]]
     track = Track(BATCH)
     converged = track.run(Wmmse("RZF"), 300)
     entered = {share: entrants(track, learned, share * converged) for share in SHARES}
-    repeats = 3 if options.quick else 11
+    repeats = 3 if options.quick else 25
     tasks = {
         f"{share} {label(way)}": partial(track.beams, way, steps)
         for share, ways in entered.items()
@@ -85,7 +85,7 @@ def race(learned: Learned, options: Options) -> tuple[list[Exhibit], list[Goal]]
     title = f"Time to a share of the converged rate: 40×40, 20 dB, batch {BATCH}, one thread (medians of {repeats})"
     columns = ["Percent", "Method and start", "Steps", "Time (ms)", "multipliers / this"]
     table = Table("time", title, columns, rows, heads=2)
-    return [table, *rate_and_time(track, learned, converged, 1 if options.quick else 5)], goals
+    return [table, *rate_and_time(track, learned, converged, 3 if options.quick else 15)], goals
 
 
 def entrants(track: Track, learned: Learned, rate: float) -> dict[Way, int]:
