@@ -10,7 +10,7 @@ import torch
 from oracles_sumrate import sum_rate
 
 from beamforge import Network, Problem
-from beamforge.batching import take
+from beamforge.batching import take, tree_map
 from beamforge.checks import check_solver
 from beamforge.classical.linear import RZF
 from beamforge.classical.wmmse import ReducedWMMSE, from_ridge
@@ -90,6 +90,16 @@ def test_the_number_of_antennas_never_enters():
     solver = copy(0.3, steps=0)
     few = rate(solver, Network.broadcast(H, 0.02))
     torch.testing.assert_close(few, rate(solver, Network.broadcast(H @ rotation, 0.02)), rtol=1e-9, atol=0)
+
+
+def test_the_filter_goes_where_the_channels_are():
+    """The command line makes a method before it knows the device; "meta" stands in for one."""
+    network = Network.broadcast(channels(3, 3), 0.1)
+    data = ReducedWMMSE().prepare(PROBLEM.bind(network), Instance.perfect(network))
+    moved = tree_map(lambda leaf: leaf.to("meta"), observe(data))
+    found, ridge = copy(0.3).predict(moved)
+    assert {leaf.device.type for leaf in (*found, ridge)} == {"meta"}
+    assert {leaf.dtype for leaf in (*found, ridge)} == {torch.float64}
 
 
 def test_weights_of_the_rate_are_obeyed():
@@ -250,6 +260,7 @@ def test_weights_come_back_from_a_file(tmp_path):
     header = {"model": "multipliers", "settings": {"weights": "random", "width": 10, "rounds": 2}}
     weights.save(path, Weights(solver.state_dict(), header))
     again = SumRateMultipliers(weights=str(path))
+    assert not any(parameter.requires_grad for parameter in again.parameters()), "beams would drag gradients along"
     network = Network.broadcast(channels(5, 5), 0.01)
     with torch.no_grad():
         assert torch.equal(again.solve(PROBLEM, network).W, solver.solve(PROBLEM, network).W)

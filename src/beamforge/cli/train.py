@@ -65,12 +65,12 @@ def command(recipe: str, resume: bool, settings: tuple[str, ...], out: str | Non
 
 
 def learner(model: Model) -> Solver:
-    """A new, untrained copy of a recipe's method."""
+    """A new copy of a recipe's method, to be trained."""
     learned = {name: kind for name, kinds in METHODS.items() for kind in kinds if issubclass(kind, Trainable)}
     if model.name not in learned:
         raise ConfigError(unknown("learned method", model.name, learned))
     plain = {name: value if isinstance(value, list) else str(value) for name, value in model.settings.items()}
-    return configure(learned[model.name], plain)
+    return configure(learned[model.name], plain).requires_grad_()
 
 
 @contextmanager

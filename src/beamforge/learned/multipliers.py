@@ -62,7 +62,8 @@ class SumRateMultipliers(Solver):
     is ever worse than that, nor worse for more steps.
 
     steps          polishing steps after the predicted beams.
-    weights        "shipped", "random" (untrained), or a file that `beamforge train` wrote.
+    weights        "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
+                   gradients, unless asked for by `requires_grad_`.
     width, rounds  of the graph filter, where its weights are random; else they come with the weights.
     """
 
@@ -82,6 +83,7 @@ class SumRateMultipliers(Solver):
             self.filter = GraphFilter(FEATURES, 3, SHIFTS, width, rounds)
             if trained is not None:
                 self.load_state_dict(trained.tensors)
+                self.requires_grad_(False)
         except (KeyError, ValueError, RuntimeError):
             raise ConfigError(f"weights must fit this version's graph filter, got others in {weights}") from None
 
@@ -108,7 +110,7 @@ class SumRateMultipliers(Solver):
 
     def predict(self, sight: Sight) -> tuple[Multipliers, Tensor]:
         """The corrected multipliers, and the share c [B] by which the ridge ``sum r^2`` is raised."""
-        weights = {name: value.to(sight.nodes.dtype) for name, value in self.filter.state_dict(keep_vars=True).items()}
+        weights = {name: value.to(sight.nodes) for name, value in self.filter.state_dict(keep_vars=True).items()}
         corrections = functional_call(self.filter, weights, (sight.nodes, sight.shifts)).clamp(-LIMIT, LIMIT)
         root, gain, ridge = corrections.unbind(-1)
         return Multipliers(sight.start.root * root.exp(), sight.start.gain * gain.exp()), ridge.mean(-1).exp()
