@@ -30,6 +30,7 @@ from beamforge.constraints import TotalPower
 from beamforge.errors import ConfigError
 from beamforge.goals import build_problem
 from beamforge.instance import Instance
+from beamforge.iterate import lengthened
 from beamforge.learned.graph_filter import GraphFilter
 from beamforge.network import own, squared_magnitude
 from beamforge.problem import Problem
@@ -57,7 +58,7 @@ class SumRateMultipliers(Solver):
         W = H^H (diag(lambda) H H^H + I)^-1 diag(sqrt(lambda) g), scaled to power P,   lambda = r^2 / (c sum r^2)
 
     r, g [B, K] and c [B] are those of heavily regularised zero forcing times exponentials of the filter's outputs. Then
-    `steps` plain steps of reduced WMMSE, none of which lowers the rate. An instance on which the predicted beams
+    `steps` steps of reduced WMMSE, none of which lowers the rate. An instance on which the predicted beams
     are below plain regularised zero forcing is given the same steps from there too, and keeps the better end: so none
     is ever worse than that, nor worse for more steps.
 
@@ -91,13 +92,13 @@ class SumRateMultipliers(Solver):
         self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         data = ReducedWMMSE().prepare(problem, instance)
-        X, rates = polish(data, *self.predict(observe(data)), self.steps)
+        X, rates = finish(data, *self.predict(observe(data)), self.steps)
         forced, floor = zero_forcing(data)
         doubtful = ~(rates[0] >= floor)
         if doubtful.any():
             again = doubtful.nonzero().squeeze(-1)
             one = batching.take(data, again)
-            safe, after = polish(one, batching.take(forced, again), torch.ones_like(floor[again]), self.steps)
+            safe, after = finish(one, batching.take(forced, again), torch.ones_like(floor[again]), self.steps)
             lost = ~(rates[-1][again] >= after[-1])
             again = again[lost]
             X = X.index_copy(0, again, safe[lost])
@@ -140,6 +141,19 @@ def polish(data: Cell, state: Multipliers, ridge: Tensor, steps: int) -> tuple[T
         rates.append(rate)
         ridge = torch.ones_like(ridge)
     return X, rates
+
+
+def finish(data: Cell, state: Multipliers, ridge: Tensor, steps: int) -> tuple[Tensor, list[Tensor]]:
+    """`polish` with the steps from the third on extrapolated by SQUAREM, where that is safe."""
+    if steps < 3:
+        return polish(data, state, ridge, steps)
+    X = coefficients(data, state, ridge)
+    D = data.gram @ X
+    state, rate = receive(data, D, inner(X, D))
+    wmmse = ReducedWMMSE(tolerance=0.0, max_iterations=steps - 1, acceleration="squarem", gradient="unrolled")
+    outcome = wmmse.run(data, state)
+    X, last = polish(data, outcome.state, torch.ones_like(ridge), 0)
+    return X, [rate, *lengthened(outcome.trace, steps - 1).unbind(-1), *last]
 
 
 class Sight(NamedTuple):
