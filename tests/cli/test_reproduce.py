@@ -197,7 +197,7 @@ def test_a_goal_is_met_at_its_limit_and_never_by_nan():
     assert Goal("", 1.0, None).met is None
     table = Goal.table([Goal("a", 1.0, 0.0), Goal("b", 1.0, 2.0), Goal("c", 1.0, None)])
     assert table.title == "What is wanted: 1 of 2 met"
-    assert table.texts() == [["a", "1", "≥ 0", "yes"], ["b", "1", "≥ 2", "NO"], ["c", "1", "–", "–"]]
+    assert table.texts() == [["a", "1.000", "≥ 0", "yes"], ["b", "1.000", "≥ 2", "NO"], ["c", "1.000", "–", "–"]]
 
 
 def test_a_table_keeps_every_digit():

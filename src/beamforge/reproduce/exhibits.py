@@ -125,11 +125,11 @@ Paper = Callable[[Options], Iterator[Exhibit]]
 def text(cell: Any) -> str:
     """A cell for reading.
 
-    >>> text(Estimate(100.74321, 0.0512)), text(3), text(0.25), text(None)
-    ('100.74 ± 0.05', '3', '0.25', '–')
+    >>> text(Estimate(100.74321, 0.0512)), text(3), text(22.0), text(None)
+    ('100.74 ± 0.05', '3', '22.00', '–')
     """
     if cell is None:
         return "–"
     if isinstance(cell, Estimate):
         return f"{cell.value:.2f} ± {cell.half:.2f}"
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    return f"{cell:#.4g}" if isinstance(cell, float) else str(cell)
