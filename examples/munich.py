@@ -39,6 +39,7 @@ JOBS = {
     "MRT": ("sum-rate", "mrt"),
     "ZF": ("sum-rate", "zf"),
     "RZF": ("sum-rate", "rzf"),
+    "Multipliers": ("sum-rate", "multipliers"),
     "WMMSE": ("sum-rate", "wmmse"),
     "Max-min": ("max-min", "duality"),
     "Min-power": ("min-power", "duality", "--sinr-target-db", "-3"),

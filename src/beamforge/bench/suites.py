@@ -68,7 +68,7 @@ SUITES: Mapping[str, Suite] = {
             description="Sum rate, 16 users and 16 antennas, i.i.d. Rayleigh fading at 20 dB.",
             source=Rayleigh(users=16, antennas=16, snr_db=20.0),
             problem="sum-rate",
-            candidates=candidates("mrt", "zf", "rzf", Candidate("wmmse", {"starts": 1}), "wmmse"),
+            candidates=candidates("mrt", "zf", "rzf", "multipliers", Candidate("wmmse", {"starts": 1}), "wmmse"),
             baseline="wmmse",
         ),
         Suite(
@@ -76,7 +76,7 @@ SUITES: Mapping[str, Suite] = {
             description="Sum rate, 24 users but 16 antennas, i.i.d. Rayleigh fading at 20 dB.",
             source=Rayleigh(users=24, antennas=16, snr_db=20.0),
             problem="sum-rate",
-            candidates=candidates("mrt", "zf", "rzf", Candidate("wmmse", {"starts": 1}), "wmmse"),
+            candidates=candidates("mrt", "zf", "rzf", "multipliers", Candidate("wmmse", {"starts": 1}), "wmmse"),
             baseline="wmmse",
         ),
         Suite(
@@ -84,7 +84,7 @@ SUITES: Mapping[str, Suite] = {
             description="Sum rate, 16 users whose path gains spread over 30 dB, 16 antennas, 20 dB on average.",
             source=Rayleigh(users=16, antennas=16, snr_db=20.0, gain_spread_db=30.0),
             problem="sum-rate",
-            candidates=candidates("mrt", "zf", "rzf", Candidate("wmmse", {"starts": 1}), "wmmse"),
+            candidates=candidates("mrt", "zf", "rzf", "multipliers", Candidate("wmmse", {"starts": 1}), "wmmse"),
             baseline="wmmse",
         ),
         Suite(
@@ -116,7 +116,7 @@ SUITES: Mapping[str, Suite] = {
             description="Sum rate in the ray-traced centre of Munich: 16 users, 64 antennas on a rooftop, 0.25 W.",
             source=Recorded("munich.npz"),
             problem="sum-rate",
-            candidates=candidates("mrt", "zf", "rzf", "wmmse"),
+            candidates=candidates("mrt", "zf", "rzf", "multipliers", "wmmse"),
             baseline="wmmse",
         ),
     )
