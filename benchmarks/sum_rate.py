@@ -124,11 +124,14 @@ def iteration_cost(repeats: int) -> None:
     print(f"step / textbook = {seconds['step'] / seconds['textbook']:.2f}   (at most 0.5 wanted)")
 
 
-def steps_to(share: float, target: float, rate_after, limit: int = 200) -> int | None:
-    """The least number of steps whose mean rate reaches the share of the target; rates rise, so halve the interval."""
-    if rate_after(limit) < share * target:
-        return None
-    low, high = 0, limit
+def steps_to(share: float, target: float, rate_after, limit: int = 256) -> int | None:
+    """The least number of steps whose mean rate reaches the share of the target: doubled until it does, then halved."""
+    high = 1
+    while rate_after(high) < share * target:
+        high *= 2
+        if high > limit:
+            return None
+    low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if rate_after(middle) >= share * target else (middle, high)
