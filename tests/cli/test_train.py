@@ -8,12 +8,14 @@ import pytest
 from training import toy
 
 from beamforge.cli import main
+from beamforge.registry import METHODS
 from beamforge.scenarios.base import TEST_SEEDS
 from beamforge.training import weights
 
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "toy", (toy.Toy,))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy.toml").write_text(toy.RECIPE)
     return tmp_path / "toy.toml"
