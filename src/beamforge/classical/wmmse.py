@@ -85,8 +85,8 @@ class ReducedWMMSE(IterativeSolver):
 
     def prepare(self, problem: Problem, instance: Instance) -> Cell:
         assert isinstance(problem.maximise, SumRate)
-        network, power = instance.seen.whitened(), problem.get(TotalPower).limit
-        H = network.channel * power.sqrt()[:, None, None]
+        network, power = instance.seen, problem.get(TotalPower).limit
+        H = network.channel * (power.sqrt().unsqueeze(-1) * network.noise.rsqrt()).unsqueeze(-1)
         return Cell(H, H @ H.mH, problem.maximise.weights, power)
 
     def init(self, data: Cell, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Multipliers]:
