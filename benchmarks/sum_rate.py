@@ -206,6 +206,8 @@ def growth(out: Path, repeats: int) -> None:
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
+    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500) if panels[0].get_ylim()[0] <= t <= panels[0].get_ylim()[1]]
+    panels[0].set_yticks(ticks, [str(t) for t in ticks])
     panels[0].set_ylabel("milliseconds")
     figure.savefig(out / "wmmse_growth.png", dpi=160)
 
