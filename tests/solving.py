@@ -1,0 +1,29 @@
+"""`beamforge solve` run in this process, and what a refusal must look like."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+import beamforge
+from beamforge.cli import main
+
+SINGLE = {"dtype": np.complex64}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(beamforge.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+
+
+def solve(channels, out, *more, problem="sum-rate"):
+    return main(["solve", str(channels), "--problem", problem, "--out", str(out), *more])
+
+
+def refused(capsys, folder, before, *arguments, status=2):
+    """The one sentence of a command that fails, and that it left the folder as it was."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == status
+    out, sentence = capsys.readouterr()
+    assert out == "" and sentence.endswith("\n") and sentence.count("\n") == 1, sentence
+    assert "Traceback" not in sentence
+    assert sorted(path.name for path in Path(folder).iterdir()) == sorted(before)
+    return sentence
