@@ -40,6 +40,11 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "branch-and-bound": (BranchAndBound,),
 }
 
+MODELS: dict[str, type[Solver]] = {
+    "multipliers": SumRateMultipliers,
+}
+"""What can be trained, by the name that recipes and headers of weights give it; a method may have one per problem."""
+
 
 def methods_for(problem: Problem, network: Network) -> list[str]:
     """Names of the methods that serve a question, the recommended one first."""

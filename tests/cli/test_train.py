@@ -8,14 +8,14 @@ import pytest
 from training import toy
 
 from beamforge.cli import main
-from beamforge.registry import METHODS
+from beamforge.registry import MODELS
 from beamforge.scenarios.base import TEST_SEEDS
 from beamforge.training import weights
 
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, "toy", (toy.Toy,))
+    monkeypatch.setitem(MODELS, "toy", toy.Toy)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy.toml").write_text(toy.RECIPE)
     return tmp_path / "toy.toml"
@@ -44,8 +44,8 @@ def test_a_run_by_its_recipe(recipe, capsys):
         (["absent.toml"], ["recipe must be a TOML file", "absent.toml"]),
         (["toy.toml", "--set", "run.step=3"], ["'step'", "did you mean 'steps'"]),
         (["toy.toml", "--set", "run.steps"], ["--set must be name=value"]),
-        (["toy.toml", "--set", "model.name=toi"], ["unknown learned method 'toi'", "did you mean 'toy'"]),
-        (["toy.toml", "--set", "model.name=wmmse"], ["unknown learned method 'wmmse'"]),
+        (["toy.toml", "--set", "model.name=toi"], ["unknown model 'toi'", "did you mean 'toy'"]),
+        (["toy.toml", "--set", "model.name=wmmse"], ["unknown model 'wmmse'"]),
         (["toy.toml", "--set", "model.widht=3"], ["'widht'", "did you mean 'width'"]),
         (["toy.toml", "--set", "model.width=3.5"], ["width must be int", "3.5"]),
         (["toy.toml", "--set", f"run.seed={TEST_SEEDS[5]}"], ["seed must not be a test seed", "1000000005"]),

@@ -46,6 +46,7 @@ def test_shipped_recipes_read_back(name):
         (NAMED + "[optimizer]\nlr = 1\n", {}, ["unknown section", "'optimizer'", "did you mean 'optimiser'"]),
         (NAMED + "[run]\nstep = 1\n", {}, ["[run]", "'step'", "did you mean 'steps'"]),
         (NAMED, {"data.user": "4"}, ["[data]", "did you mean 'users'"]),
+        (NAMED, {"data.source": "downlinc"}, ["unknown source of data", "did you mean 'downlink'"]),
         (NAMED, {"dta.users": "4"}, ["dta.users", "did you mean 'data.users'"]),
         (NAMED, {"steps": "4"}, ["steps", "did you mean 'run.steps'"]),
         (NAMED, {"run.steps": "4.5"}, ["run.steps must be an integer", "4.5"]),

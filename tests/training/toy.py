@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from beamforge.constraints import TotalPower
-from beamforge.registry import METHODS
+from beamforge.registry import MODELS
 from beamforge.solver import Form, Serves, Solution, Solver
 from beamforge.utilities import SumRate
 
@@ -74,6 +74,6 @@ class Toy(Solver):
 if __name__ == "__main__":
     from beamforge.cli import main
 
-    METHODS["toy"] = (Toy,)  # in this process alone; tests that stay in theirs patch it in
+    MODELS["toy"] = Toy  # in this process alone; tests that stay in theirs patch it in
     torch.set_num_threads(1)
     sys.exit(main())

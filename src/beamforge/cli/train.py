@@ -19,13 +19,12 @@ from beamforge.bench.timing import commit
 from beamforge.cli.output import summarise
 from beamforge.cli.request import pairs
 from beamforge.errors import ConfigError, unknown
-from beamforge.registry import METHODS, configure
+from beamforge.registry import MODELS, configure
 from beamforge.solver import Solver
 from beamforge.training.log import Line
 from beamforge.training.loop import train
 from beamforge.training.processes import rank_here
 from beamforge.training.recipe import Model, Recipe
-from beamforge.training.trainable import Trainable
 
 
 @click.command("train")
@@ -65,12 +64,11 @@ def command(recipe: str, resume: bool, settings: tuple[str, ...], out: str | Non
 
 
 def learner(model: Model) -> Solver:
-    """A new copy of a recipe's method, to be trained."""
-    learned = {name: kind for name, kinds in METHODS.items() for kind in kinds if issubclass(kind, Trainable)}
-    if model.name not in learned:
-        raise ConfigError(unknown("learned method", model.name, learned))
+    """A new copy of a recipe's model, to be trained."""
+    if model.name not in MODELS:
+        raise ConfigError(unknown("model", model.name, MODELS))
     plain = {name: value if isinstance(value, list) else str(value) for name, value in model.settings.items()}
-    return configure(learned[model.name], plain).requires_grad_()
+    return configure(MODELS[model.name], plain).requires_grad_()
 
 
 @contextmanager

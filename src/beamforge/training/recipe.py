@@ -16,6 +16,8 @@ from beamforge.errors import ConfigError, unknown
 from beamforge.scenarios.base import require
 from beamforge.training.downlink import Downlink
 from beamforge.training.schedules import SCHEDULES
+from beamforge.training.sources import SOURCES
+from beamforge.training.stream import Source
 
 Config = TypeVar("Config")
 
@@ -85,7 +87,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run, section by section.
+    """A training run, section by section; ``source`` in ``[data]`` names one of `SOURCES`, the rest is its fields.
 
     >>> recipe = Recipe.parse('[model]\\nname = "multipliers"\\n', {"run.steps": "200", "data.users": "[4, 8]"})
     >>> recipe.run.steps, recipe.data.users
@@ -95,7 +97,7 @@ class Recipe:
     """
 
     model: Model
-    data: Downlink = field(default_factory=Downlink)
+    data: Source = field(default_factory=Downlink)
     optimiser: Optimiser = field(default_factory=Optimiser)
     run: Run = field(default_factory=Run)
 
@@ -125,9 +127,13 @@ class Recipe:
         for name, value in model.items():
             plain = isinstance(value, (str, bool, int, float, list))
             require(plain, f"model.{name}", "a string, a truth, a number or a list", value)
+        data = tables.pop("data", {})
+        source = data.pop("source", "downlink")
+        if source not in SOURCES:
+            raise ConfigError(unknown("source of data", str(source), SOURCES))
         kinds = get_type_hints(cls)
         rest = {name: section_of(name, kinds[name], table) for name, table in tables.items()}
-        return cls(Model(model.pop("name"), model), **rest)
+        return cls(Model(model.pop("name"), model), section_of("data", SOURCES[source], data), **rest)
 
     @classmethod
     def find(cls, name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
@@ -144,7 +150,8 @@ class Recipe:
         """Every entry of every section, those left to their defaults included."""
         return {
             "model": {"name": self.model.name, **self.model.settings},
-            **{name: dataclasses.asdict(getattr(self, name)) for name in ("data", "optimiser", "run")},
+            "data": {"source": source_name(self.data), **dataclasses.asdict(self.data)},  # type: ignore[call-overload]
+            **{name: dataclasses.asdict(getattr(self, name)) for name in ("optimiser", "run")},
         }
 
     def entries(self) -> dict[str, Any]:
@@ -171,8 +178,15 @@ def shipped() -> list[str]:
 
 def names() -> list[str]:
     """Every entry that can be replaced, as ``section.name`` (the model's settings are its own)."""
-    parts = {"data": Downlink, "optimiser": Optimiser, "run": Run}
-    return ["model.name", *(f"{name}.{item.name}" for name, part in parts.items() for item in dataclasses.fields(part))]
+    parts: list[tuple[str, type[Any]]] = [("data", kind) for kind in SOURCES.values()]
+    parts += [("optimiser", Optimiser), ("run", Run)]
+    entries = (f"{name}.{item.name}" for name, part in parts for item in dataclasses.fields(part))
+    return list(dict.fromkeys(["model.name", "data.source", *entries]))
+
+
+def source_name(data: Source) -> str:
+    """The name of a kind of training data."""
+    return next(name for name, kind in SOURCES.items() if type(data) is kind)
 
 
 def section_of(name: str, kind: type[Config], table: Mapping[str, Any]) -> Config:
@@ -194,7 +208,7 @@ def typed(name: str, value: Any, hint: Any) -> Any:
         require(len(pair) == 2, name, "one number or [least, largest]", value)
         return tuple(typed(name, end, kind) for end, kind in zip(pair, ends, strict=True))
     fits = type(value) is hint or (hint is float and type(value) is int)
-    require(fits, name, {int: "an integer", float: "a number", str: "a string"}[hint], value)
+    require(fits, name, {int: "an integer", float: "a number", str: "a string", bool: "a truth"}[hint], value)
     return hint(value)
 
 

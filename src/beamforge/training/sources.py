@@ -1,0 +1,12 @@
+"""Kinds of training data by the name that a recipe's ``[data]`` gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beamforge.training.downlink import Downlink
+
+SOURCES: dict[str, type[Any]] = {
+    "downlink": Downlink,
+}
+"""Dataclasses whose fields are the entries of ``[data]``, each a `beamforge.training.stream.Source`."""
