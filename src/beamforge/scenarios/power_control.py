@@ -41,10 +41,13 @@ class Links(Scenario):
         }
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
-        G = self.gains(draws)
         share = exponential(draws["weights"]) if self.random_weights else torch.ones_like(draws["weights"])
-        weights = share / share.sum(-1, keepdim=True)
+        return self.posed(self.gains(draws), share)
+
+    def posed(self, G: Tensor, share: Tensor) -> Instance:
+        """Instances of gains ``G`` [B, L, L] whose weights are in proportion to `share` [B, L]."""
         network = Network.power_control(G, self.noise)
+        weights = share / share.sum(-1, keepdim=True)
         return Instance.perfect(network, p_max=G.new_full((len(G),), self.p_max), weights=weights)
 
     @property

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from beamforge.training.downlink import Downlink
+from beamforge.training.links import Links
 
 SOURCES: dict[str, type[Any]] = {
     "downlink": Downlink,
+    "links": Links,
 }
 """Dataclasses whose fields are the entries of ``[data]``, each a `beamforge.training.stream.Source`."""
