@@ -29,7 +29,7 @@ from rich.table import Table
 from beamforge.bench.figures import rate_cdf
 from beamforge.classical.bounds import bound
 from beamforge.cli import main as beamforge
-from beamforge.evaluate import jain_index
+from beamforge.constraints import jain_index
 from beamforge.files import ChannelFile
 from beamforge.goals import build_problem
 from beamforge.scenarios.raytraced import AZIMUTH, BASE_STATION, DOWNTILT, site

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 
 from beamforge import Instance, Network, Problem, evaluate
-from beamforge.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
-from beamforge.evaluate import jain_index
+from beamforge.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower, jain_index
 from beamforge.utilities import MinRate, MinSinr, SumRate, TransmitPower
 
 H = torch.tensor([[3.0, 0.0], [0.0, 1.0]], dtype=torch.complex128)

@@ -27,6 +27,7 @@ def solve(
     weights: Number | None = None,
     sinr_target: Number | None = None,
     p_max_antenna: Number | None = None,
+    jain: float | None = None,
     serving: Tensor | None = None,
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -39,10 +40,11 @@ def solve(
     noise          watts, scalar or [..., K].
     p_max          watts: the total for one transmitter and for G, the limit of each with `serving` (scalar or
                    [..., T]).
-    problem        a name ("sum-rate", "max-min", "min-power") or a `Problem`.
+    problem        a name ("sum-rate", "max-min", "min-power", "fair-sum-rate") or a `Problem`.
     method         a name from `beamforge list methods`; left out, the recommended one for the problem and network.
     weights        of the rates, [K] or [..., K].      sinr_target   linear, [K] or [..., K].
     p_max_antenna  watts, [N], [T, N] or [..., T, N].  settings      of the method, by name.
+    jain           mean of Jain's index over the batch that fair-sum-rate is to meet, in (1/K, 1].
 
     Raises a `BeamforgeError` that says what to change. Beams are ``solution.W`` [..., N, K]; powers of G are |W|^2.
 
@@ -58,6 +60,7 @@ def solve(
         raise ConfigError(f"method must be a name or None, got {method!r}")
     limit = "p_max" if serving is None else "p_max_transmitter"
     stated = {limit: p_max, "weights": weights, "sinr_target": sinr_target, "p_max_antenna": p_max_antenna}
+    stated["jain"] = jain
     context = {name: value for name, value in stated.items() if value is not None}
     question = problem if isinstance(problem, Problem) else build_problem(problem, context)
     solver = create(question, network, method, settings)

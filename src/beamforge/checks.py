@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from beamforge import batching
-from beamforge.constraints import Constraint, PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.constraints import (
+    Constraint,
+    EqualPower,
+    JainAtLeast,
+    MeanJainAtLeast,
+    PerAntennaPower,
+    PerTransmitterPower,
+    SinrAtLeast,
+    TotalPower,
+)
 from beamforge.evaluate import evaluate
 from beamforge.instance import Instance
 from beamforge.network import Network, squared_magnitude
@@ -38,15 +47,18 @@ def check_solver(solver: Solver, questions: list[Question] | None = None) -> Non
 
     questions  what to ask; left out, one for each kind of question in `solver.serves`.
 
+    A method that takes something from a batch as a whole is checked as it is once `tuned` to the question.
+
     >>> from beamforge.classical.linear import RZF
     >>> check_solver(RZF())
     """
     questions = questions_for(type(solver)) if questions is None else questions
     assert questions, f"{type(solver).__name__} serves no question"
     for question in questions:
+        tuned = solver.tuned(question.problem, question.instance)
         for check in CHECKS:
             try:
-                check(solver, question)
+                check(tuned, question)
             except AssertionError as failure:
                 message = f"{type(solver).__name__} fails {check.__name__} on {question.name}: {failure}"
                 raise AssertionError(message) from failure
@@ -82,7 +94,8 @@ def example_limit(kind: type[Constraint], network: Network) -> Constraint:
     """A limit of that kind that the example networks can meet."""
     if kind is PerAntennaPower:
         return PerAntennaPower(2.0 / network.antennas)
-    examples = (TotalPower(4.0), PerTransmitterPower(2.0), SinrAtLeast(0.8))
+    powers: tuple[Constraint, ...] = (TotalPower(4.0), PerTransmitterPower(2.0), EqualPower(4.0))
+    examples = (*powers, SinrAtLeast(0.8), JainAtLeast(0.935), MeanJainAtLeast(0.97))
     return next(example for example in examples if type(example) is kind)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from beamforge.constraints import MeanConstraint, jain_index
 from beamforge.instance import Instance
 from beamforge.network import Network
 from beamforge.problem import Problem
@@ -24,8 +25,10 @@ class Report:
     rate       [..., K] bit/s/Hz.          sinr  [..., K] linear.
     power      [..., T] watts sent by each transmitter.
     jain       [...] Jain's index ``(sum r)^2 / (K sum r^2)`` of the rates; 1 where all are zero.
-    violation  by name of the constraint, [...]: relative excess over its limit, at most 0 where it holds.
-    feasible   [...] every constraint holds to the precision's tolerance (1e-4 in float32, 1e-7 in float64).
+    violation  by name of the constraint, [...]: relative excess over its limit, at most 0 where it holds; of a
+               `MeanConstraint` it is the mean over the instances that counts.
+    feasible   [...] every constraint on single instances holds to the precision's tolerance (1e-4 in float32, 1e-7 in
+               float64).
     """
 
     utility: Tensor
@@ -54,7 +57,8 @@ def evaluate(problem: Problem, instance: Instance | Network, W: Tensor) -> Repor
     problem = problem.bind(network)
     sinr, rate = network.sinr(W), network.rate(W)
     violation = {type(limit).__name__: limit.violation(network, W) for limit in problem.subject_to}
-    worst = torch.stack(list(violation.values())).amax(0) if violation else torch.zeros_like(sinr[..., 0])
+    own = [violation[type(limit).__name__] for limit in problem.subject_to if not isinstance(limit, MeanConstraint)]
+    worst = torch.stack(own).amax(0) if own else torch.zeros_like(sinr[..., 0])
     return Report(
         utility=problem.maximise.value(network, W),
         rate=rate,
@@ -65,13 +69,3 @@ def evaluate(problem: Problem, instance: Instance | Network, W: Tensor) -> Repor
         feasible=worst <= TOLERANCE[sinr.dtype],
         unit=problem.maximise.unit,
     )
-
-
-def jain_index(rate: Tensor) -> Tensor:
-    """Jain's fairness index ``(sum_k r_k)^2 / (K sum_k r_k^2)`` over the last dimension; 1 where all are zero.
-
-    >>> jain_index(torch.tensor([1.0, 1.0, 0.0, 0.0]))
-    tensor(0.5000)
-    """
-    square = rate.square().sum(-1) * rate.shape[-1]
-    return torch.where(square > 0, rate.sum(-1).square() / square.where(square > 0, torch.ones_like(square)), 1.0)

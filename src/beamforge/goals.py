@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from beamforge.constraints import Constraint, PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.constraints import (
+    Constraint,
+    EqualPower,
+    MeanJainAtLeast,
+    PerAntennaPower,
+    PerTransmitterPower,
+    SinrAtLeast,
+    TotalPower,
+)
 from beamforge.errors import ConfigError, unknown
 from beamforge.problem import Problem
 from beamforge.terms import Number
@@ -51,10 +59,20 @@ def min_power(context: Context) -> Problem:
     return Problem(TransmitPower(), (targets, *power_limits(context, required=False)))
 
 
+def fair_sum_rate(context: Context) -> Problem:
+    """Maximise ``sum_k weights_k rate_k`` with equal powers and the mean of Jain's index at least `jain`."""
+    for name, what in (("p_max", "watts"), ("jain", "mean of Jain's index")):
+        if name not in context:
+            raise ConfigError(f"{name} ({what}) must be given for fair-sum-rate, got none")
+    limits = EqualPower(context["p_max"]), MeanJainAtLeast(context["jain"])
+    return Problem(SumRate(context.get("weights", 1.0)), limits)
+
+
 PROBLEMS: dict[str, Callable[[Context], Problem]] = {
     "sum-rate": sum_rate,
     "max-min": max_min,
     "min-power": min_power,
+    "fair-sum-rate": fair_sum_rate,
 }
 
 

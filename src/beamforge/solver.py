@@ -175,6 +175,13 @@ class Solver(nn.Module):
         solution = replace(solution, status=torch.where(failed, Status.NUMERICAL_FAILURE, solution.status))
         return batching.unflatten(solution.settled(), shape)
 
+    def tuned(self, problem: Problem, instance: Instance | Network) -> Solver:
+        """The method with whatever it takes from a batch as a whole fixed to what this one asks, itself if nothing is.
+
+        From there on every instance is solved alone: in any batch and piece by piece, with the same answer.
+        """
+        return self
+
     def solve_batch(
         self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from beamforge.classical.fairness import FairnessSolver, fair
 from beamforge.classical.power import LIMITS, budget, equal_power
 from beamforge.classical.structure import directions, unit
+from beamforge.constraints import EqualPower, TotalPower
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
 from beamforge.network import Network, squared_magnitude
@@ -32,10 +34,7 @@ class Linear(Solver):
         self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         network = instance.seen
-        columns = self.columns(network.whitened().H, problem, network)
-        own_transmitter = network.serving[:, None, None, :].expand(-1, -1, network.antennas, -1)
-        chosen = torch.gather(columns, 1, own_transmitter).squeeze(1)
-        return Solution.closed_form(equal_power(problem, network, chosen))
+        return formed(problem, network, self.columns(network.whitened().H, problem, network))
 
     def columns(self, H: Tensor, problem: Problem, network: Network) -> Tensor:
         """Unit directions [B, T, N, K] from the channels H [B, T, K, N] in units of the noise."""
@@ -72,24 +71,43 @@ class RZF(Linear):
         return directions(H, share.unsqueeze(-1).expand(H.shape[:-1]))
 
 
-class WeightedSLNR(Linear):
+class WeightedSLNR(FairnessSolver, Linear):
     """SLNR with leakage priced by channel gain: ``f_u ∝ (sum_l w_l h_l h_l^H + s2 I)^-1 h_u``.
 
     The prices ``w_l ∝ |h_l|^(-2 alpha)`` have mean one over the users; a larger alpha protects weak users more.
-    Beams have unit norm in the formula, so the noise is not scaled by the power. Fairness rises up to alpha near 5.
+    Beams have unit norm in the formula, so the noise is not scaled by the power. Fairness rises up to alpha near 5,
+    where the search for an alpha ends; what is less fair than alpha zero is answered with alpha zero.
+
+    alpha  at least 0; left out, the least that meets the fairness that the problem asks for, 1 where it asks for none.
 
     Source: the fairness-controlled beamforming paper's Eqs. 6 to 8, with the weights of Eq. 7 normalised to mean one
     rather than to sum one (the sum-one form matches no result in its tables).
     """
 
-    def __init__(self, alpha: float = 1.0) -> None:
+    serves = (*Linear.serves, *fair(EqualPower, TotalPower))
+    knob = "alpha"
+    ladder = (0.0, 1.0, 2.0, 5.0)
+    neutral = 1.0
+    accuracy = 1e-9
+
+    def __init__(self, alpha: float | None = None) -> None:
         super().__init__()
-        if alpha < 0:
+        if alpha is not None and alpha < 0:
             raise ConfigError(f"alpha must not be negative, got {alpha:g}")
         self.alpha = alpha
 
-    def columns(self, H: Tensor, problem: Problem, network: Network) -> Tensor:
+    def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
+        network = instance.seen
+        H = network.whitened().H
         gain = squared_magnitude(H).sum(-1)
         tiny = torch.finfo(gain.dtype).tiny
-        price = torch.softmax(torch.where(gain > 0, -self.alpha * gain.clamp_min(tiny).log(), -torch.inf), -1)
-        return directions(H, H.shape[-2] * torch.nan_to_num(price))
+        steep = -knob[:, None, None] * gain.clamp_min(tiny).log()
+        price = torch.softmax(torch.where(gain > 0, steep, -torch.inf), -1)
+        return formed(problem, network, directions(H, H.shape[-2] * torch.nan_to_num(price)))
+
+
+def formed(problem: Problem, network: Network, columns: Tensor) -> Solution:
+    """Equal powers in the unit directions that each stream's own transmitter has in `columns` [B, T, N, K]."""
+    own_transmitter = network.serving[:, None, None, :].expand(-1, -1, network.antennas, -1)
+    chosen = torch.gather(columns, 1, own_transmitter).squeeze(1)
+    return Solution.closed_form(equal_power(problem, network, chosen))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from beamforge.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
+from beamforge.constraints import EqualPower, PerAntennaPower, PerTransmitterPower, TotalPower
 from beamforge.network import Network
 from beamforge.problem import Problem
 
 LIMITS = (TotalPower, PerTransmitterPower, PerAntennaPower)
-"""The power constraints there are."""
+"""The power constraints that are limits: less power meets them too."""
 
 
 def budget(problem: Problem, network: Network) -> Tensor:
@@ -20,6 +20,8 @@ def budget(problem: Problem, network: Network) -> Tensor:
     """
     sent = torch.nn.functional.one_hot(network.serving, network.transmitters).to(network.noise.dtype).sum(-2)
     found = []
+    if equal := problem.find(EqualPower):
+        found.append(equal.limit.unsqueeze(-1) * sent / network.streams)
     if total := problem.find(TotalPower):
         found.append(total.limit.unsqueeze(-1) * sent / network.streams)
     if each := problem.find(PerTransmitterPower):

@@ -1,0 +1,185 @@
+"""Sum rate under a prescribed fairness: methods with one scalar, the more of which the fairer.
+
+The scalar may be a setting. Else it is found: for a `MeanJainAtLeast` the one least value with which a whole batch
+meets it, for a `JainAtLeast` the least value of each instance by itself. Every instance is then solved alone with it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge import batching
+from beamforge.constraints import Constraint, JainAtLeast, MeanJainAtLeast, jain_index
+from beamforge.errors import ConfigError
+from beamforge.instance import Instance
+from beamforge.network import Network
+from beamforge.problem import Problem
+from beamforge.solver import Form, Serves, Solution, Solver, Status
+from beamforge.utilities import SumRate
+
+STEPS = 60
+"""Evaluations at most between two values that enclose what is looked for; 4 to 8 are usual."""
+
+PIECE = 1024
+"""Instances solved at once while the scalar is looked for."""
+
+
+def fair(*powers: type[Constraint]) -> tuple[Serves, ...]:
+    """Sum rate on one transmitter under each of these power constraints and either constraint on fairness."""
+    kinds = (MeanJainAtLeast, JainAtLeast)
+    return tuple(Serves(SumRate, (Form.BROADCAST,), needs=(power, kind)) for power in powers for kind in kinds)
+
+
+class FairnessSolver(Solver):
+    """Base of the methods with a scalar that trades the sum rate for fairness.
+
+    A method supplies `solve_at`, the attribute (and setting) named by `knob`, None where it is to be found, and
+
+    knob      the scalar's name, under which ``Solution.info`` has it, [...].
+    ladder    its values from none of it to the most there may be, tried in turn until one is fair enough.
+    neutral   its value where a problem asks for no fairness.
+    accuracy  of the fairness found, which is never below what is asked for.
+
+    Raises `ConfigError` for a mean that no value reaches, with the largest that can be met. An instance that cannot
+    reach a limit of its own is infeasible.
+    """
+
+    knob: ClassVar[str]
+    ladder: ClassVar[Sequence[float]]
+    neutral: ClassVar[float] = 0.0
+    accuracy: ClassVar[float] = 1e-4
+
+    def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
+        """Solve [B, ...] instances with the scalar [B], each alone."""
+        raise NotImplementedError
+
+    def tuned(self, problem: Problem, instance: Instance | Network) -> Solver:
+        if getattr(self, self.knob) is not None or problem.find(MeanJainAtLeast) is None:
+            return self
+        fixed = copy.copy(self)
+        setattr(fixed, self.knob, self.solve(problem, instance).info[self.knob].reshape(-1)[0].item())
+        return fixed
+
+    def solve_batch(
+        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        like, setting = instance.seen.noise[:, 0], getattr(self, self.knob)
+        short = torch.zeros_like(like, dtype=torch.bool)
+        if setting is not None:
+            knob = torch.full_like(like, setting)
+        elif mean := problem.find(MeanJainAtLeast):
+            knob = self.for_the_mean(mean.limit, problem, instance, start).expand_as(like)
+        elif each := problem.find(JainAtLeast):
+            found = least(
+                lambda knob: self.jain(problem, instance, knob, start), each.limit, self.ladder, self.accuracy
+            )
+            knob, short = found.knob, ~found.met
+        else:
+            knob = torch.full_like(like, self.neutral)
+        solution = self.solve_at(problem, instance, knob, start)
+        status = torch.where(short, int(Status.INFEASIBLE), solution.status)
+        return replace(solution, status=status, info={**solution.info, self.knob: knob})
+
+    def for_the_mean(self, limit: Tensor, problem: Problem, instance: Instance, start: Tensor | None) -> Tensor:
+        """The least scalar [1] with which the mean over the instances that have a channel is at least the limit [B]."""
+        if (limit != limit[0]).any():
+            raise ConfigError(f"jain must be one number for the mean over a batch, got {limit.unique().tolist()}")
+        heard = instance.seen.H.flatten(1).ne(0).any(-1)
+        if not heard.any():
+            return limit.new_full((1,), self.ladder[0])
+        problem, instance = batching.take((problem, instance), heard)
+        start = None if start is None else start[heard]
+
+        def mean(knob: Tensor) -> Tensor:
+            each = self.jain(problem, instance, knob.expand(int(heard.sum())), start).double()
+            return each.nanmean().to(limit).unsqueeze(0)
+
+        found = least(mean, limit[:1], self.ladder, self.accuracy)
+        if not found.met.all():
+            most = math.floor(1e4 * found.best.item()) / 1e4
+            name = f"the largest mean that {type(self).__name__} reaches on these channels"
+            raise ConfigError(f"jain must be at most {most:g}, {name}, got {limit[0].item():g}")
+        return found.knob
+
+    def jain(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Tensor:
+        """Jain's index [B] of what is found with the scalar [B]."""
+        found = []
+        for first in range(0, len(knob), PIECE):
+            piece = slice(first, first + PIECE)
+            part = batching.take((problem, instance, knob), piece)
+            W = self.solve_at(*part, None if start is None else start[piece]).W
+            found.append(jain_index(part[1].seen.rate(W)))
+        return torch.cat(found)
+
+
+class Found(NamedTuple):
+    """The scalar [M]; whether it is enough [M]; and the largest fairness that was seen [M]."""
+
+    knob: Tensor
+    met: Tensor
+    best: Tensor
+
+
+def least(fairness: Callable[[Tensor], Tensor], target: Tensor, ladder: Sequence[float], accuracy: float) -> Found:
+    """The least scalar [M], nearly, with which the fairness [M] is at least the target [M].
+
+    Up the ladder until it is, then false position between the last two rungs, halving the weight of an end that stays
+    (the Illinois rule) and the interval where that is slow. Each entry is looked for by itself, and the derivatives are
+    those of the root.
+
+    >>> least(lambda x: x**2, torch.tensor([0.25, 2.0]), (0.0, 1.0), 1e-6).met
+    tensor([ True, False])
+    """
+    with torch.no_grad():
+        low = high = torch.full_like(target, ladder[0])
+        below = above = best = fairness(low)
+        for rung in ladder[1:]:
+            short = ~(above >= target)
+            if not short.any():
+                break
+            low, below = torch.where(short, high, low), torch.where(short, above, below)
+            high = torch.where(short, rung, high)
+            above = torch.where(short, fairness(high), above)
+            best = best.maximum(above)
+        met, inside = above >= target, high > low
+        rounding = 4 * torch.finfo(target.dtype).eps
+        aim = target + accuracy / 2
+        light_low, light_high, width = torch.ones_like(low), torch.ones_like(low), high - low
+        for step in range(STEPS):
+            going = met & (above > target + max(accuracy, rounding)) & (high - low > rounding * high)
+            if not going.any():
+                break
+            lift, drop = light_high * (above - aim).abs(), light_low * (below - aim).abs()
+            guess = low + (high - low) * (drop / (lift + drop)).nan_to_num(0.5).clamp(0.01, 0.99)
+            slow = (step % 3 == 2) & (high - low > width / 4)
+            if step % 3 == 2:
+                width = high - low
+            guess = torch.where(going, torch.where(slow, (low + high) / 2, guess), high)
+            value = fairness(guess)
+            enough = value >= target
+            light_low = torch.where(enough, light_low / 2, 1)
+            light_high = torch.where(enough, 1, light_high / 2)
+            high, above = (torch.where(going & enough, new, old) for new, old in ((guess, high), (value, above)))
+            low, below = (torch.where(going & ~enough, new, old) for new, old in ((guess, low), (value, below)))
+    if torch.is_grad_enabled():
+        high = with_derivatives(fairness, high, met & inside)
+    return Found(high, met, best)
+
+
+def with_derivatives(fairness: Callable[[Tensor], Tensor], root: Tensor, active: Tensor) -> Tensor:
+    """A root [M] with the derivatives it has as one, where it is `active`: ``d root = -d fairness / slope``."""
+    value = fairness(root)
+    if not value.requires_grad:
+        return root
+    step = torch.finfo(root.dtype).eps ** (1 / 3) * root.abs().clamp_min(1)
+    with torch.no_grad():
+        slope = (fairness(root + step) - fairness(root - step)) / (2 * step)
+    change = (value.detach() - value) / torch.where(slope > 0, slope, torch.inf)
+    return root + torch.where(active, change, 0)
