@@ -61,7 +61,7 @@ def min_power(context: Context) -> Problem:
 
 def fair_sum_rate(context: Context) -> Problem:
     """Maximise ``sum_k weights_k rate_k`` with equal powers and the mean of Jain's index at least `jain`."""
-    for name, what in (("p_max", "watts"), ("jain", "mean of Jain's index")):
+    for name, what in (("p_max", "watts, the total of one transmitter"), ("jain", "mean of Jain's index")):
         if name not in context:
             raise ConfigError(f"{name} ({what}) must be given for fair-sum-rate, got none")
     limits = EqualPower(context["p_max"]), MeanJainAtLeast(context["jain"])

@@ -44,9 +44,11 @@ def serves(method: str) -> str:
     }
     for problem in PROBLEMS:
         for form, (network, limit) in networks.items():
+            if problem == "fair-sum-rate" and limit != "p_max":
+                continue  # it shares one total
             stated = [{limit: 1.0, "sinr_target": 1.0}, {limit: 1.0, "weights": 1.0, "sinr_target": 1.0}]
             stated += [{"sinr_target": 1.0}] if problem == "min-power" else [{limit: 1.0}]
-            questions = [build_problem(problem, context) for context in stated]
+            questions = [build_problem(problem, {"jain": 0.9} | context) for context in stated]
             if any(kind.supports(question, network) for kind in METHODS[method] for question in questions):
                 found.setdefault(problem, []).append(form)
     asks = sorted({kind.scope for kind in METHODS[method] if kind.scope})
