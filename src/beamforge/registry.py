@@ -13,6 +13,8 @@ from beamforge.classical.branch_and_bound import BranchAndBound
 from beamforge.classical.duality import Duality
 from beamforge.classical.fastfp import FastFP
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
+from beamforge.classical.links import LinkWMMSE
+from beamforge.classical.many_starts import ManyStarts
 from beamforge.classical.maxmin import MaxMin
 from beamforge.classical.multicell import MulticellWMMSE
 from beamforge.classical.power_control import FoschiniMiljanic, PerronFrobenius
@@ -29,8 +31,9 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "perron-frobenius": (PerronFrobenius,),
     "duality": (Duality, PricedDuality, MaxMin, PricedMaxMin),
     "foschini-miljanic": (FoschiniMiljanic,),
-    "wmmse": (ReducedWMMSE, MulticellWMMSE),
+    "wmmse": (ReducedWMMSE, LinkWMMSE, MulticellWMMSE),
     "multipliers": (SumRateMultipliers,),
+    "global": (ManyStarts,),
     "fastfp": (FastFP,),
     "rzf": (RZF,),
     "slnr": (RZF,),
