@@ -21,6 +21,7 @@ from beamforge.classical.power_control import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.priced import PricedDuality, PricedMaxMin
 from beamforge.classical.wmmse import ReducedWMMSE
 from beamforge.errors import ConfigError, UnsupportedProblem, unknown
+from beamforge.learned.fair_multipliers import FairMultipliers
 from beamforge.learned.multipliers import SumRateMultipliers
 from beamforge.network import Network
 from beamforge.problem import Problem
@@ -45,6 +46,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
 
 MODELS: dict[str, type[Solver]] = {
     "multipliers": SumRateMultipliers,
+    "fair-multipliers": FairMultipliers,
 }
 """What can be trained, by the name that recipes and headers of weights give it; a method may have one per problem."""
 

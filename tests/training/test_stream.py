@@ -13,7 +13,7 @@ from beamforge import batching
 from beamforge.errors import ConfigError
 from beamforge.scenarios.base import TEST_SEEDS, VALIDATION_SEEDS, seeded
 from beamforge.scenarios.rayleigh import correlated
-from beamforge.training.downlink import Downlink
+from beamforge.training.downlink import Downlink, sizes
 from beamforge.training.stream import Stream
 
 MIXED = Downlink(users=(2, 6), spread_share=0.5, noise_spread_db=(0.0, 20.0), correlated_share=0.5, weighted_share=0.5)
@@ -64,16 +64,15 @@ def test_validation_is_apart_from_tests_and_the_same_for_all():
 
 
 def test_sizes_reach_the_ends_of_their_ranges_and_favour_few_users():
-    source = Downlink(users=(2, 40), load=(0.25, 1.5))
-    sizes = np.array([source.sizes(seeded(0, step)) for step in range(4000)])
-    users, antennas = sizes.T
+    drawn = np.array([sizes(seeded(0, step), (2, 40), (0.25, 1.5)) for step in range(4000)])
+    users, antennas = drawn.T
     assert users.min() == 2 and users.max() == 40
     uniform, logarithmic = np.log(11 / 2), 9 / 39
     expected = (logarithmic + uniform / np.log(41 / 2)) / 2  # P(K <= 10)
     assert abs((users <= 10).mean() - expected) < 4 * np.sqrt(expected / 4000)
     load = users[users > 20] / antennas[users > 20]
     assert 0.24 < load.min() < 0.3 and 1.4 < load.max() < 1.56
-    assert (sizes >= 1).all()
+    assert (drawn >= 1).all()
 
 
 def test_the_instance_is_what_the_numbers_drawn_say():

@@ -2,13 +2,16 @@
 
 On one transmitter, in units where the noise is one, the optimal directions for sum rate, balanced SINRs and least power
 are ``v_k ∝ (I + sum_j mu_j h_j h_j^H)^-1 h_k``, the columns of ``H^H (I + diag(mu) H H^H)^-1``. MRT is mu = 0, zero
-forcing mu = infinity, regularised zero forcing mu = P/K.
+forcing mu = infinity, regularised zero forcing mu = P/K. Where every beam has a power limit of its own, each has a
+price of power nu_k as well: ``v_k ∝ (nu_k I + sum_j mu_j h_j h_j^H)^-1 h_k``.
 
 Source: E. Björnson, M. Bengtsson, B. Ottersten, "Optimal multiuser transmit beamforming: a difficult problem with a
 simple solution structure", IEEE Signal Process. Mag. 31 (2014), Eq. 10.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,3 +51,50 @@ def unit(W: Tensor) -> Tensor:
     W = W / torch.where(largest > 0, largest, 1)
     norm = squared_magnitude(W).sum(-2, keepdim=True)
     return W * torch.where(norm > 0, norm, 1).rsqrt()
+
+
+def coefficients(gram: Tensor, prices: Tensor, ridges: Tensor) -> Tensor:
+    """X [..., K, K] of the beams ``H^H X`` along ``v_u ∝ (sum_l mu_l h_l h_l^H + nu_u I)^-1 h_u``, each of norm one.
+
+    gram    ``H H^H`` [..., K, K].
+    prices  mu [..., K], positive: what interference costs at each user.
+    ridges  nu [..., K], positive: what power costs each user; every one stationary point of the rates has its own.
+
+    One eigendecomposition of ``mu^1/2 H H^H mu^1/2`` serves all ridges, and its derivatives are those of the linear
+    systems that it solves, so that equal eigenvalues do no harm. A user without a channel gets a beam of zeros.
+
+    >>> H = torch.tensor([[1.0 + 0j, 0.0], [1.0, 1.0]])
+    >>> X = coefficients(H @ H.mH, torch.tensor([1e4, 1e4]), torch.tensor([1e4, 1e-2]))
+    >>> (H @ H.mH @ X).abs().round(decimals=2)  # the first user minds power, the second interference
+    tensor([[0.8900, 0.0000],
+            [0.4500, 1.0000]])
+    """
+    root = prices.sqrt()
+    weighted = root.unsqueeze(-1) * gram * root.unsqueeze(-2)
+    rounding = torch.finfo(root.dtype).eps * torch.diagonal(weighted, dim1=-2, dim2=-1).real.amax(-1, keepdim=True)
+    X = root.unsqueeze(-1) * ResolventColumns.apply(weighted, ridges + 4 * rounding)
+    D = gram @ X
+    norm = (X.real * D.real + X.imag * D.imag).sum(-2, keepdim=True)
+    return X * torch.where(norm > 0, norm, torch.inf).rsqrt()
+
+
+class ResolventColumns(torch.autograd.Function):
+    """Columns ``z_u = (M + nu_u I)^-1 e_u`` [..., K, K] of a positive semidefinite M [..., K, K], nu [..., K].
+
+    With y_u the derivative of a scalar by z_u and ``l_u = (M + nu_u I)^-1 y_u``, its derivative by M is
+    ``-sum_u l_u z_u^H`` and by nu_u ``-Re l_u^H z_u``: no difference of eigenvalues is divided by.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, M: Tensor, ridges: Tensor) -> Tensor:
+        values, U = torch.linalg.eigh(M)
+        inverse = (values.clamp_min(0).unsqueeze(-1) + ridges.unsqueeze(-2)).reciprocal()
+        Z = U @ (U.mH * inverse)
+        ctx.save_for_backward(U, inverse, Z)
+        return Z
+
+    @staticmethod
+    def backward(ctx: Any, Y: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        U, inverse, Z = ctx.saved_tensors
+        L = U @ ((U.mH @ Y) * inverse)
+        return -(L @ Z.mH), -(L.real * Z.real + L.imag * Z.imag).sum(-2)

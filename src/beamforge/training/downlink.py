@@ -61,7 +61,7 @@ class Downlink:
 
     def draw(self, generator: torch.Generator, count: int) -> dict[str, Tensor]:
         """A batch in random numbers, float64, each with `count` rows."""
-        K, N = self.sizes(generator)
+        K, N = sizes(generator, self.users, self.load)
         spread = uniform(generator, count) < self.spread_share
         correlated_too = uniform(generator, count) < self.correlated_share
         weighted = uniform(generator, count) < self.weighted_share
@@ -85,13 +85,6 @@ class Downlink:
             "fading": complex_normal(generator, count, K, N),
         }
 
-    def sizes(self, generator: torch.Generator) -> tuple[int, int]:
-        """K and N of a batch."""
-        logarithmic, users, load = uniform(generator, 3).tolist()
-        least, most = self.users[0], self.users[1] + 1
-        K = int(least * (most / least) ** users if logarithmic < 0.5 else least + (most - least) * users)
-        return K, max(1, round(K / (self.load[0] + (self.load[1] - self.load[0]) * load)))
-
     def build(self, draws: dict[str, Tensor]) -> Instance:
         """Instances [B] from the numbers drawn for them, in double precision."""
         h, r = draws["fading"], draws["correlation"]
@@ -101,3 +94,11 @@ class Downlink:
         noise = from_decibels(draws["noise_db"] - draws["snr_db"].unsqueeze(-1))
         network = Network.broadcast(h.conj().resolve_conj(), noise)
         return Instance.perfect(network, p_max=torch.ones_like(r), weights=draws["weights"])
+
+
+def sizes(generator: torch.Generator, users: tuple[int, int], load: tuple[float, float]) -> tuple[int, int]:
+    """K and N of a batch: K log-uniform in half of all batches, so that few users are no rarity."""
+    logarithmic, share, loaded = uniform(generator, 3).tolist()
+    least, most = users[0], users[1] + 1
+    K = int(least * (most / least) ** share if logarithmic < 0.5 else least + (most - least) * share)
+    return K, max(1, round(K / (load[0] + (load[1] - load[0]) * loaded)))

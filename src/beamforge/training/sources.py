@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from beamforge.training.cells import Cells
 from beamforge.training.downlink import Downlink
 from beamforge.training.links import Links
 
 SOURCES: dict[str, type[Any]] = {
     "downlink": Downlink,
+    "cells": Cells,
     "links": Links,
 }
 """Dataclasses whose fields are the entries of ``[data]``, each a `beamforge.training.stream.Source`."""
