@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, fields
 
@@ -69,6 +68,7 @@ class Cells:
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
         """Instances [B] from the numbers drawn for them, in double precision."""
-        made = dataclasses.replace(Fairness(), shadowing_db=1.0).build(draws)
+        K, N = draws["fading"].shape[-2:]
+        made = Fairness(users=K, antennas=N, shadowing_db=1.0).build(draws)
         noise = made.truth.noise * from_decibels(draws["noise_offset_db"])
         return Instance.perfect(Network.broadcast(made.truth.channel, noise), p_max=made.context["p_max"])
