@@ -23,6 +23,7 @@ from beamforge.classical.wmmse import ReducedWMMSE
 from beamforge.errors import ConfigError, UnsupportedProblem, unknown
 from beamforge.learned.fair_multipliers import FairMultipliers
 from beamforge.learned.multipliers import SumRateMultipliers
+from beamforge.learned.wit import WiT
 from beamforge.network import Network
 from beamforge.problem import Problem
 from beamforge.settings import convert
@@ -47,6 +48,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
 MODELS: dict[str, type[Solver]] = {
     "multipliers": SumRateMultipliers,
     "fair-multipliers": FairMultipliers,
+    "wit": WiT,
 }
 """What can be trained, by the name that recipes and headers of weights give it; a method may have one per problem."""
 

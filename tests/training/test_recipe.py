@@ -53,7 +53,7 @@ def test_shipped_recipes_read_back(name):
         (NAMED, {"run.steps": "true"}, ["run.steps must be an integer", "True"]),
         (NAMED, {"run.steps": "0"}, ["run.steps must be positive", "0"]),
         (NAMED, {"run.device": "3"}, ["run.device must be a string"]),
-        (NAMED, {"run.precision": "16"}, ["run.precision must be 32 or 64", "16"]),
+        (NAMED, {"run.precision": "8"}, ["run.precision must be 16, 32 or 64", "8"]),
         (NAMED, {"optimiser.lr": "fast"}, ["optimiser.lr must be a number", "'fast'"]),
         (NAMED, {"optimiser.lr": "nan"}, ["optimiser.lr must be positive", "nan"]),
         (NAMED, {"optimiser.lr_end": "1"}, ["optimiser.lr_end", "between 0 and lr"]),

@@ -26,7 +26,7 @@ from beamforge.training.processes import Processes
 from beamforge.training.recipe import Recipe
 from beamforge.training.schedules import learning_rate
 from beamforge.training.stream import Stream
-from beamforge.training.trainable import Trainable
+from beamforge.training.trainable import Adaptive, Trainable
 
 PATIENCE = 20
 """Steps in a row with a loss or gradient that is not finite, after which a run gives up."""
@@ -54,7 +54,7 @@ class Steps:
     def __init__(self, recipe: Recipe, make: Callable[[], nn.Module], team: Processes) -> None:
         run, self.recipe, self.team = recipe.run, recipe, team
         self.rows, self.progress = team.rows(run.batch), Progress()
-        dtype = {32: torch.complex64, 64: torch.complex128}[run.precision]
+        dtype = torch.complex128 if run.precision == 64 else torch.complex64
         self.data = Stream.training(recipe.data, run.seed, run.batch, dtype, team.device)
         self.held_out = Stream.validation(recipe.data, run.batch, dtype, team.device)
         with randomness(team.device, run.seed):
@@ -79,13 +79,17 @@ class Steps:
             group["lr"] = lr
         self.optimiser.zero_grad()
         with randomness(self.team.device, self.recipe.run.seed, step, self.team.rank) as generator:
-            loss, metrics = self.objective(self.data.batch_at(step, self.rows), generator)
+            batch = self.data.batch_at(step, self.rows)
+            with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.recipe.run.precision == 16):
+                loss, metrics = self.objective(batch, generator)
             loss.backward()
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip))
         figures = self.team.mean({"loss": loss, **metrics})
         progress.step += 1
         line: dict[str, Any] = {"step": progress.step, "seconds": round(progress.seconds, 3), "lr": lr}
         if math.isfinite(norm) and math.isfinite(figures["loss"]):
+            if isinstance(self.model, Adaptive):
+                self.model.adapt(figures)
             self.optimiser.step()
             progress.in_a_row = 0
         else:

@@ -22,3 +22,15 @@ class Trainable(Protocol):
         torch's own (dropout) are seeded alike.
         """
         raise NotImplementedError
+
+
+@runtime_checkable
+class Adaptive(Protocol):
+    """A trainable with state that is not learned by gradients but moved after every step, such as a price."""
+
+    def adapt(self, figures: Mapping[str, float]) -> None:
+        """Move it by the figures of the step just taken: the loss and the metrics, averaged over all processes.
+
+        Called between a step's gradient and its update of the parameters, and not at all for a step that is skipped.
+        """
+        raise NotImplementedError

@@ -41,16 +41,18 @@ def save(path: Path, weights: Weights) -> None:
     beside(path).replace(path)
 
 
-def load(model: str, path: Path | None = None) -> Weights:
+def load(model: str, path: Path | None = None, *, name: str | None = None) -> Weights:
     """The weights that come with the package for `model`, or those in a file; no more is imported than that takes.
+
+    name  of those that come with the package, where a model has several; else they have the model's.
 
     Raises `ConfigError` if there are none, for a file without a header, and for weights of another model.
     """
     if path is not None:
         return _read(path, model)
-    place = files("beamforge") / "weights" / f"{model}.safetensors"
+    place = files("beamforge") / "weights" / f"{name or model}.safetensors"
     if not place.is_file():
-        raise ConfigError(f"weights must be given for {model}, got none, and none come with the package")
+        raise ConfigError(f"weights must be given for {name or model}, got none, and none come with the package")
     with as_file(place) as found:
         return _read(found, model)
 

@@ -1,0 +1,48 @@
+"""Dual ascent: a constraint on a mean is priced in the loss, and the price follows the violation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from beamforge.scenarios.base import require
+
+
+class DualAscent(nn.Module):
+    """``lambda <- max(lambda + step (target - value), 0)`` after a step of training that is not within `tolerance`.
+
+    price  lambda, a buffer, so that checkpoints and weights carry it; the start that is given only saves time.
+
+    Raises `ConfigError` for numbers out of range.
+
+    >>> dual = DualAscent(target=0.86, price=1.0)
+    >>> dual.adapt(0.66)
+    >>> round(dual.price.item(), 6)
+    1.002
+    >>> dual.adapt(0.858)  # near enough
+    >>> round(dual.price.item(), 6)
+    1.002
+
+    Source: the fairness-controlled beamforming paper's Algorithm 1, lines 10 to 14. The paper says nothing of prices
+    below zero; there they would pay for violations.
+    """
+
+    price: Tensor
+
+    def __init__(self, target: float, price: float = 1.0, step: float = 0.01, tolerance: float = 0.003) -> None:
+        super().__init__()
+        require(price >= 0, "price", "at least 0", price)
+        require(step > 0, "step", "positive", step)
+        require(tolerance >= 0, "tolerance", "at least 0", tolerance)
+        self.target, self.step, self.tolerance = target, step, tolerance
+        self.register_buffer("price", torch.tensor(float(price)))
+
+    def penalty(self, value: Tensor) -> Tensor:
+        """``lambda max(target - value, 0)``: nothing where the constraint holds."""
+        return self.price * (self.target - value).clamp_min(0)
+
+    @torch.no_grad()
+    def adapt(self, value: float) -> None:
+        """Raise the price if `value` is short of the target, lower it if there is more than was asked for."""
+        if abs(value - self.target) > self.tolerance:
+            self.price.add_(self.step * (self.target - value)).clamp_min_(0)

@@ -1,0 +1,81 @@
+"""Dual ascent by hand, in one process and in two, and through an interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training import toy_fair
+
+from beamforge.errors import ConfigError
+from beamforge.training import log
+from beamforge.training.dual_ascent import DualAscent
+
+
+def test_the_price_follows_the_violation():
+    dual = DualAscent(target=0.8, price=0.01, step=0.1, tolerance=0.05)
+    expected = 0.01
+    for value, change in ((0.5, 0.03), (0.74, 0.006), (0.76, 0.0), (0.84, 0.0), (0.9, -0.01)):
+        dual.adapt(value)
+        expected += change
+        assert dual.price.item() == pytest.approx(expected, rel=1e-6)
+    dual.adapt(1.5)
+    assert dual.price.item() == 0, "a price below zero would pay for violations"
+    assert "price" in dual.state_dict()
+
+
+def test_only_a_violation_costs():
+    dual = DualAscent(target=0.8, price=3.0)
+    value = torch.tensor([0.7, 0.9], requires_grad=True)
+    cost = dual.penalty(value)
+    torch.testing.assert_close(cost, torch.tensor([0.3, 0.0]))
+    cost.sum().backward()
+    torch.testing.assert_close(value.grad, torch.tensor([-3.0, 0.0]))
+
+
+@pytest.mark.parametrize("wrong", [{"price": -1.0}, {"step": 0.0}, {"tolerance": -1e-3}])
+def test_numbers_out_of_range_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        DualAscent(0.8, **wrong)
+
+
+def start(folder, *arguments, launcher=(), **environment):
+    (folder / "toy.toml").write_text(toy_fair.RECIPE)
+    command = [sys.executable, *launcher, str(Path(toy_fair.__file__)), "train", "toy.toml", *arguments]
+    known = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(
+        command, cwd=folder, env=os.environ | known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def end(process, status=0):
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == status, err
+
+
+def prices(run):
+    return [line["price"] for line in log.read(run / "log.jsonl") if "price" in line]
+
+
+def test_two_processes_agree_on_the_price_and_a_killed_run_finds_it_again(tmp_path):
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d")
+    shared = start(tmp_path, "--out", "shared", launcher=(*torchrun, "--rdzv-endpoint", "localhost:0"))
+    whole = start(tmp_path, "--out", "whole")
+    end(start(tmp_path, "--out", "parts", TOY_SIGNAL=f"{signal.SIGKILL:d}@13"), -signal.SIGKILL)
+    end(start(tmp_path, "--out", "parts", "--resume"))
+    end(whole)
+    end(shared)
+    one, two, three = (load_file(tmp_path / run / "weights.safetensors") for run in ("whole", "parts", "shared"))
+    assert all(torch.equal(two[name], value) for name, value in one.items())
+    for name, value in one.items():
+        torch.testing.assert_close(three[name], value, rtol=1e-9, atol=1e-11)
+    assert prices(tmp_path / "whole") == prices(tmp_path / "parts")
+    assert prices(tmp_path / "shared") == pytest.approx(prices(tmp_path / "whole"), rel=1e-9)
+    assert len(set(prices(tmp_path / "whole"))) > 10, "the price never moved"
+    assert (tmp_path / "whole" / "curves.png").stat().st_size > 10_000
