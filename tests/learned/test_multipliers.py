@@ -17,7 +17,7 @@ from beamforge.classical.wmmse import ReducedWMMSE, from_ridge
 from beamforge.constraints import PerAntennaPower, TotalPower
 from beamforge.errors import ConfigError, UnsupportedProblem
 from beamforge.instance import Instance
-from beamforge.learned.multipliers import SumRateMultipliers, observe, polish
+from beamforge.learned.multipliers import SumRateMultipliers, polish
 from beamforge.registry import configure
 from beamforge.scenarios import Rayleigh
 from beamforge.training import weights

@@ -1,18 +1,19 @@
 """Learn the multipliers, let algebra make the beams: this library's own method for the weighted sum rate.
 
 A graph filter over users looks at the K x K Gram matrix and predicts the 2K numbers in which the optimal beams are
-written; the structure makes beams of them, and a few steps of reduced WMMSE may polish these. N never enters, K is any
-number, and training differentiates through all of it, on the rate itself, without labels.
+written; the structure makes beams of them, and a few steps of reduced WMMSE, whose lengths are learned too, may polish
+these. N never enters, K is any number, and training differentiates through all of it, on the rate itself.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import softplus
 
 from beamforge import batching
 from beamforge.classical.wmmse import (
@@ -23,7 +24,6 @@ from beamforge.classical.wmmse import (
     coefficients,
     from_ridge,
     inner,
-    receive,
     receivers,
 )
 from beamforge.constraints import TotalPower
@@ -31,20 +31,24 @@ from beamforge.errors import ConfigError
 from beamforge.goals import build_problem
 from beamforge.instance import Instance
 from beamforge.iterate import lengthened
+from beamforge.learned import sight
 from beamforge.learned.graph_filter import GraphFilter
-from beamforge.network import own, squared_magnitude
+from beamforge.learned.sight import HEAVY, Sight, observe, preference
+from beamforge.learned.stride import Stride
+from beamforge.network import squared_magnitude
 from beamforge.problem import Problem
 from beamforge.solver import Form, Serves, Solution, Solver, Status
 from beamforge.training.weights import load
 from beamforge.utilities import SumRate
 
-FEATURES = 9
-SHIFTS = 4
-EMPHASIS = (0.05, 0.25, 0.2, 0.2, 0.3)
-"""Of the rates after 0, 1, 2, 3 and 4 steps in the loss."""
+EMPHASIS = (0.15, 0.25, 0.15, 0.15, 0.15, 0.15)
+"""Of the rates after 0 to 5 steps in the loss."""
 
-RIDGE = 10.0
-"""Times the usual ridge ``K s2/P`` of the zero forcing whose multipliers are corrected."""
+STRIDES = len(EMPHASIS) - 1
+"""Steps that are learned strides; what follows are plain ones, extrapolated by SQUAREM."""
+
+AHEAD, SOFT = 1.03, 0.01
+"""In the loss: the share of the reference rate from which gaps are counted, and the gap that is as good as none."""
 
 LIMIT = 8.0
 """Largest correction in nats that the filter can make to a multiplier."""
@@ -58,8 +62,9 @@ class SumRateMultipliers(Solver):
         W = H^H (diag(lambda) H H^H + I)^-1 diag(sqrt(lambda) g), scaled to power P,   lambda = r^2 / (c sum r^2)
 
     r, g [B, K] and c [B] are those of heavily regularised zero forcing times exponentials of the filter's outputs. Then
-    `steps` steps of reduced WMMSE, none of which lowers the rate. An instance on which the predicted beams
-    are below plain regularised zero forcing is given the same steps from there too, and keeps the better end: so none
+    `steps` steps of reduced WMMSE, the first five of them learned strides along it, and none of which lowers the rate:
+    an instance on which a stride would, takes the plain step. An instance on which the predicted beams are below plain
+    regularised zero forcing is given the same number of plain steps from there too, and keeps the better end: so none
     is ever worse than that, nor worse for more steps.
 
     steps          polishing steps after the predicted beams.
@@ -70,7 +75,7 @@ class SumRateMultipliers(Solver):
 
     serves = (Serves(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
 
-    def __init__(self, steps: int = 3, weights: str = "shipped", width: int = 32, rounds: int = 3) -> None:
+    def __init__(self, steps: int = 3, weights: str = "shipped", width: int = 24, rounds: int = 2) -> None:
         super().__init__()
         if steps < 0:
             raise ConfigError(f"steps must not be negative, got {steps}")
@@ -81,7 +86,8 @@ class SumRateMultipliers(Solver):
         try:
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
-            self.filter = GraphFilter(FEATURES, 3, SHIFTS, width, rounds)
+            self.filter = GraphFilter(sight.FEATURES, 3, sight.SHIFTS, width, rounds)
+            self.stride = Stride(width)
             if trained is not None:
                 self.load_state_dict(trained.tensors)
                 self.requires_grad_(False)
@@ -92,13 +98,12 @@ class SumRateMultipliers(Solver):
         self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         data = ReducedWMMSE().prepare(problem, instance)
-        X, rates = finish(data, *self.predict(observe(data)), self.steps)
-        forced, floor = zero_forcing(data)
-        doubtful = ~(rates[0] >= floor)
+        seen = observe(data)
+        X, rates = self.walk(data, seen)
+        doubtful = ~(rates[0] >= seen.floor)
         if doubtful.any():
             again = doubtful.nonzero().squeeze(-1)
-            one = batching.take(data, again)
-            safe, after = finish(one, batching.take(forced, again), torch.ones_like(floor[again]), self.steps)
+            safe, after = finish(batching.take(data, again), batching.take(seen.forced, again), self.steps)
             lost = ~(rates[-1][again] >= after[-1])
             again = again[lost]
             X = X.index_copy(0, again, safe[lost])
@@ -109,116 +114,100 @@ class SumRateMultipliers(Solver):
         status = torch.full_like(doubtful, int(Status.CONVERGED), dtype=torch.long)
         return Solution(W, status, torch.full_like(status, self.steps), torch.stack(rates, -1))
 
-    def predict(self, sight: Sight) -> tuple[Multipliers, Tensor]:
-        """The corrected multipliers, and the share c [B] by which the ridge ``sum r^2`` is raised."""
-        weights = {name: value.to(sight.nodes) for name, value in self.filter.state_dict(keep_vars=True).items()}
-        corrections = functional_call(self.filter, weights, (sight.nodes, sight.shifts)).clamp(-LIMIT, LIMIT)
+    def predict(self, data: Cell, seen: Sight) -> tuple[Multipliers, Tensor]:
+        """Multipliers, and the share c [B] by which the ridge ``sum r^2`` is raised."""
+        corrections = call(self.filter, seen.nodes, seen.nodes, seen.shifts).clamp(-LIMIT, LIMIT)
         root, gain, ridge = corrections.unbind(-1)
-        return Multipliers(sight.start.root * root.exp(), sight.start.gain * gain.exp()), ridge.mean(-1).exp()
+        even = preference(data).sqrt()
+        return Multipliers(even * root.exp(), even * gain.exp()), HEAVY * ridge.mean(-1).exp()
+
+    def follow(self, data: Cell, seen: Sight, there: Reached) -> Multipliers:
+        """The state a learned stride away from another."""
+        return call(self.stride, seen.nodes, data, there.state, there.image, there.power, seen.shifts[:, 0])
+
+    def walk(self, data: Cell, seen: Sight) -> tuple[Tensor, list[Tensor]]:
+        """Coefficients X after the predicted beams and all steps, and the rates [B] before, between and after them."""
+        there = reach(data, *self.predict(data, seen))
+        rates = [there.rate]
+        for _ in range(min(self.steps, STRIDES)):
+            new = reach(data, self.follow(data, seen, there))
+            fell = ~(new.rate >= there.rate)
+            if fell.any():
+                again = fell.nonzero().squeeze(-1)
+                plain = reach(batching.take(data, again), batching.take(there.image, again))
+                new = batching.put(new, again, plain)
+            there = new
+            rates.append(torch.maximum(rates[-1], there.rate))
+        if self.steps <= STRIDES:
+            return there.X, rates
+        X, more = finish(data, there.image, self.steps - STRIDES - 1)
+        return X, rates + [torch.maximum(rates[-1], rate) for rate in more]
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus the weighted rates after 0 to 4 steps, each as a share of what annealed WMMSE reaches in eight.
+        """Mean logarithm of the gap, after 0 to 5 steps, to a little more than annealed WMMSE reaches in eight.
 
         instance  broadcast channels with `p_max` and, where they are not one, `weights` in their context.
         """
         data = ReducedWMMSE().prepare(build_problem("sum-rate", instance.context).bind(instance.seen), instance)
         with torch.no_grad():
             start = annealed(data, from_ridge(data, 10))
-            reference = polish(data, start, torch.ones_like(data.power), 4)[1][-1].clamp_min(1e-3)
-        _, rates = polish(data, *self.predict(observe(data)), len(EMPHASIS) - 1)
-        shares = [(rate / reference).mean() for rate in rates]
-        loss = -torch.stack(shares) @ torch.tensor(EMPHASIS).to(data.power)
-        return loss, {"share_after_0": shares[0].detach(), "share_after_1": shares[1].detach()}
+            reference = polish(data, start, 4)[1][-1].clamp_min(1e-3)
+        seen = observe(data)
+        state, ridge = self.predict(data, seen)
+        loss, shares = torch.zeros_like(reference[0]), []
+        for emphasis in EMPHASIS:
+            there = reach(data, state, ridge)
+            share = there.rate / reference
+            shares.append(share.detach().mean())
+            loss = loss + emphasis * (SOFT + SOFT * softplus((AHEAD - share) / SOFT)).log().mean()
+            state, ridge = self.follow(data, seen, there), torch.ones_like(ridge)
+        return loss, {f"share_after_{steps}": shares[steps] for steps in (0, 1, STRIDES)}
 
 
-def polish(data: Cell, state: Multipliers, ridge: Tensor, steps: int) -> tuple[Tensor, list[Tensor]]:
+class Reached(NamedTuple):
+    """A state, the X of its beams, the powers [B, K, K] they deliver, their rate [B], and the state a plain step on."""
+
+    state: Multipliers
+    X: Tensor
+    power: Tensor
+    rate: Tensor
+    image: Multipliers
+
+
+def reach(data: Cell, state: Multipliers, ridge: Tensor | float = 1.0) -> Reached:
+    """All that follows from a state, its ridge raised by a factor."""
+    X = coefficients(data, state, ridge)
+    D = data.gram @ X
+    spent = inner(X, D)
+    power = squared_magnitude(D) / torch.where(spent > 0, spent, 1)[:, None, None]
+    image, rate = receivers(data.weights, power)
+    return Reached(state, X, power, rate, image)
+
+
+def polish(data: Cell, state: Multipliers, steps: int) -> tuple[Tensor, list[Tensor]]:
     """Coefficients X after `steps` plain steps of reduced WMMSE, and the rates [B] before, between and after them."""
     rates: list[Tensor] = []
     for _ in range(steps + 1):
-        X = coefficients(data, state, ridge)
-        D = data.gram @ X
-        state, rate = receive(data, D, inner(X, D))
-        rates.append(rate)
-        ridge = torch.ones_like(ridge)
-    return X, rates
+        there = reach(data, state)
+        state = there.image
+        rates.append(there.rate)
+    return there.X, rates
 
 
-def finish(data: Cell, state: Multipliers, ridge: Tensor, steps: int) -> tuple[Tensor, list[Tensor]]:
-    """`polish` with the steps from the third on extrapolated by SQUAREM, where that is safe."""
+def finish(data: Cell, state: Multipliers, steps: int) -> tuple[Tensor, list[Tensor]]:
+    """`polish`, extrapolated by SQUAREM where that is safe."""
     if steps < 3:
-        return polish(data, state, ridge, steps)
-    X = coefficients(data, state, ridge)
-    D = data.gram @ X
-    state, rate = receive(data, D, inner(X, D))
-    wmmse = ReducedWMMSE(tolerance=0.0, max_iterations=steps - 1, acceleration="squarem", gradient="unrolled")
+        return polish(data, state, steps)
+    wmmse = ReducedWMMSE(tolerance=0.0, max_iterations=steps, acceleration="squarem", gradient="unrolled")
     outcome = wmmse.run(data, state)
-    X, last = polish(data, outcome.state, torch.ones_like(ridge), 0)
-    return X, [rate, *lengthened(outcome.trace, steps - 1).unbind(-1), *last]
+    X, last = polish(data, outcome.state, 0)
+    return X, [*lengthened(outcome.trace, steps).unbind(-1), *last]
 
 
-class Sight(NamedTuple):
-    """The multipliers to correct, features [B, K, 9] and shifts [B, 4, K, K]."""
-
-    start: Multipliers
-    nodes: Tensor
-    shifts: Tensor
-
-
-def observe(data: Cell) -> Sight:
-    """What the filter corrects and sees: heavily regularised zero forcing, where every choice is still open.
-
-    Shifts, one row for each user and nothing of itself: squared correlation of channels, and of the rows of the
-    regularised inverse; the share of what reaches the user that comes from each beam; the share of what its own beam
-    leaks that reaches each.
-    """
-    K, gain = data.gram.shape[-1], own(data.gram).real
-    tiny = torch.finfo(gain.dtype).tiny ** 0.5
-    inverse, level = regularised(data.gram, RIDGE * K)
-    square, kept = squared_magnitude(inverse), own(inverse).real
-    # G R = I - level R, so that what the beams H^H R do can be told from |R|^2 alone
-    heard = torch.diagonal_scatter(level.unsqueeze(-1) ** 2 * square, (1 - level * kept) ** 2, dim1=-2, dim2=-1)
-    spent = kept.sum(-1) - (level * square.sum(-2)).sum(-1)
-    power = heard / spent.clamp_min(tiny)[:, None, None]
-    start, _ = receivers(data.weights, power)
-    scale = torch.where(gain > 0, gain, torch.inf).reciprocal()
-    shifts = torch.stack(
-        [
-            squared_magnitude(data.gram) * scale.unsqueeze(-1) * scale.unsqueeze(-2),
-            square / (kept.unsqueeze(-1) * kept.unsqueeze(-2)),
-            power / (power.sum(-1, keepdim=True) + 1),
-            (power / (power.sum(-2, keepdim=True) + 1)).mT,
-        ],
-        1,
-    ).masked_fill(torch.eye(K, dtype=torch.bool, device=gain.device), 0)
-    mean = data.weights.mean(-1, keepdim=True).clamp_min(tiny)
-    nodes = torch.stack(
-        [
-            gain.clamp_min(tiny).log() / 5,
-            (gain / K).clamp_min(tiny).log() / 5,
-            shifts[:, 0].sum(-1),
-            shifts[:, 0].square().sum(-1),
-            start.root.clamp_min(tiny).log(),
-            start.gain.clamp_min(tiny).log(),
-            kept * RIDGE * K,
-            shifts[:, 1].sum(-1),
-            (data.weights / mean).clamp_min(1e-4).log(),
-        ],
-        -1,
-    )
-    return Sight(start, nodes, shifts)
-
-
-def zero_forcing(data: Cell) -> tuple[Multipliers, Tensor]:
-    """Multipliers that the beams of regularised zero forcing with equal powers ask for, and its rate [B]."""
-    K = data.gram.shape[-1]
-    inverse, _ = regularised(data.gram, K)
-    D = data.gram @ inverse
-    spent = (inverse.real * D.real + inverse.imag * D.imag).sum(-2)  # by each beam
-    return receivers(data.weights, squared_magnitude(D) / torch.where(spent > 0, K * spent, 1).unsqueeze(-2))
-
-
-def regularised(gram: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """``(G + diag(level))^-1`` [B, K, K], and the levels [B, K]: the ridge, and what rounding asks for on top."""
-    level = ridge + 4 * torch.finfo(gram.real.dtype).eps * own(gram).real
-    factor, _ = torch.linalg.cholesky_ex(gram + torch.diag_embed(level))
-    return torch.cholesky_inverse(factor), level
+def call(module: nn.Module, like: Tensor, *arguments: Any) -> Any:
+    """A module in the precision and on the device of some real tensor, whatever its own."""
+    own = next(module.parameters())
+    if (own.dtype, own.device) == (like.dtype, like.device):
+        return module(*arguments)
+    weights = {name: value.to(like) for name, value in module.state_dict(keep_vars=True).items()}
+    return functional_call(module, weights, arguments)
