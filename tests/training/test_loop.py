@@ -243,14 +243,26 @@ def test_tensorboard_is_told_where_there_is_one(tmp_path, monkeypatch):
 def test_curves_say_what_they_show(tmp_path):
     _, _, told = run(tmp_path, spoiled=(3,))
     figure = curves.curves(log.read(tmp_path / "log.jsonl"))
-    top, middle, bottom = figure.axes
-    assert [axis.get_ylabel() for axis in figure.axes] == ["Loss", "Gradient norm\n(before clipping)", "Learning rate"]
+    top, error, _, middle, bottom = figure.axes
+    labels = ["Loss", "Error", "Users", "Gradient norm\n(before clipping)", "Learning rate"]
+    assert [axis.get_ylabel() for axis in figure.axes] == labels
+    each, _, watched = (line.get_ydata() for line in error.get_lines())
+    np.testing.assert_allclose(each, [x["error"] if math.isfinite(x["error"]) else math.nan for x in told if "lr" in x])
+    np.testing.assert_allclose(watched, [x["validation"]["error"] for x in told if "validation" in x])
     assert bottom.get_xlabel() == "Step"
     shown = {line.get_label(): line.get_xydata() for line in top.get_lines()}
     np.testing.assert_allclose(shown["validation"][:, 1], [x["validation"]["loss"] for x in told if "validation" in x])
     assert np.isnan(shown["training"][2, 1]) and "its running mean" in shown
     assert middle.get_yscale() == "log"
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_validation_loss_of_another_kind_has_an_axis_of_its_own(tmp_path):
+    _, _, told = run(tmp_path)
+    moved = [x if "lr" in x else {**x, "validation": x["validation"] | {"loss": 1e3}} for x in told]
+    figure = curves.curves(moved)
+    assert "Loss in validation" in [axis.get_ylabel() for axis in figure.axes]
+    assert max(figure.axes[0].get_ylim()) < 900
 
 
 def test_running_means_leave_out_what_is_no_number():

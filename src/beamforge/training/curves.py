@@ -1,48 +1,89 @@
-"""Training curves: loss, gradient and learning rate against the step."""
+"""Training curves: loss, whatever a method reports beside it, gradient and learning rate against the step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from beamforge.style import COLOURS, styled
 from beamforge.training.log import Line
 
+OWN = ("step", "seconds", "lr", "loss", "gradient_norm", "skipped")
+"""Entries of a line that have a panel of their own, or none."""
+
 
 @styled
 def curves(lines: Sequence[Line]) -> Figure:
-    """What a log says, with running means over a fiftieth of the run, and the best validation marked."""
+    """What a log says, with running means over a fiftieth of the run, and the best validation marked.
+
+    A validation loss that lies nowhere near that of training is one of another kind, and gets an axis on the right.
+    """
     steps = [line for line in lines if "validation" not in line]
     watched = [line for line in lines if "validation" in line]
-    at = np.array([line["step"] for line in steps])
-    figure = Figure(figsize=(6.4, 6.4), layout="constrained")
-    top, middle, bottom = figure.subplots(3, sharex=True, height_ratios=(2.2, 1, 1))
+    metrics = [name for name in steps[0] if name not in OWN]
+    at, when = np.array([line["step"] for line in steps]), np.array([line["step"] for line in watched])
+    figure = Figure(figsize=(6.4, 6.4 + 1.3 * len(metrics)), layout="constrained")
+    heights = (2.2, *(1 for _ in metrics), 1, 1)
+    top, *middle, gradient, bottom = figure.subplots(len(heights), sharex=True, height_ratios=heights)
 
-    loss, gradient = series(steps, "loss"), series(steps, "gradient_norm")
-    top.plot(at, loss, color=COLOURS[5], alpha=0.45, linewidth=0.8, label="training")
-    top.plot(at, running_mean(loss), color=COLOURS[0], label="its running mean")
+    def trained(axes: Axes, name: str, **labels: str) -> None:
+        values = series(steps, name)
+        axes.plot(at, values, color=COLOURS[5], alpha=0.45, linewidth=0.8, label=labels.get("each"))
+        axes.plot(at, running_mean(values), color=COLOURS[0], label=labels.get("mean"))
+
+    def validated(axes: Axes, name: str, label: str | None = None) -> None:
+        seen = series([line["validation"] for line in watched], name)
+        axes.plot(when, seen, "o-", color=COLOURS[1], markersize=3, label=label)
+
+    trained(top, "loss", each="training", mean="its running mean")
+    top.set_ylabel("Loss")
+    shown = spread(series(steps, "loss"))
     if watched:
-        when, seen = [line["step"] for line in watched], series([line["validation"] for line in watched], "loss")
-        top.plot(when, seen, "o-", color=COLOURS[1], markersize=3, label="validation")
+        seen = series([line["validation"] for line in watched], "loss")
+        apart = far(shown, spread(seen))
+        axes = top.twinx() if apart else top
+        validated(axes, "loss", label="validation")
         if np.isfinite(seen).any():
             best = int(np.nanargmin(seen))
-            top.plot(when[best], seen[best], "D", color=COLOURS[6], label=f"best: {seen[best]:.5g} at {when[best]}")
-    if np.isfinite(loss).any():  # a few wild steps must not hide the rest
-        low, high = np.nanpercentile(loss, [0.5, 99.5])
-        shown = [low, high, *(seen[np.isfinite(seen)] if watched else [])]
+            axes.plot(when[best], seen[best], "D", color=COLOURS[6], label=f"best: {seen[best]:.5g} at {when[best]}")
+        if apart:
+            axes.set_ylabel("Loss in validation")
+            axes.grid(visible=False)
+            axes.spines["right"].set_visible(True)
+        else:
+            shown = [*shown, *seen[np.isfinite(seen)]]
+    if shown:  # a few wild steps must not hide the rest
         margin = 0.05 * (max(shown) - min(shown)) or 1e-3
         top.set_ylim(min(shown) - margin, max(shown) + margin)
-    top.set_ylabel("Loss")
     figure.legend(loc="outside upper center", ncols=4)
 
-    middle.plot(at, gradient, color=COLOURS[5], alpha=0.45, linewidth=0.8)
-    middle.plot(at, running_mean(gradient), color=COLOURS[0])
-    middle.set(ylabel="Gradient norm\n(before clipping)", yscale="log")
+    for axes, name in zip(middle, metrics, strict=True):
+        trained(axes, name)
+        if watched:
+            validated(axes, name)
+        axes.set_ylabel(name.replace("_", " ").capitalize())
+    trained(gradient, "gradient_norm")
+    gradient.set(ylabel="Gradient norm\n(before clipping)", yscale="log")
     bottom.plot(at, series(steps, "lr"), color=COLOURS[2])
     bottom.set(ylabel="Learning rate", xlabel="Step", ylim=(0, None))
     return figure
+
+
+def spread(values: np.ndarray) -> list[float]:
+    """Least and largest but for the wildest hundredth; empty where there is no number."""
+    known = values[np.isfinite(values)]
+    return np.percentile(known, [0.5, 99.5]).tolist() if known.size else []
+
+
+def far(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two intervals are apart by more than three times their lengths."""
+    if not (one and other):
+        return False
+    gap = max(one[0] - other[1], other[0] - one[1])
+    return gap > 3 * (one[1] - one[0] + other[1] - other[0])
 
 
 def series(lines: Sequence[Line], name: str) -> np.ndarray:
