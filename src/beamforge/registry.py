@@ -13,6 +13,7 @@ from beamforge.classical.branch_and_bound import BranchAndBound
 from beamforge.classical.duality import Duality
 from beamforge.classical.fastfp import FastFP
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
+from beamforge.classical.link_branch_and_bound import LinkBranchAndBound
 from beamforge.classical.links import LinkWMMSE
 from beamforge.classical.many_starts import ManyStarts
 from beamforge.classical.maxmin import MaxMin
@@ -35,7 +36,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "foschini-miljanic": (FoschiniMiljanic,),
     "wmmse": (ReducedWMMSE, LinkWMMSE, MulticellWMMSE),
     "multipliers": (SumRateMultipliers,),
-    "global": (ManyStarts,),
+    "global": (LinkBranchAndBound, ManyStarts),
     "fastfp": (FastFP,),
     "rzf": (RZF,),
     "slnr": (RZF,),

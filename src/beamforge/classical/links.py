@@ -1,8 +1,8 @@
 """Weighted sum rate of single-antenna links that share one total power: what its methods have in common, and WMMSE.
 
-In units where the total power and every noise are one, with gains ``A_lj = G_lj P / noise_l`` and shares p of the power,
-``SINR_l = A_ll p_l / (sum_{j != l} A_lj p_j + 1)``. Some optimum spends the whole power, since scaling it up only makes
-the noise matter less: so shares sum to one.
+In units where the total power and every noise are one, with gains ``A_lj = G_lj P / noise_l`` and shares p of the
+power, ``SINR_l = A_ll p_l / (sum_{j != l} A_lj p_j + 1)``. Some optimum spends the whole power, since scaling it up
+only makes the noise matter less: so shares sum to one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from beamforge.constraints import TotalPower
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
 from beamforge.iterate import IterativeSolver
-from beamforge.network import own, squared_magnitude
+from beamforge.network import Network, own, squared_magnitude
 from beamforge.problem import Problem
 from beamforge.solver import Form, Serves
 from beamforge.utilities import SumRate
@@ -84,7 +84,6 @@ class LinkWMMSE(IterativeSolver):
     maximization for a MIMO interfering broadcast channel", IEEE Trans. Signal Process. 59 (2011), Table I. The map of
     the amplitudes is ours.
 
-    >>> from beamforge.network import Network
     >>> network = Network.power_control(torch.tensor([[1.0, 0.1], [0.2, 1.0]], dtype=torch.float64), noise=0.1)
     >>> solution = LinkWMMSE().solve(Problem(SumRate(), (TotalPower(2.0),)), network)
     >>> solution.W.abs().square().squeeze(-2)

@@ -56,7 +56,7 @@ class ManyStarts(Solver):
             if start is not None:
                 points = torch.cat([data.shares(start).unsqueeze(1), points], 1)
             leaders = scout(data, points.sqrt())
-            B, F, L = leaders.shape
+            B, F, _ = leaders.shape
             many = batching.tree_map(lambda leaf: leaf.repeat_interleave(F, 0), data)
             ended = self.finish.run(many, leaders.flatten(0, 1))
             best = ended.merit.reshape(B, F).nan_to_num(-torch.inf).argmax(-1)
