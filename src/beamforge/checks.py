@@ -31,7 +31,7 @@ from beamforge.problem import Problem
 from beamforge.solver import Form, Solution, Solver, Status
 from beamforge.terms import Bound
 
-BATCH, USERS, ANTENNAS = 4, 3, 4
+BATCH = 4
 
 
 class Question(NamedTuple):
@@ -69,7 +69,7 @@ def questions_for(kind: type[Solver], seed: int = 0) -> list[Question]:
     found: dict[str, Question] = {}
     for serves in kind.serves:
         for form in serves.forms:
-            network = example_network(form, torch.Generator().manual_seed(seed))
+            network = example_network(form, torch.Generator().manual_seed(seed), *kind.tried_on)
             for extra in (None, *serves.allows):
                 limits = serves.needs if extra is None else (*serves.needs, extra)
                 problem = Problem(serves.utility(), tuple(example_limit(limit, network) for limit in limits))
@@ -79,15 +79,15 @@ def questions_for(kind: type[Solver], seed: int = 0) -> list[Question]:
     return list(found.values())
 
 
-def example_network(form: Form, generator: torch.Generator) -> Network:
+def example_network(form: Form, generator: torch.Generator, users: int = 3, antennas: int = 4) -> Network:
     """A batch of small networks with unequal noise; power control has weak interference, so that targets can be met."""
-    noise = torch.rand(BATCH, USERS, dtype=torch.float64, generator=generator) * 0.1 + 0.05
+    noise = torch.rand(BATCH, users, dtype=torch.float64, generator=generator) * 0.1 + 0.05
     if form is Form.POWER_CONTROL:
-        G = torch.rand(BATCH, USERS, USERS, dtype=torch.float64, generator=generator)
+        G = torch.rand(BATCH, users, users, dtype=torch.float64, generator=generator)
         return Network.power_control(0.1 * G + torch.diag_embed(0.5 + G.diagonal(dim1=-2, dim2=-1)), noise)
     T = 1 if form is Form.BROADCAST else 2
-    H = torch.randn(BATCH, T, USERS, ANTENNAS, dtype=torch.complex128, generator=generator)
-    return Network.multicell(H, noise, torch.arange(USERS) % T)
+    H = torch.randn(BATCH, T, users, antennas, dtype=torch.complex128, generator=generator)
+    return Network.multicell(H, noise, torch.arange(users) % T)
 
 
 def example_limit(kind: type[Constraint], network: Network) -> Constraint:
@@ -116,9 +116,10 @@ def batch_equals_loop(solver: Solver, question: Question) -> None:
 
 def users_can_be_relabelled(solver: Solver, question: Question) -> None:
     """Relabelling the users relabels the beams."""
-    order = torch.tensor([2, 0, 1])
     network = question.instance.seen
-    moved = question.instance.seen.transmitters == USERS and bool((network.serving == torch.arange(USERS)).all())
+    users = torch.arange(network.users)
+    order = users.roll(1)
+    moved = network.transmitters == network.users and bool((network.serving == users).all())
     H = network.H[..., order, :]
     serving = network.serving[..., order]
     if moved:
@@ -144,7 +145,7 @@ def units_do_not_matter(solver: Solver, question: Question) -> None:
 def phases_do_not_matter(solver: Solver, question: Question) -> None:
     """Turning the phase of a user's channel changes no power."""
     network = question.instance.seen
-    turn = torch.exp(1j * torch.tensor([0.3, -2.0, 1.1], dtype=torch.float64)).unsqueeze(-1)
+    turn = torch.exp(1j * torch.arange(1, 1 + network.users, dtype=torch.float64) ** 2).unsqueeze(-1)
     turned = Network(network.H * turn, network.noise, network.serving)
     there = answer(solver, question.problem, question.instance)
     same(turned, there, answer(solver, question.problem, Instance.perfect(turned)))
@@ -196,7 +197,7 @@ def gradients_are_right(solver: Solver, question: Question) -> None:
     direction = torch.randn(network.H.shape, dtype=network.H.dtype, generator=generator)
     if network.antennas == 1:
         direction = direction.real * network.H  # stays a square root of a power gain
-    weight = torch.rand(BATCH, USERS, USERS, dtype=torch.float64, generator=generator)
+    weight = torch.rand(BATCH, network.users, network.users, dtype=torch.float64, generator=generator)
 
     def value(step: Tensor) -> Tensor:
         moved = Network(network.H + step * direction, network.noise, network.serving)

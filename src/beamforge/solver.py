@@ -126,6 +126,8 @@ class Solver(nn.Module):
     serves: ClassVar[tuple[Serves, ...]] = ()
     differentiable: ClassVar[bool] = True
     """Whether gradients flow from the beams to the channels."""
+    tried_on: ClassVar[tuple[int, int]] = (3, 4)
+    """Users and antennas of the networks that `check_solver` tries a method on."""
     scope: ClassVar[str] = ""
     """What a method asks of a network beyond its form, in words, for refusals and lists."""
 

@@ -107,6 +107,7 @@ class WiT(Solver):
     """
 
     serves = (Serves(SumRate, (Form.BROADCAST,), needs=(EqualPower, MeanJainAtLeast)),)
+    tried_on = (USERS, ANTENNAS)
     scope = f"made for {USERS} users and {ANTENNAS} antennas"
 
     def __init__(self, jain: float | None = None, price: float | None = None, weights: str = "shipped") -> None:
