@@ -17,7 +17,8 @@ from beamforge.classical.wmmse import ReducedWMMSE, from_ridge
 from beamforge.constraints import PerAntennaPower, TotalPower
 from beamforge.errors import ConfigError, UnsupportedProblem
 from beamforge.instance import Instance
-from beamforge.learned.multipliers import SumRateMultipliers, polish
+from beamforge.learned.multipliers import SumRateMultipliers, polish, reach
+from beamforge.learned.sight import observe
 from beamforge.registry import configure
 from beamforge.scenarios import Rayleigh
 from beamforge.training import weights
@@ -96,8 +97,8 @@ def test_the_filter_goes_where_the_channels_are():
     """The command line makes a method before it knows the device; "meta" stands in for one."""
     network = Network.broadcast(channels(3, 3), 0.1)
     data = ReducedWMMSE().prepare(PROBLEM.bind(network), Instance.perfect(network))
-    moved = tree_map(lambda leaf: leaf.to("meta"), observe(data))
-    found, ridge = copy(0.3).predict(moved)
+    data, seen = (tree_map(lambda leaf: leaf.to("meta"), tree) for tree in (data, observe(data)))
+    found, ridge = copy(0.3).predict(data, seen)
     assert {leaf.device.type for leaf in (*found, ridge)} == {"meta"}
     assert {leaf.dtype for leaf in (*found, ridge)} == {torch.float64}
 
@@ -202,9 +203,22 @@ def test_asking_for_more_steps_never_gets_less(std):
     assert (found.diff(dim=-1) >= -1e-9).all()
 
 
+def test_a_stride_that_would_lower_the_rate_is_taken_as_a_plain_step(monkeypatch):
+    """Strides that leave all but one user unserved are refused, and what remains is WMMSE from the predicted state."""
+    network = Rayleigh(8, 6, 20.0).sample(10, seed=3, dtype=torch.complex128).seen
+    data = ReducedWMMSE().prepare(PROBLEM.bind(network), Instance.perfect(network))
+    solver, alone = copy(0.1, steps=3), torch.eye(8, dtype=torch.float64)[0]
+    monkeypatch.setattr(solver, "follow", lambda data, seen, there: there.state._replace(root=there.state.root * alone))
+    with torch.no_grad():
+        there = reach(data, *solver.predict(data, observe(data)))
+        _, expected = polish(data, there.image, 2)
+        _, found = solver.walk(data, observe(data))
+    torch.testing.assert_close(found, [there.rate, *expected])
+
+
 def test_polishing_is_wmmse_itself():
     data = ReducedWMMSE().prepare(PROBLEM.bind(n := Network.broadcast(channels(5, 4), 0.01)), Instance.perfect(n))
-    X, rates = polish(data, from_ridge(data, 1.0), torch.ones(6, dtype=torch.float64), 7)
+    X, rates = polish(data, from_ridge(data, 1.0), 7)
     state, solver = from_ridge(data, 1.0), ReducedWMMSE()
     for found in rates[:-1]:
         state, expected = solver.step(data, state)
@@ -237,21 +251,21 @@ def test_the_derivative_of_the_loss_is_that_of_finite_differences():
         assert slope != 0, f"{name} does not learn"
 
 
-def test_the_loss_is_about_minus_one_where_wmmse_is_matched_and_learning_lowers_it():
+def test_learning_lowers_the_loss():
     stream = Stream.training(Downlink((4, 12), (0.8, 1.4), (5.0, 25.0)), 0, 32)
     torch.manual_seed(0)
     solver, generator = SumRateMultipliers(weights="random", width=12, rounds=2), torch.Generator().manual_seed(0)
     held_out = Stream.validation(stream.source, 64)
     with torch.no_grad():
-        before = solver.loss(held_out.batch_at(0), generator)[0].item()
-    assert -1.05 < before < -0.3
+        before, shares = solver.loss(held_out.batch_at(0), generator)
+    assert 0.7 < shares["share_after_0"] < shares["share_after_1"] < shares["share_after_5"] < 1.02
     optimiser = torch.optim.AdamW(solver.parameters(), lr=5e-3)
     for step in range(25):
         optimiser.zero_grad()
         solver.loss(stream.batch_at(step), generator)[0].backward()
         optimiser.step()
     with torch.no_grad():
-        assert solver.loss(held_out.batch_at(0), generator)[0].item() < before - 0.01
+        assert solver.loss(held_out.batch_at(0), generator)[0].item() < before.item() - 0.05
 
 
 # --- weights and settings --------------------------------------------------------------------------------------------
@@ -317,5 +331,5 @@ def test_what_the_filter_sees_is_finite_and_of_no_unit():
             network = Network.broadcast(H.to(dtype), noise)
             data = ReducedWMMSE().prepare(PROBLEM.bind(network), Instance.perfect(network))
             sight = observe(data)
-            for seen in (sight.nodes, sight.shifts):
+            for seen in (sight.nodes, sight.shifts, sight.floor):
                 assert torch.isfinite(seen).all() and seen.abs().max() < math.sqrt(torch.finfo(seen.dtype).max), name

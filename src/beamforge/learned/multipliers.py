@@ -118,7 +118,7 @@ class SumRateMultipliers(Solver):
         """Multipliers, and the share c [B] by which the ridge ``sum r^2`` is raised."""
         corrections = call(self.filter, seen.nodes, seen.nodes, seen.shifts).clamp(-LIMIT, LIMIT)
         root, gain, ridge = corrections.unbind(-1)
-        even = preference(data).sqrt()
+        even = torch.where(data.weights > 0, preference(data).sqrt(), 0)
         return Multipliers(even * root.exp(), even * gain.exp()), HEAVY * ridge.mean(-1).exp()
 
     def follow(self, data: Cell, seen: Sight, there: Reached) -> Multipliers:
