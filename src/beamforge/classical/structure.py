@@ -72,7 +72,20 @@ def coefficients(gram: Tensor, prices: Tensor, ridges: Tensor) -> Tensor:
     root = prices.sqrt()
     weighted = root.unsqueeze(-1) * gram * root.unsqueeze(-2)
     rounding = torch.finfo(root.dtype).eps * torch.diagonal(weighted, dim1=-2, dim2=-1).real.amax(-1, keepdim=True)
-    X = root.unsqueeze(-1) * ResolventColumns.apply(weighted, ridges + 4 * rounding)
+    return of_norm_one(gram, root.unsqueeze(-1) * ResolventColumns.apply(weighted, ridges + 4 * rounding))
+
+
+def even_coefficients(gram: Tensor, prices: Tensor) -> Tensor:
+    """`coefficients` where all ridges are one, by a Cholesky factorisation."""
+    root = prices.sqrt()
+    weighted = root.unsqueeze(-1) * gram * root.unsqueeze(-2)
+    level = 1 + 4 * torch.finfo(root.dtype).eps * own(weighted).real
+    factor, _ = torch.linalg.cholesky_ex(weighted + torch.diag_embed(level))
+    return of_norm_one(gram, root.unsqueeze(-1) * torch.cholesky_inverse(factor))
+
+
+def of_norm_one(gram: Tensor, X: Tensor) -> Tensor:
+    """X with columns such that those of ``H^H X`` have norm one; none for a user without a channel."""
     D = gram @ X
     norm = (X.real * D.real + X.imag * D.imag).sum(-2, keepdim=True)
     return X * torch.where(norm > 0, norm, torch.inf).rsqrt()

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from beamforge.classical.structure import coefficients
+from beamforge.classical.structure import coefficients, even_coefficients
+from beamforge.constraints import jain_index
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
 from beamforge.learned.graph_filter import GraphFilter
@@ -24,8 +25,7 @@ from beamforge.network import Network, others, own, squared_magnitude
 from beamforge.solver import Solver
 from beamforge.training.weights import load
 
-FEATURES = 9
-PRICED = 3
+FEATURES = 16
 SHIFTS = 6
 
 LIMIT = 8.0
@@ -53,33 +53,36 @@ class FairMultipliers(Solver):
         try:
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
-            self.filter = GraphFilter(FEATURES + PRICED, 2, SHIFTS, width, rounds)
+            self.filter = GraphFilter(FEATURES, 2, SHIFTS, width, rounds)
             if trained is not None:
                 self.load_state_dict(trained.tensors)
                 self.requires_grad_(False)
         except (KeyError, ValueError, RuntimeError):
             raise ConfigError(f"weights must fit this version's graph filter, got others in {weights}") from None
 
-    def predict(self, sight: Sight, price: Tensor) -> tuple[Tensor, Tensor]:
-        """The corrected prices mu and ridges nu [B, K] at a price of fairness [B]."""
-        mu, nodes = priced(sight, price)
-        weights = {name: value.to(nodes) for name, value in self.filter.state_dict(keep_vars=True).items()}
-        corrections = functional_call(self.filter, weights, (nodes, sight.shifts)).clamp(-LIMIT, LIMIT)
-        return mu * corrections[..., 0].exp(), corrections[..., 1].exp()
+    def predict(self, view: View) -> tuple[Tensor, Tensor]:
+        """The corrected prices mu and ridges nu [B, K]."""
+        weights = {name: value.to(view.nodes) for name, value in self.filter.state_dict(keep_vars=True).items()}
+        corrections = functional_call(self.filter, weights, (view.nodes, view.shifts)).clamp(-LIMIT, LIMIT)
+        return view.mu * corrections[..., 0].exp(), corrections[..., 1].exp()
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus ``(S - lambda (1 - J)) / S_0``: S_0 [B] is the uplink's rate, lambda is 0 to 5 of it, mostly little."""
         gram = normalised(instance.seen, instance.context["p_max"])
         with torch.no_grad():
             sight = observe(gram)
-        draw = torch.rand(len(gram), generator=generator, dtype=gram.real.dtype, device=gram.device)
-        price = DEAREST * draw**1.5 * sight.rate
-        total, fairness = outcome(gram, *self.predict(sight, price))
-        with torch.no_grad():
-            floor, fair = outcome(gram, *slnr(sight, price))
-            gained = (total + price * fairness) / (floor + price * fair)
-        loss = -((total - price * (1 - fairness)) / sight.rate).mean()
-        return loss, {"rate": total.mean().detach(), "jain": fairness.mean().detach(), "to_slnr": gained.mean()}
+            draw = torch.rand(len(gram), generator=generator, dtype=gram.real.dtype, device=gram.device)
+            price = DEAREST * draw**1.5 * sight.rate
+            view = look(gram, sight, price)
+        rate = rates(gram, coefficients(gram, *self.predict(view)))
+        total, fairness = rate.sum(-1), jain_index(rate)
+        value = total + price * fairness
+        gain = (value / objective(view.rate, price)).mean()
+        return -((value - price) / sight.rate).mean(), {
+            "rate": total.mean().detach(),
+            "jain": fairness.mean().detach(),
+            "to_slnr": gain.detach(),
+        }
 
 
 def normalised(network: Network, power: Tensor) -> Tensor:
@@ -89,16 +92,23 @@ def normalised(network: Network, power: Tensor) -> Tensor:
     return H @ H.mH
 
 
-def outcome(gram: Tensor, prices: Tensor, ridges: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum rate [B] in bit/s/Hz and Jain's index [B] of the beams that these multipliers make."""
-    power = squared_magnitude(gram @ coefficients(gram, prices, ridges))
-    rate = torch.log1p(own(power) / (others(power) + 1)) / math.log(2)
-    total = rate.sum(-1)
-    return total, total.square() / (rate.shape[-1] * rate.square().sum(-1)).clamp_min(torch.finfo(rate.dtype).tiny)
+def rates(gram: Tensor, X: Tensor) -> Tensor:
+    """Rates [B, K] in bit/s/Hz with the beams ``H^H X``."""
+    return rates_of(squared_magnitude(gram @ X))
+
+
+def rates_of(power: Tensor) -> Tensor:
+    """Rates [B, K] in bit/s/Hz from received powers [B, K, K] in units of the noise."""
+    return torch.log1p(own(power) / (others(power) + 1)) / math.log(2)
+
+
+def objective(rate: Tensor, price: Tensor) -> Tensor:
+    """Sum rate and priced fairness [B] of rates [B, K]."""
+    return rate.sum(-1) + price * jain_index(rate)
 
 
 class Sight(NamedTuple):
-    """What the filter sees of the channels: features [B, K, 9], shifts [B, 6, K, K].
+    """What the filter sees of the channels alone: features [B, K, 8] and shifts [B, 4, K, K].
 
     gain  of the channels [B, K].       rate  sum rate [B] of the uplink with the same powers, the measure of prices.
     """
@@ -112,36 +122,28 @@ class Sight(NamedTuple):
 def observe(gram: Tensor) -> Sight:
     """Features and shifts of a Gram matrix, whatever the price of fairness.
 
-    ``R = (I + G)^-1`` says it all: ``-log2 R_uu`` is user u's rate in the uplink with linear receivers, and ``G R``
-    what the beams of SLNR do.
+    Most come from ``R = (I + G)^-1``: ``-log2 R_uu`` is user u's rate in the uplink with linear receivers.
     """
     K, gain = gram.shape[-1], own(gram).real
     eps, tiny = torch.finfo(gain.dtype).eps, torch.finfo(gain.dtype).tiny ** 0.5
     factor, _ = torch.linalg.cholesky_ex(gram + torch.diag_embed(1 + 4 * eps * gain))
     R = torch.cholesky_inverse(factor)
-    square, kept = squared_magnitude(R), own(R).real.clamp_min(tiny)
+    kept = own(R).real.clamp_min(tiny)
     uplink = -kept.log2().clamp_max(0)
-    rate = uplink.sum(-1)
-    # G R = I - R, and the beam H^H R e_u has power R_uu - sum_k |R_ku|^2
-    heard = torch.diagonal_scatter(square, (1 - kept) ** 2, dim1=-2, dim2=-1)
-    power = heard / (kept - square.sum(-2)).clamp_min(tiny).unsqueeze(-2)
     scale = torch.where(gain > 0, gain, torch.inf).reciprocal()
     alike = squared_magnitude(gram) * scale.unsqueeze(-1) * scale.unsqueeze(-2)
     itself = torch.eye(K, dtype=torch.bool, device=gain.device)
-    weak = alike * gain.clamp_min(tiny).rsqrt().unsqueeze(-2).masked_fill(itself, 0)
+    weak = (alike * gain.clamp_min(tiny).rsqrt().unsqueeze(-2)).masked_fill(itself, 0)
     shifts = torch.stack(
         [
             alike,
-            square / (kept.unsqueeze(-1) * kept.unsqueeze(-2)),
-            power / (power.sum(-1, keepdim=True) + 1),
-            (power / (power.sum(-2, keepdim=True) + 1)).mT,
+            squared_magnitude(R) / (kept.unsqueeze(-1) * kept.unsqueeze(-2)),
             weak / weak.sum(-1, keepdim=True).clamp_min(tiny),
             torch.full_like(alike, 1 / K),
         ],
         1,
     ).masked_fill(itself, 0)
     mean = uplink.mean(-1, keepdim=True)
-    fair = mean.square() / uplink.square().mean(-1, keepdim=True).clamp_min(tiny)
     nodes = torch.stack(
         [
             gain.clamp_min(1e-6).log() / 5,
@@ -152,25 +154,61 @@ def observe(gram: Tensor) -> Sight:
             shifts[:, 1].sum(-1),
             uplink / mean.clamp_min(tiny) - 1,
             (mean / 5).expand_as(gain),
-            fair.expand_as(gain),
         ],
         -1,
     )
-    return Sight(nodes, shifts, gain, rate)
+    return Sight(nodes, shifts, gain, uplink.sum(-1))
 
 
-def slnr(sight: Sight, price: Tensor) -> tuple[Tensor, Tensor]:
-    """Multipliers [B, K] of weighted SLNR, whose exponent rises with the price of fairness [B]."""
-    alpha = (STEEPNESS * price / sight.rate.clamp_min(torch.finfo(price.dtype).tiny)).clamp_max(STEEPEST)
-    tiny = torch.finfo(price.dtype).tiny ** 0.5
-    weakness = torch.where(sight.gain > 0, -alpha.unsqueeze(-1) * sight.gain.clamp_min(tiny).log(), -1 / tiny)
-    share = torch.softmax(weakness, -1)
-    return share.clamp_min(tiny) * sight.gain.shape[-1], torch.ones_like(sight.gain)
+class View(NamedTuple):
+    """What the filter sees at a price of fairness, and corrects: weighted SLNR, whose ridges are one.
+
+    nodes  features [B, K, 16].       mu    prices of interference [B, K].      rate  what it achieves [B, K].
+    shifts [B, 6, K, K].              X     its beams' coefficients [B, K, K].
+    """
+
+    nodes: Tensor
+    shifts: Tensor
+    mu: Tensor
+    X: Tensor
+    rate: Tensor
 
 
-def priced(sight: Sight, price: Tensor) -> tuple[Tensor, Tensor]:
-    """The prices mu to correct, and all features [B, K, 12]: those that the price of fairness changes stand last."""
-    mu, _ = slnr(sight, price)
-    share = (price / sight.rate.clamp_min(1e-3)).clamp_max(4 * DEAREST).unsqueeze(-1).expand_as(mu)
-    own_features = torch.stack([mu.log() / 5, share - 2, (1 + 2 * share).log()], -1)
-    return mu, torch.cat([sight.nodes, own_features], -1)
+def look(gram: Tensor, sight: Sight, price: Tensor) -> View:
+    """Weighted SLNR whose exponent rises with the price of fairness [B], and how far it is from the frontier.
+
+    Where the beams are stationary, with I the interference and noise, T that and the signal, and a the derivative of
+    ``S + lambda J`` by each rate, ``mu_l = a_l (1/I_l - 1/T_l)`` and ``nu_u = a_u P_uu / T_u - sum_l mu_l P_lu``.
+    """
+    K, tiny = gram.shape[-1], torch.finfo(price.dtype).tiny ** 0.5
+    share = (price / sight.rate.clamp_min(1e-3)).clamp_max(4 * DEAREST).unsqueeze(-1)
+    steep = (STEEPNESS * share).clamp_max(STEEPEST)
+    weakness = torch.where(sight.gain > 0, -steep * sight.gain.clamp_min(tiny).log(), -1 / tiny)
+    mu = K * torch.softmax(weakness, -1).clamp_min(tiny)
+    X = even_coefficients(gram, mu)
+    power = squared_magnitude(gram @ X)
+    itself = torch.eye(K, dtype=torch.bool, device=power.device)
+    leaked = power.masked_fill(itself, 0)
+    signal, disturbed = own(power), leaked.sum(-1) + 1
+    whole = signal + disturbed
+    rate = torch.log1p(signal / disturbed) / math.log(2)
+    shifts = torch.stack([leaked / whole.unsqueeze(-1), (leaked / (power.sum(-2, keepdim=True) + 1)).mT], 1)
+    total, square = rate.sum(-1, keepdim=True), rate.square().sum(-1, keepdim=True).clamp_min(tiny)
+    worth = 1 + price.unsqueeze(-1) * 2 * total / (K * square) * (1 - total * rate / square)
+    asked = worth * (signal / whole) / disturbed
+    ridge = worth * signal / whole - (asked.unsqueeze(-1) * leaked).sum(-2)
+    level = ridge.clamp_min(0).mean(-1, keepdim=True) + 0.01
+    nodes = torch.stack(
+        [
+            mu.log() / 5,
+            (share - 2).expand_as(mu),
+            (1 + 2 * share).log().expand_as(mu),
+            jain_index(rate).unsqueeze(-1).expand_as(mu),
+            rate * K / total.clamp_min(tiny) - 1,
+            worth.clamp(-5, 5) / 2,
+            (asked.clamp_min(0) / level / mu + 0.01).log().clamp_max(5) / 2,
+            (ridge.clamp_min(0) / level + 0.01).log() / 2,
+        ],
+        -1,
+    )
+    return View(torch.cat([sight.nodes, nodes], -1), torch.cat([sight.shifts, shifts], 1), mu, X, rate)
