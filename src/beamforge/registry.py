@@ -23,7 +23,10 @@ from beamforge.classical.priced import PricedDuality, PricedMaxMin
 from beamforge.classical.wmmse import ReducedWMMSE
 from beamforge.errors import ConfigError, UnsupportedProblem, unknown
 from beamforge.learned.fair_multipliers import FairMultipliers
+from beamforge.learned.gnn import GNN
 from beamforge.learned.multipliers import SumRateMultipliers
+from beamforge.learned.neural_sum_rate import NeuralSumRate
+from beamforge.learned.td3 import TD3
 from beamforge.learned.wit import WiT
 from beamforge.network import Network
 from beamforge.problem import Problem
@@ -50,6 +53,9 @@ MODELS: dict[str, type[Solver]] = {
     "multipliers": SumRateMultipliers,
     "fair-multipliers": FairMultipliers,
     "wit": WiT,
+    "neural-sum-rate": NeuralSumRate,
+    "gnn": GNN,
+    "td3": TD3,
 }
 """What can be trained, by the name that recipes and headers of weights give it; a method may have one per problem."""
 
@@ -73,6 +79,9 @@ def create(
     if method is not None and method not in METHODS:
         raise ConfigError(unknown("method", method, METHODS))
     if method not in suitable:
+        for kind in METHODS.get(method or "", ()) if "weights" in (settings or {}) else ():
+            if (trained := configure(kind, settings or {})).fits(problem, network):
+                return trained
         would = f"methods that do: {', '.join(suitable)}" if suitable else "no method does"
         asks = {kind.scope for kind in METHODS.get(method or "", ()) if kind.scope}
         name = " ".join([method or "beamforge", *(f"({words})" for words in sorted(asks))])

@@ -136,6 +136,10 @@ class Solver(nn.Module):
         """Whether this method serves the problem on this form of network."""
         return any(question.accepts(problem, network) for question in cls.serves)
 
+    def fits(self, problem: Problem, network: Network) -> bool:
+        """Whether this solver does, with the settings it has: by default, if its class does."""
+        return self.supports(problem, network)
+
     def solve(
         self,
         problem: Problem,
@@ -156,7 +160,7 @@ class Solver(nn.Module):
         if isinstance(instance, Network):
             instance = Instance.perfect(instance)
         network = instance.seen
-        if not self.supports(problem, network):
+        if not self.fits(problem, network):
             raise UnsupportedProblem(f"{type(self).__name__} does not serve {describe(problem, network)}")
         shape = network.batch_shape
         if start is not None:
