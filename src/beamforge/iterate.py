@@ -116,7 +116,10 @@ class IterativeSolver(Solver):
     def solve_batch(
         self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        data = self.prepare(problem, instance)
+        return self.answer(self.prepare(problem, instance), start, generator)
+
+    def answer(self, data: Data, start: Tensor | None, generator: torch.Generator | None) -> Solution:
+        """Solve what was prepared: every start a little way, the best of each instance to its end."""
         states = list(self.init(data, start, generator))
         if len(states) == 1:
             outcome = self.run(data, states[0])

@@ -18,6 +18,7 @@ from beamforge.classical.links import LinkWMMSE
 from beamforge.classical.many_starts import ManyStarts
 from beamforge.classical.maxmin import MaxMin
 from beamforge.classical.multicell import MulticellWMMSE
+from beamforge.classical.pareto import Pareto
 from beamforge.classical.power_control import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.priced import PricedDuality, PricedMaxMin
 from beamforge.classical.wmmse import ReducedWMMSE
@@ -41,6 +42,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "multipliers": (SumRateMultipliers,),
     "global": (LinkBranchAndBound, ManyStarts),
     "fastfp": (FastFP,),
+    "pareto": (Pareto,),
     "rzf": (RZF,),
     "slnr": (RZF,),
     "wslnr": (WeightedSLNR,),

@@ -1,0 +1,150 @@
+"""The frontier of sum rate and fairness on one transmitter: what any beams, learned or not, are measured against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge.classical import lbfgs
+from beamforge.classical.fairness import FairnessSolver, fair
+from beamforge.classical.lbfgs import Climb
+from beamforge.classical.linear import WeightedSLNR
+from beamforge.constraints import EqualPower, TotalPower, jain_index
+from beamforge.errors import ConfigError
+from beamforge.instance import Instance
+from beamforge.iterate import RUNNING, IterativeSolver
+from beamforge.network import others, own, squared_magnitude
+from beamforge.problem import Problem
+from beamforge.solver import Solution, Status
+from beamforge.utilities import SumRate
+
+ALPHAS = (0.0, 1.0, 0.5, 2.0, 3.0)
+"""Weighted SLNR with these is where the starts are."""
+
+STUCK = 1e-6
+"""Share of a step below which rounding forbids more."""
+
+
+class Scene(NamedTuple):
+    """Data: channels [B, K, n] in coordinates of a basis [B, N, n] of their span, n = min(K, N), in units of the noise
+    and of the power [B] that a point of norm one has; weights [B, K]; price [B]; whether each beam is such a point, or
+    all of them together.
+    """
+
+    H: Tensor
+    basis: Tensor
+    power: Tensor
+    weights: Tensor
+    price: Tensor
+    each: bool
+
+
+class Pareto(FairnessSolver, IterativeSolver):
+    """Quasi-Newton ascent of ``sum_k a_k R_k + price J`` over the directions of beams of equal power.
+
+    Jain's index J is smooth in the rates, ``dJ/dR_u = 2 S / (K Q) (1 - S R_u / Q)`` with ``S = sum R, Q = sum R^2``, so
+    each step is that of a weighted sum rate, in which users above Q/S may weigh less than nothing. Beams are points
+    ``v_u / |v_u|`` in the span of the channels (with `TotalPower`, which adds power control, ``V / |V|``), and the
+    objective never falls, up to rounding. O(K^2 N) once and O(K^2 min(K, N)) a step.
+
+    price   of fairness, in bit/s/Hz; left out, the least that meets the fairness that the problem asks for.
+    starts  1 to 5, from weighted SLNR with unlike alphas; each instance keeps its best. A `start` replaces them.
+
+    Source: the objective is the Lagrangian of the fairness-controlled beamforming paper's Eq. 9.
+    """
+
+    serves = fair(EqualPower, TotalPower)
+    differentiable = False
+    knob = "price"
+    ladder = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)
+    accuracy = 2e-4
+
+    def __init__(
+        self, price: float | None = None, starts: int = 2, tolerance: float = 1e-7, max_iterations: int = 400
+    ) -> None:
+        super().__init__(tolerance, max_iterations)
+        if price is not None and price < 0:
+            raise ConfigError(f"price must not be negative, got {price:g}")
+        if not 1 <= starts <= len(ALPHAS):
+            raise ConfigError(f"starts must be 1 to {len(ALPHAS)}, got {starts}")
+        self.price = price
+        self.starts = starts
+
+    @torch.no_grad()
+    def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
+        assert isinstance(problem.maximise, SumRate)
+        network, equal = instance.seen, problem.find(EqualPower)
+        power = equal.limit / network.users if equal else problem.get(TotalPower).limit
+        basis, coordinates = torch.linalg.qr(network.channel.mH)
+        H = coordinates.mH * (power.unsqueeze(-1) / network.noise).sqrt().unsqueeze(-1)
+        scene = Scene(H, basis, power, problem.maximise.weights, knob, equal is not None)
+        slnr = (WeightedSLNR(alpha) for alpha in ALPHAS[: self.starts])
+        ways = [each.solve_batch(problem, instance, None, None).W for each in slnr] if start is None else [start]
+        return self.answer(scene, torch.stack(ways, 1), None)
+
+    def init(self, data: Scene, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Climb]:
+        assert start is not None
+        for W in start.unbind(1):
+            yield lbfgs.begin(lambda point: height(data, point), flat(normalised(data, data.basis.mH @ W)))
+
+    def step(self, data: Scene, state: Climb) -> tuple[Climb, Tensor]:
+        return lbfgs.advance(lambda point: height(data, point), state), state.value
+
+    def verdict(self, data: Scene, state: Climb, after: Climb, merit: Tensor, before: Tensor) -> Tensor:
+        tolerance = max(self.tolerance, 8 * torch.finfo(merit.dtype).eps)
+        close = (after.promise <= tolerance * after.value.abs()) | (after.length < STUCK)
+        return torch.where(close, int(Status.CONVERGED), RUNNING)
+
+    def beams(self, data: Scene, state: Climb) -> Tensor:
+        V = normalised(data, shaped(data, state.point))
+        return data.basis @ V * data.power.sqrt()[:, None, None]
+
+
+def height(data: Scene, point: Tensor) -> tuple[Tensor, Tensor]:
+    """``sum_k a_k R_k + price J`` [B] of points [B, 2 n K], and its gradient."""
+    V = shaped(data, point)
+    size = length(data, V)
+    V = V / size
+    A = data.H @ V
+    power = squared_magnitude(A)
+    interference = others(power) + 1
+    total = interference + own(power)
+    rate = torch.log1p(own(power) / interference) / math.log(2)
+    S, Q = rate.sum(-1, keepdim=True), rate.square().sum(-1, keepdim=True)
+    Q = torch.where(Q > 0, Q, 1)
+    worth = data.weights + data.price.unsqueeze(-1) * 2 * S / (rate.shape[-1] * Q) * (1 - S * rate / Q)
+    # dR_u / dP_ul is 1/T_u for the user's own beam and 1/T_u - 1/I_u for the others', over ln 2
+    slope = -(own(power) / interference).unsqueeze(-1).expand_as(power)
+    slope = torch.diagonal_scatter(slope, torch.ones_like(rate), dim1=-2, dim2=-1)
+    slope = slope * (worth / total).unsqueeze(-1) * (2 / math.log(2))
+    gradient = data.H.mH @ (slope * A)
+    radial = V.real * gradient.real + V.imag * gradient.imag
+    radial = radial.sum(-2, keepdim=True) if data.each else radial.sum((-2, -1), keepdim=True)
+    value = (data.weights * rate).sum(-1) + data.price * jain_index(rate)
+    return value, flat((gradient - V * radial) / size)
+
+
+def length(data: Scene, V: Tensor) -> Tensor:
+    """Norms of the columns of V [B, n, K], or of V, to divide by: 1 where there is nothing."""
+    square = squared_magnitude(V)
+    square = square.sum(-2, keepdim=True) if data.each else square.sum((-2, -1), keepdim=True)
+    return torch.where(square > 0, square, 1).sqrt()
+
+
+def normalised(data: Scene, V: Tensor) -> Tensor:
+    """Points of norm one."""
+    return V / length(data, V)
+
+
+def flat(V: Tensor) -> Tensor:
+    """Complex [B, n, K] as real [B, 2 n K]."""
+    return torch.view_as_real(V.contiguous()).flatten(1)
+
+
+def shaped(data: Scene, point: Tensor) -> Tensor:
+    """Undo `flat`."""
+    return torch.view_as_complex(point.reshape(len(point), data.H.shape[-1], data.H.shape[-2], 2))
