@@ -27,6 +27,7 @@ from beamforge.learned.fair_multipliers import FairMultipliers
 from beamforge.learned.gnn import GNN
 from beamforge.learned.multipliers import SumRateMultipliers
 from beamforge.learned.neural_sum_rate import NeuralSumRate
+from beamforge.learned.neural_sum_rate_shared import NeuralSumRateShared
 from beamforge.learned.td3 import TD3
 from beamforge.learned.wit import WiT
 from beamforge.network import Network
@@ -56,6 +57,7 @@ MODELS: dict[str, type[Solver]] = {
     "fair-multipliers": FairMultipliers,
     "wit": WiT,
     "neural-sum-rate": NeuralSumRate,
+    "neural-sum-rate-shared": NeuralSumRateShared,
     "gnn": GNN,
     "td3": TD3,
 }

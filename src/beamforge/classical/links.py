@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from beamforge import batching
 from beamforge.classical.power_control import amplitudes
 from beamforge.constraints import TotalPower
 from beamforge.errors import ConfigError
@@ -87,7 +88,7 @@ class LinkWMMSE(IterativeSolver):
     >>> network = Network.power_control(torch.tensor([[1.0, 0.1], [0.2, 1.0]], dtype=torch.float64), noise=0.1)
     >>> solution = LinkWMMSE().solve(Problem(SumRate(), (TotalPower(2.0),)), network)
     >>> solution.W.abs().square().squeeze(-2)
-    tensor([0.9390, 1.0610], dtype=torch.float64)
+    tensor([0.8730, 1.1270], dtype=torch.float64)
     """
 
     serves = SERVES
@@ -122,17 +123,45 @@ class LinkWMMSE(IterativeSolver):
         return data.beams(normalised(state).square())
 
 
+class Response(NamedTuple):
+    """What links make of shares p of the power, [B, S, L] each.
+
+    interference  and noise, at the receivers.
+    price         of a little more of the power, in weighted nats: what it costs all links in WMMSE's bound.
+    pull          the factor by which a step of WMMSE multiplies the amplitude, but for their common length.
+    """
+
+    interference: Tensor
+    sinr: Tensor
+    price: Tensor
+    pull: Tensor
+
+
+def respond(data: SharedPower, p: Tensor) -> Response:
+    """To any S points of shares p [B, S, L] that sum to one."""
+    direct = data.direct.unsqueeze(-2)
+    interference = data.interference(p)
+    signal = direct * p
+    worth = data.weights.unsqueeze(-2) / interference
+    q = worth * (signal / (interference + signal))
+    price = q @ data.cross + direct * q + q.sum(-1, keepdim=True)
+    pull = worth * direct / torch.where(price > 0, price, 1)
+    return Response(interference, signal / interference, price, pull)
+
+
+def attached(data: SharedPower, p: Tensor) -> Tensor:
+    """Shares p [B, L] near a local optimum as that optimum with its derivatives, where any are asked for."""
+    if not torch.is_grad_enabled() or not any(leaf.requires_grad for leaf in batching.leaves(data)):
+        return p
+    return normalised(LinkWMMSE().run(data, p.sqrt()).state).square()
+
+
 def ascend(data: SharedPower, v: Tensor) -> tuple[Tensor, Tensor]:
     """One step from any S points of amplitudes v [B, S, L] of whatever length; and the rate [B, S] of these."""
     v = normalised(v)
-    p = v.square()
-    weights, direct = data.weights.unsqueeze(-2), data.direct.unsqueeze(-2)
-    interference = data.interference(p)
-    signal = direct * p
-    rate = (weights * torch.log1p(signal / interference)).sum(-1) / math.log(2)
-    q = weights * (signal / (interference + signal)) / interference
-    priced = q @ data.cross + direct * q + q.sum(-1, keepdim=True)
-    return normalised(v * weights * direct / (interference * torch.where(priced > 0, priced, 1))), rate
+    seen = respond(data, v.square())
+    rate = (data.weights.unsqueeze(-2) * torch.log1p(seen.sinr)).sum(-1) / math.log(2)
+    return normalised(v * seen.pull), rate
 
 
 def normalised(v: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from beamforge.instance import Instance
-from beamforge.scenarios.base import require, uniform
+from beamforge.scenarios.base import from_decibels, require, uniform
 from beamforge.scenarios.power_control import Links as Scenario
 from beamforge.scenarios.power_control import Strong, Weak, exponential
 
@@ -24,6 +24,7 @@ class Links:
     strong_share    the share of instances that are `strong`; the others are `weak`.
     coupling        of the strong ones: their cross gains are exp(1) times it.
     weighted_share  the share whose weights are uniform on the simplex (Dirichlet(1)); in the others they are 1/L.
+    gain_db         by which all gains of an instance are raised, uniform in dB.
 
     Every batch states ``p_max`` [B] (2 W) and ``weights`` [B, L] in its context; the noise is 0.05 W. Raises
     `ConfigError` for ranges that are empty or out of range.
@@ -38,11 +39,14 @@ class Links:
     strong_share: float = 0.5
     coupling: tuple[float, float] = (0.05, 1.0)
     weighted_share: float = 0.5
+    gain_db: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         require(1 <= self.links[0] <= self.links[1], "links", "positive and [least, largest]", self.links)
         least, most = self.coupling
         require(0 <= least <= most < math.inf, "coupling", "non-negative and [least, largest]", self.coupling)
+        ordered = -math.inf < self.gain_db[0] <= self.gain_db[1] < math.inf
+        require(ordered, "gain_db", "finite and [least, largest]", self.gain_db)
         for name in ("strong_share", "weighted_share"):
             require(0 <= getattr(self, name) <= 1, name, "in [0, 1]", getattr(self, name))
 
@@ -56,6 +60,7 @@ class Links:
             "gain": uniform(generator, count, L, L),
             "coupling": uniform(generator, count, 1, 1),
             "weights": uniform(generator, count, L),
+            "gain_db": self.gain_db[0] + (self.gain_db[1] - self.gain_db[0]) * uniform(generator, count, 1, 1),
         }
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
@@ -63,5 +68,6 @@ class Links:
         L = draws["gain"].shape[-1]
         strong = Strong(L, least_coupling=self.coupling[0], most_coupling=self.coupling[1])
         gains = torch.where(draws["strong"][:, None, None], strong.gains(draws), Weak(L).gains(draws))
+        gains = gains * from_decibels(draws["gain_db"])
         share = torch.where(draws["weighted"].unsqueeze(-1), exponential(draws["weights"]), 1.0)
         return Scenario(L).posed(gains, share)
