@@ -7,11 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from beamforge.classical.linear import ZF
 from beamforge.errors import ConfigError
+from beamforge.goals import build_problem
 from beamforge.instance import Instance
 from beamforge.learned import wit
-from beamforge.learned.frame import principal_frame
+from beamforge.learned.frame import frame
 from beamforge.learned.wit import WiT
 from beamforge.network import Network
 from beamforge.scenarios import Fairness
@@ -27,12 +30,18 @@ def drops():
 def network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return WiT(weights="random").double().requires_grad_()
+        model = WiT(weights="random").double().requires_grad_()
+        nn.init.normal_(model.network.head[-1].weight)  # not zero: something to be checked
+        return model
 
 
 def channels(instance):
     """h_u [B, K, N], noise and power as NumPy arrays."""
-    return instance.truth.channel.conj().resolve_conj().numpy(), instance.truth.noise.numpy(), instance.context["p_max"].numpy()
+    return (
+        instance.truth.channel.conj().resolve_conj().numpy(),
+        instance.truth.noise.numpy(),
+        instance.context["p_max"].numpy(),
+    )
 
 
 def test_it_has_the_published_size(network):
@@ -41,38 +50,43 @@ def test_it_has_the_published_size(network):
 
 def test_the_frame_is_the_eigenbasis_of_the_directions(drops):
     h, _, _ = channels(drops)
-    unit = h / np.linalg.norm(h, axis=-1, keepdims=True)
-    x, basis = (part.numpy() for part in principal_frame(drops.truth.whitened().channel))
-    for row, (u, B) in enumerate(zip(unit, basis, strict=True)):
-        np.testing.assert_allclose(B.conj().T @ B, np.eye(12), atol=1e-9)
-        spread = B.conj().T @ (u.T @ u.conj()) @ B
-        np.testing.assert_allclose(spread, np.diag(np.linalg.eigvalsh(u.T @ u.conj())[::-1][:12]), atol=1e-9)
-        turned = x[row] @ B.T
-        overlap = (turned.conj() * u).sum(-1)
-        np.testing.assert_allclose(abs(overlap), 1, atol=1e-9)
-    assert abs(x[..., 0].imag).max() < 1e-12 and x[..., 0].real.min() > 0
+    direction = h / np.linalg.norm(h, axis=-1, keepdims=True)
+    seen, forced, basis = (part.numpy() for part in frame(drops.truth.whitened().channel))
+    for d, x, u, B in zip(direction, seen, forced, basis, strict=True):
+        size = np.linalg.eigvalsh(d.T @ d.conj())[::-1][:12]
+        V = B * np.sqrt(size)
+        np.testing.assert_allclose(V.conj().T @ V, np.eye(12), atol=1e-9)
+        np.testing.assert_allclose(V.conj().T @ (d.T @ d.conj()) @ V, np.diag(size), atol=1e-9)
+        np.testing.assert_allclose(abs(((x @ V.T).conj() * d).sum(-1)), 1, atol=1e-9)
+        np.testing.assert_allclose(u.conj().T @ u, np.eye(12), atol=1e-9)
+        np.testing.assert_allclose(abs(d.conj() @ B @ u.T), np.eye(12), atol=1e-9)
+    assert abs(seen[..., 0].imag).max() < 1e-12 and seen[..., 0].real.min() > 0
     strongest = np.linalg.norm(h, axis=-1).argmax(-1)
-    own = np.take_along_axis(x, strongest[:, None, None], 1)
+    own = np.take_along_axis(seen, strongest[:, None, None], 1)
     assert abs(own.imag).max() < 1e-12 and own.real.min() > 0
 
 
 def test_features_are_those_of_the_paper_in_that_frame(drops):
     h, noise, power = channels(drops)
     beta = (abs(h) ** 2).sum(-1) / noise
-    features, basis = (part.numpy() for part in wit.features(drops.truth, drops.context["p_max"]))
+    features, own = wit.features(drops.truth, drops.context["p_max"])
     assert features.shape == (6, 12, 33)
-    scale = np.array([*wit.SIZES, 1, 1, 1, 1])
-    found = (features[..., :16] + 1j * features[..., 16:32]) * scale
+    features = features.numpy()
+    found = (features[..., :16] + 1j * features[..., 16:32]) * np.array([*wit.SIZES, 1, 1, 1, 1])
+    np.testing.assert_allclose(found[..., :12], own.seen.numpy(), atol=1e-9)
     assert (found[..., 12:] == 0).all()
-    direction = h / np.linalg.norm(h, axis=-1, keepdims=True)
-    expected = direction @ basis.conj()
-    turn = expected[..., :1] / abs(expected[..., :1])
-    np.testing.assert_allclose(found[..., :12], expected / turn, atol=1e-9)
     snr_db = 10 * np.log10(power[:, None] * beta)
     np.testing.assert_allclose(features[..., 32], (snr_db - wit.LEVEL_DB) / wit.SPREAD_DB, atol=1e-9)
-    wide, _ = wit.features(*(lambda many: (many.truth, many.context["p_max"]))(Fairness().sample(500, seed=4)))
-    size = wide.square().mean((0, 1)).sqrt()
+    many = Fairness().sample(500, seed=4)
+    size = wit.features(many.truth, many.context["p_max"])[0].square().mean((0, 1)).sqrt()
     assert size[:12].min() > 0.6 and size[[*range(12), 32]].max() < 1.2
+
+
+def test_untrained_it_is_zero_forcing(drops):
+    model = WiT(weights="random").double()
+    rate = drops.truth.rate(model.beams(drops.truth, drops.context["p_max"]))
+    forced = ZF().solve(build_problem("sum-rate", drops.context), drops)
+    torch.testing.assert_close(rate, drops.truth.rate(forced.W))
 
 
 def test_relabelled_users_have_relabelled_beams(drops, network):
@@ -142,7 +156,7 @@ def test_the_dual_step_is_that_of_the_paper():
 
 def test_its_recipe_trains_on_the_papers_cell():
     recipe = Recipe.find("wit")
-    assert (recipe.run.batch, recipe.optimiser.lr, recipe.optimiser.weight_decay) == (256, 2e-3, 0.0)
+    assert (recipe.run.batch, recipe.optimiser.lr, recipe.optimiser.weight_decay) == (128, 2e-3, 0.0)
     stream = recipe.data.build(recipe.data.draw(torch.Generator().manual_seed(0), 4000))
     assert stream.truth.channel.shape == (4000, 12, 16)
     ours = (stream.truth.channel.abs().square().sum(-1) / stream.truth.noise).log10()
@@ -164,11 +178,11 @@ def test_it_learns():
         model = WiT(weights="random").requires_grad_()
     optimiser = torch.optim.Adam(model.parameters(), 1e-3)
     instance: Instance = Fairness().sample(16, seed=0)
-    rates = []
+    fairness = []
     for _ in range(15):
         loss, figures = model.loss(instance, torch.Generator())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        rates.append(figures["sum_rate"].item())
-    assert rates[-1] > 1.5 * rates[0]
+        fairness.append(figures["jain"].item())
+    assert fairness[-1] > fairness[0] + 0.05

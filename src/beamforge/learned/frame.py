@@ -6,6 +6,8 @@ network that sees raw channels has to learn that; one that sees them in this fra
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -13,28 +15,37 @@ from beamforge.classical.structure import unit
 from beamforge.network import squared_magnitude
 
 
-def principal_frame(H: Tensor) -> tuple[Tensor, Tensor]:
-    """Coordinates x [..., K, K] of the directions ``h_k / |h_k|``, and their basis B [..., N, K]; K at most N.
+class Frame(NamedTuple):
+    """Directions ``d_k = h_k / |h_k|`` and beams in the eigenvectors v_i of ``sum_k d_k d_k^H = sum_i l_i v_i v_i^H``.
 
-    B has the eigenvectors of ``sum_k h_k h_k^H / |h_k|^2``, largest eigenvalue first, as its columns, so that
-    ``h_k / |h_k| = B x_k`` but for a phase, and matrices of the form ``(sum_k h_k h_k^H / |h_k|^2 + c I)^-1`` are
-    diagonal. Phases: the first coordinate of every user is real, and so are all of the strongest user.
+    seen    [..., K, K] coordinates ``x_ki = v_i^H d_k``, largest eigenvalue first. Phases, which are free, are such
+            that the first coordinate of every user is real, and so are all of the strongest user.
+    forced  [..., K, K] coordinates ``u_ki = x_ki / sqrt(l_i)`` of zero-forcing beams in `basis`, a unitary matrix.
+    basis   [..., N, K] columns ``v_i / sqrt(l_i)``: a beam with coordinates y is heard by user k as ``|h_k| u_k^H y``.
+    """
 
-    H  rows h_k^H [..., K, N] in units of the noise's square root.
+    seen: Tensor
+    forced: Tensor
+    basis: Tensor
+
+
+def frame(H: Tensor) -> Frame:
+    """The frame of channels with rows h_k^H [..., K, N] in units of the noise's square root; K at most N.
 
     >>> H = torch.tensor([[2.0 + 0j, 0.0, 0.0], [1j, 1j, 0.0]])
-    >>> x, B = principal_frame(H)
-    >>> torch.allclose((x @ x.mH).abs(), torch.tensor([[1.0, 0.5**0.5], [0.5**0.5, 1.0]]))
+    >>> seen, forced, basis = frame(H)
+    >>> torch.allclose((seen @ seen.mH).abs(), torch.tensor([[1.0, 0.5**0.5], [0.5**0.5, 1.0]]))
+    True
+    >>> torch.allclose((H @ basis @ forced.mT).abs(), torch.diag(torch.tensor([2.0, 2**0.5])), atol=1e-6)
     True
     """
-    h = unit(H.mH)
-    size, V = torch.linalg.eigh(h.mH @ h)
-    size, V = size.flip(-1).clamp_min(torch.finfo(size.dtype).eps), V.flip(-1)
+    d = unit(H.mH)
+    size, V = torch.linalg.eigh(d.mH @ d)
+    root, V = size.flip(-1).clamp_min(torch.finfo(size.dtype).eps).sqrt().unsqueeze(-2), V.flip(-1)
     strongest = squared_magnitude(H).sum(-1).argmax(-1)
     V = V * phase(V.take_along_dim(strongest[..., None, None], -2)).conj()
-    root = size.sqrt().unsqueeze(-2)
-    x = V.conj() * root
-    return x * phase(x[..., :1]).conj(), h @ (V / root)
+    forced = V.conj() * phase(V[..., :1])
+    return Frame(forced * root, forced, d @ (V / root.square()))
 
 
 def phase(z: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from beamforge.classical.structure import unit
 from beamforge.constraints import EqualPower, MeanJainAtLeast, jain_index
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
-from beamforge.learned.frame import principal_frame
+from beamforge.learned.frame import Frame, frame
 from beamforge.network import Network, squared_magnitude
 from beamforge.problem import Problem
 from beamforge.scenarios.base import require
@@ -40,7 +40,7 @@ LEVEL_DB, SPREAD_DB = 20.0, 7.0
 """Mean and standard deviation of the users' SNR in the paper's cell."""
 
 SIZES = (0.477, 0.424, 0.382, 0.343, 0.306, 0.272, 0.237, 0.204, 0.170, 0.137, 0.104, 0.068)
-"""Root mean squares of a direction's coordinates in the principal frame, in that cell."""
+"""Root mean squares of a direction's coordinates in their frame, in that cell."""
 
 SLACK = 0.005
 """By how much the mean index of a trained network may be short of what is asked of it."""
@@ -50,9 +50,10 @@ FORFEIT = 100.0
 
 
 class Transformer(nn.Module):
-    """Features [B, K, 2N + 1] to beams [B, K, 2N], in real and imaginary parts and of any length; 873,476 parameters.
+    """Features [B, K, 2N + 1] to corrections of beams [B, K, 2N], real and imaginary parts; 873,476 parameters.
 
-    Users are a set and have no positions, so relabelling them relabels the beams.
+    The last layer starts at zero, so that training begins with what is corrected. Users are a set and have no
+    positions, so relabelling them relabels the beams.
 
     Source: Fig. 1 and Table I.
     """
@@ -62,7 +63,9 @@ class Transformer(nn.Module):
         self.embed = nn.Linear(2 * ANTENNAS + 1, WIDTH)
         self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
         self.norm = nn.LayerNorm(WIDTH)
-        self.head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU("tanh"), nn.Linear(WIDTH, 2 * ANTENNAS))
+        self.head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, 2 * ANTENNAS))
+        nn.init.zeros_(self.head[-1].weight)
+        nn.init.zeros_(self.head[-1].bias)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.head(self.norm(self.blocks(self.embed(features))))
@@ -79,9 +82,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(WIDTH)
         self.ask = nn.Linear(WIDTH, 3 * WIDTH)
         self.mix = nn.Linear(WIDTH, WIDTH)
-        self.feed = nn.Sequential(
-            nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.GELU("tanh"), nn.Linear(WIDTH, WIDTH)
-        )
+        self.feed = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
         asked = self.ask(self.norm(x)).unflatten(-1, (3, HEADS, WIDTH // HEADS))
@@ -148,11 +149,11 @@ class WiT(Solver):
     def beams(self, network: Network, power: Tensor) -> Tensor:
         """Beams [B, N, K] of P/K watts each; P is `power` [B]."""
         assert self.network is not None
-        x, basis = features(network, power)
+        x, own = features(network, power)
         weights = {name: value.to(x) for name, value in self.network.state_dict(keep_vars=True).items()}
         found = functional_call(self.network, weights, (x,)).to(x).unflatten(-1, (2, ANTENNAS))[..., :USERS]
-        coordinates = torch.complex(*functional.normalize(found.flatten(-2), dim=-1).chunk(2, -1))
-        return unit(basis @ coordinates.mT) * (power / USERS).sqrt()[:, None, None]
+        coordinates = math.sqrt(USERS) * own.forced + torch.complex(*found.unbind(-2))
+        return unit(own.basis @ coordinates.mT) * (power / USERS).sqrt()[:, None, None]
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """``-(S + lambda min(J - J_LB, 0))`` with S the mean of the sum rates scaled to [0, 1] over the batch.
@@ -181,22 +182,20 @@ class WiT(Solver):
         self.dual.adapt(figures["jain"])
 
 
-def features(network: Network, power: Tensor) -> tuple[Tensor, Tensor]:
-    """``[Re x_k, Im x_k, 10 log10(P |h_k|^2 / s_k^2)]`` [B, K, 2N + 1], and the basis [B, N, K] of the x_k.
+def features(network: Network, power: Tensor) -> tuple[Tensor, Frame]:
+    """``[Re x_k, Im x_k, 10 log10(P |h_k|^2 / s_k^2)]`` [B, K, 2N + 1], and the `Frame` in which x_k are what is seen.
 
-    x_k are the coordinates of ``h_k / |h_k|`` in their `principal_frame`, of which K are not zero. Each feature is
-    scaled to about one in size.
-
-    The paper's network sees the coordinates as the antennas have them, and always 10 W; here only ``P / s^2`` matters.
+    K of the N coordinates are not zero, and each feature is scaled to about one in size. The paper's network sees the
+    coordinates as the antennas have them, and always 10 W; here only ``P / s^2`` matters.
 
     Source: Eq. 10.
     """
     H = network.whitened().channel
-    x, basis = principal_frame(H)
-    x = functional.pad(x / torch.tensor(SIZES).to(x), (0, ANTENNAS - USERS))
+    own = frame(H)
+    x = functional.pad(own.seen / torch.tensor(SIZES).to(own.seen), (0, ANTENNAS - USERS))
     gain = power.unsqueeze(-1) * squared_magnitude(H).sum(-1)
     snr_db = 10 * gain.clamp_min(torch.finfo(gain.dtype).tiny).log10()
-    return torch.cat([x.real, x.imag, ((snr_db - LEVEL_DB) / SPREAD_DB).unsqueeze(-1)], -1), basis
+    return torch.cat([x.real, x.imag, ((snr_db - LEVEL_DB) / SPREAD_DB).unsqueeze(-1)], -1), own
 
 
 def targets() -> dict[float, str]:
