@@ -17,6 +17,7 @@ from beamforge.classical.link_branch_and_bound import LinkBranchAndBound
 from beamforge.classical.links import LinkWMMSE
 from beamforge.classical.many_starts import ManyStarts
 from beamforge.classical.maxmin import MaxMin
+from beamforge.classical.mm_admm import MMADMM
 from beamforge.classical.multicell import MulticellWMMSE
 from beamforge.classical.pareto import Pareto
 from beamforge.classical.power_control import FoschiniMiljanic, PerronFrobenius
@@ -42,6 +43,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "wmmse": (ReducedWMMSE, LinkWMMSE, MulticellWMMSE),
     "multipliers": (SumRateMultipliers,),
     "global": (LinkBranchAndBound, ManyStarts),
+    "mm-admm": (MMADMM,),
     "fastfp": (FastFP,),
     "pareto": (Pareto,),
     "rzf": (RZF,),

@@ -6,8 +6,8 @@ that is received ``T_l``, both linear in the shares, a rate ``log T_l - log I_l`
     log T_l(c) + (T_l - T_l(c)) / T_l(c) - log I_l        at the corners, and interpolated between them,
     log(1 + S_l(c)/I) + (S_l - S_l(c)) / (I + S_l(c))     with I the least interference there and S_l the signal,
 
-c the centroid: a tangent of what is concave, the chord of what is convex. Both are linear, and so is the weighted sum of
-the lower ones, so that its best corner bounds a whole cell. The error falls with the square of the size.
+c the centroid: a tangent of what is concave, the chord of what is convex. Both are linear, and so is the weighted sum
+of the lower ones, so that its best corner bounds a whole cell. The error falls with the square of the size.
 
 Source: branch and bound on simplices with d.c. bounds follows R. Horst, H. Tuy, "Global Optimization" (1996), Sec. 10.
 """
@@ -46,8 +46,8 @@ class LinkBranchAndBound(Solver):
     gap        relative distance of the bound from the rate at which an instance has converged.
     max_cells  cells an instance may look at; past them it stops with the bound it has, `MAX_ITERATIONS`.
 
-    The search begins with the best of many local optima, and seldom finds better. ``info`` has ``bound`` [...], bit/s/Hz,
-    which no powers exceed, and ``cells`` [...]. An iteration is one round in which all open cells are cut in two.
+    The search begins with the best of many local optima, and seldom finds better. ``info`` has ``bound`` [...], which
+    no powers exceed, bit/s/Hz, and ``cells`` [...]. An iteration is one round in which all open cells are cut in two.
 
     >>> from beamforge.goals import build_problem
     >>> from beamforge.scenarios.power_control import ThreeLinks
@@ -139,7 +139,7 @@ class Found(NamedTuple):
 
 
 def relax(data: SharedPower, corner: Tensor) -> tuple[Tensor, Tensor]:
-    """The bound [n] of the rate in cells of corners [n, L, L] (rows are points), and the edge [n] where it errs most."""
+    """The bound [n] of the rate in cells of corners [n, L, L] (rows are points), the edge [n] where it errs most."""
     noise = data.interference(corner)
     signal = corner * data.direct.unsqueeze(-2)
     total = noise + signal
