@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "Train a learned method by a recipe.",
     "reproduce": "A paper's tables and figures, measured anew.",
     "sample": "Draw instances of a scenario into a channel file.",
+    "label": "Draw instances of links with the best powers known for them.",
     "list": "Problems, methods, scenarios, recipes and models by name.",
 }
 """Each is the click command `command` of the module of its name in this folder."""

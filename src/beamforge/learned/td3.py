@@ -47,6 +47,7 @@ class TD3(Sized):
     """
 
     model = "td3"
+    scaffold = ("critics.", "steps")
     steps: Tensor
 
     def __init__(self, weights: str = "shipped", links: int = 4) -> None:

@@ -9,6 +9,7 @@ from beamforge.errors import ConfigError
 from beamforge.training import checkpoints, log, weights
 from beamforge.training.log import Line, Log
 from beamforge.training.steps import Steps
+from beamforge.training.trainable import Scaffolded
 from beamforge.training.weights import Weights
 from beamforge.writing import beside
 
@@ -70,4 +71,6 @@ class Record:
             "validation_loss": best["progress"]["best"],
             **origin,
         }
-        weights.save(self.out / WEIGHTS, Weights(best["model"], header))
+        scaffold = self.steps.model.scaffold if isinstance(self.steps.model, Scaffolded) else ()
+        tensors = {name: value for name, value in best["model"].items() if not name.startswith(scaffold)}
+        weights.save(self.out / WEIGHTS, Weights(tensors, header))

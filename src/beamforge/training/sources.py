@@ -6,11 +6,13 @@ from typing import Any
 
 from beamforge.training.cells import Cells
 from beamforge.training.downlink import Downlink
+from beamforge.training.labelled import Labelled
 from beamforge.training.links import Links
 
 SOURCES: dict[str, type[Any]] = {
     "downlink": Downlink,
     "cells": Cells,
     "links": Links,
+    "labelled": Labelled,
 }
 """Dataclasses whose fields are the entries of ``[data]``, each a `beamforge.training.stream.Source`."""

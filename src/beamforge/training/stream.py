@@ -67,8 +67,8 @@ class Stream:
     def validation(
         cls, source: Source, batch: int, dtype: torch.dtype = torch.complex64, device: torch.device | str = "cpu"
     ) -> Stream:
-        """What training is watched on, the same whatever seed it learns from."""
-        return cls(source, VALIDATION_SEEDS[0], batch, dtype, device)
+        """What training is watched on, the same whatever seed it learns from: a source's `held_out`, if it has such."""
+        return cls(getattr(source, "held_out", source), VALIDATION_SEEDS[0], batch, dtype, device)
 
     def batch_at(self, step: int, rows: slice = slice(None)) -> Instance:
         """The batch of a step, or some of its rows: to rounding, they are what they are in the whole batch."""

@@ -34,3 +34,11 @@ class Adaptive(Protocol):
         Called between a step's gradient and its update of the parameters, and not at all for a step that is skipped.
         """
         raise NotImplementedError
+
+
+@runtime_checkable
+class Scaffolded(Protocol):
+    """A trainable with parts that training needs and the trained method does not."""
+
+    scaffold: tuple[str, ...]
+    """Beginnings of the names of what is kept in checkpoints and left out of weights."""

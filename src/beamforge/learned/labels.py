@@ -1,0 +1,63 @@
+"""Labels to learn from: the best powers known for links that share one total power, and how sure they are."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge.classical.link_branch_and_bound import LinkBranchAndBound
+from beamforge.classical.many_starts import ManyStarts
+from beamforge.errors import ConfigError
+from beamforge.goals import build_problem
+from beamforge.instance import Instance
+from beamforge.network import squared_magnitude
+from beamforge.solver import Status
+
+
+class Certificate(IntEnum):
+    """What says that no powers are better."""
+
+    MANY_STARTS = 0
+    BRANCH_AND_BOUND = 1
+    QUASI_INVERSE = 2
+
+    @property
+    def words(self) -> str:
+        """In words."""
+        return {0: "best of many starts, no proof", 1: "branch and bound", 2: "quasi-inverse"}[self]
+
+
+class Labels(NamedTuple):
+    """Powers p [B, L] in watts, their weighted sum rate [B] in bit/s/Hz, and a `Certificate` each [B]."""
+
+    p: Tensor
+    utility: Tensor
+    certificate: Tensor
+
+
+@torch.no_grad()
+def label(instance: Instance) -> Labels:
+    """The best powers known for a batch [B] of links that states ``p_max`` and, where they are not one, ``weights``.
+
+    Those of many starts; where there are few links, branch and bound proves or betters them.
+
+    Raises `ConfigError` for networks that are no links under one total power.
+
+    >>> from beamforge.scenarios.power_control import ThreeLinks
+    >>> found = label(ThreeLinks().sample(1, dtype=torch.complex128))
+    >>> found.p, Certificate(int(found.certificate)).words
+    (tensor([[0.7421, 0.1912, 0.9167]], dtype=torch.float64), 'branch and bound')
+    """
+    problem, network = build_problem("sum-rate", instance.context), instance.seen
+    if not ManyStarts.supports(problem, network):
+        came = f"{network.transmitters} transmitters, {network.users} users and {network.antennas} antennas"
+        raise ConfigError(f"labels must be of links under one total power, got a network of {came}")
+    small = LinkBranchAndBound.supports(problem, network)
+    solution = (LinkBranchAndBound() if small else ManyStarts()).solve(problem, network)
+    proven = small & (solution.status == Status.CONVERGED)
+    certificate = torch.where(proven, int(Certificate.BRANCH_AND_BOUND), int(Certificate.MANY_STARTS))
+    p = squared_magnitude(solution.W).squeeze(-2)
+    return Labels(p, problem.bind(network).maximise.value(network, solution.W), certificate)
