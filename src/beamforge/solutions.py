@@ -17,7 +17,7 @@ from beamforge.solver import Solution, Status
 from beamforge.storage import open_store
 
 NUMBER = (int, float)
-STATED: dict[str, Any] = {"problem": str, "p_max": NUMBER, "noise": NUMBER, "sinr_target_db": NUMBER}
+STATED: dict[str, Any] = {"problem": str} | dict.fromkeys(("p_max", "noise", "sinr_target_db", "jain"), NUMBER)
 """Types of what a solution's `meta` may state of its request; anything else in their place is somebody else's."""
 
 STATUS_NAMES = [status.name.lower() for status in Status]

@@ -17,7 +17,7 @@ from beamforge.classical.duality import Duality
 from beamforge.classical.maxmin import MaxMin
 from beamforge.classical.simplex import simplex_maximum
 from beamforge.classical.uplink import Uplink
-from beamforge.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.constraints import EqualPower, PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
 from beamforge.instance import Instance
 from beamforge.network import Network, per_instance, squared_magnitude
 from beamforge.problem import Problem
@@ -177,8 +177,8 @@ def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
     if antennas := problem.find(PerAntennaPower):
         each = each.minimum(antennas.limit.sum(-1))
     total = each.sum(-1)
-    if joint := problem.find(TotalPower):
-        total = total.minimum(joint.limit)
+    for joint in (problem.find(TotalPower), problem.find(EqualPower)):
+        total = total if joint is None else total.minimum(joint.limit)
     return each.minimum(total.unsqueeze(-1)), total
 
 

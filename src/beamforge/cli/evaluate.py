@@ -13,6 +13,7 @@ from torch import Tensor
 from beamforge.classical.bounds import bound
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, stating
+from beamforge.constraints import MeanConstraint
 from beamforge.evaluate import Report, evaluate
 from beamforge.instance import Instance
 from beamforge.problem import Problem
@@ -56,9 +57,9 @@ def command(channels: str, solution: str, device: str, as_json: bool, **given: A
 def restate(given: dict[str, Any], stated: dict[str, Any]) -> Request:
     """The request that a solution is scored by: what is given, else what was stated when it was made."""
     given = {name: value for name, value in given.items() if value is not None}
-    known = {name: stated[name] for name in ("problem", "p_max", "noise", "sinr_target_db") if name in stated}
+    known = {name: stated[name] for name in ("problem", "p_max", "noise", "sinr_target_db", "jain") if name in stated}
     if given.get("problem", known.get("problem")) != known.get("problem"):
-        known.pop("sinr_target_db", None)
+        known = {name: value for name, value in known.items() if name not in ("sinr_target_db", "jain")}
     merged: dict[str, Any] = {"problem": "sum-rate"} | known | given
     return Request(**merged)
 
@@ -74,11 +75,14 @@ def figures(problem: Problem, instance: Instance, report: Report) -> dict[str, T
         "feasible": report.feasible,
         "bound": bound(problem, instance.truth),
     }
-    return found | {f"violation {name}": value for name, value in report.violation.items()}
+    means = [type(limit).__name__ for limit in problem.subject_to if isinstance(limit, MeanConstraint)]
+    return found | {
+        f"{'mean' if name in means else 'largest'} violation {name}": value for name, value in report.violation.items()
+    }
 
 
 def summary(table: dict[str, np.ndarray], codes: np.ndarray | None) -> dict[str, Any]:
-    """Means over the instances that have beams, and the worst excess over each limit."""
+    """Means over the instances that have beams, and the worst excess over each limit (of a mean, that of the mean)."""
     kept = np.ones(len(table["utility"]), bool) if codes is None else codes <= Status.MAX_ITERATIONS
     counted = Counter([] if codes is None else codes.tolist())
 
@@ -87,7 +91,10 @@ def summary(table: dict[str, np.ndarray], codes: np.ndarray | None) -> dict[str,
 
     bounded = kept & np.isfinite(table["bound"])
     ratio = table["utility"][bounded].sum() / table["bound"][bounded].sum() if bounded.any() else np.nan
-    excess = {name.removeprefix("violation "): value for name, value in table.items() if name.startswith("violation ")}
+
+    def excess(which: str) -> dict[str, np.ndarray]:
+        return {name.removeprefix(which): value[kept] for name, value in table.items() if name.startswith(which)}
+
     return {
         "status": {name: counted[code] for code, name in enumerate(STATUS_NAMES) if counted[code]},
         "mean_utility": mean("utility"),
@@ -98,5 +105,8 @@ def summary(table: dict[str, np.ndarray], codes: np.ndarray | None) -> dict[str,
         "mean_jain": mean("jain"),
         "mean_power": mean("power"),
         "feasible_share": float(table["feasible"].mean()),
-        "largest_violation": {name: float(value[kept].max(initial=-np.inf)) for name, value in excess.items()},
+        "largest_violation": {
+            **{name: float(value.max(initial=-np.inf)) for name, value in excess("largest violation ").items()},
+            **{name: float(value.mean()) for name, value in excess("mean violation ").items() if len(value)},
+        },
     }

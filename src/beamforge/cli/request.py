@@ -23,6 +23,7 @@ OPTIONS = (
     click.option("--p-max", type=float, metavar="WATT", help="Power limit, instead of the file's."),
     click.option("--noise", type=float, metavar="WATT", help="Noise power, instead of the file's."),
     click.option("--sinr-target-db", type=float, metavar="DB", help="SINR target of every user (min-power, max-min)."),
+    click.option("--jain", type=float, metavar="J", help="Mean of Jain's index over the file (fair-sum-rate)."),
     click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."),
 )
 
@@ -42,6 +43,7 @@ class Request:
     p_max: float | None = None
     noise: float | None = None
     sinr_target_db: float | None = None
+    jain: float | None = None
 
     def __post_init__(self) -> None:
         if self.problem not in PROBLEMS:
@@ -50,6 +52,9 @@ class Request:
             raise ConfigError(f"sinr-target-db must be left out with {self.problem}, got {self.sinr_target_db:g}")
         if self.sinr_target_db is not None and not abs(self.sinr_target_db) <= LARGEST_DB:
             raise ConfigError(f"sinr-target-db must be within ±{LARGEST_DB:g} dB, got {self.sinr_target_db:g}")
+
+        if self.jain is not None and self.problem != "fair-sum-rate":
+            raise ConfigError(f"jain must be left out with {self.problem}, got {self.jain:g}")
 
     def open(self, path: str) -> ChannelFile:
         """The channels, with what is stated in place of what the file says."""
@@ -62,7 +67,7 @@ class Request:
         """The problem for a batch; a target stated for max-min asks for balanced SINRs, whatever weights there are."""
         if self.sinr_target_db is not None:
             context = {name: value for name, value in context.items() if name != "weights"}
-        return build_problem(self.problem, context)
+        return build_problem(self.problem, context if self.jain is None else {**context, "jain": self.jain})
 
 
 def pairs(settings: tuple[str, ...]) -> dict[str, str]:

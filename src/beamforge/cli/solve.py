@@ -15,8 +15,10 @@ import numpy as np
 import torch
 
 import beamforge
+from beamforge.classical.fairness import FairnessSolver
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, pairs, precision_of, stating
+from beamforge.constraints import MeanConstraint, jain_index
 from beamforge.errors import ConfigError
 from beamforge.evaluate import evaluate
 from beamforge.files import ChannelFile
@@ -24,6 +26,9 @@ from beamforge.registry import create, methods_for
 from beamforge.settings import device_of
 from beamforge.solutions import STATUS_NAMES, solution_rows
 from beamforge.writing import Writer, check_writable, open_writer
+
+SAMPLE_BYTES = 64 << 20
+"""Of channels and beams, on which what a method takes from the whole file is found."""
 
 
 @click.command("solve")
@@ -61,13 +66,15 @@ def command(
         with progress() as bar:
             checking = bar.add_task("checking", total=None)
             fingerprint = job.fingerprint()
+            bar.update(checking, description="tuning")
+            knob = job.tune()
             bar.remove_task(checking)
             with open_writer(out, source.count, source.instance_bytes, fingerprint) as writer:
                 solving = bar.add_task("solving", total=source.count, completed=writer.done)
                 for first, count in source.chunks(writer.done):
                     job.solve(writer, first, count)
                     bar.update(solving, completed=writer.done)
-                summary = job.summary(writer)
+                summary = job.summary(writer) | knob
                 writer.finish(
                     status_names=np.array(STATUS_NAMES),
                     seconds=writer.seconds,
@@ -75,6 +82,7 @@ def command(
                     method=job.method,
                     version=beamforge.__version__,
                     meta=json.dumps(job.stated),
+                    **knob,
                 )
     summarise(summary | {"out": out}, as_json=as_json)
 
@@ -111,6 +119,26 @@ class Job:
         return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     @torch.no_grad()
+    def tune(self) -> dict[str, float | int]:
+        """Find what the method takes from the file as a whole, or from the first instances of a large one.
+
+        The scalar by name, if the method has one, and where the file is larger how many instances it was found on. A
+        run that goes on finds it again, on the same instances.
+        """
+        first = self.source.read(0, 1, dtype=self.dtype, device=self.device)
+        limits = self.request.build(first.context).subject_to
+        if not any(isinstance(limit, MeanConstraint) for limit in limits):
+            return {}
+        given = getattr(self.solver, getattr(self.solver, "knob", ""), None)
+        count = min(self.source.count, max(1, SAMPLE_BYTES // self.source.instance_bytes))
+        sample = self.source.read(0, count, dtype=self.dtype, device=self.device)
+        self.solver = self.solver.tuned(self.request.build(sample.context), sample)
+        if not isinstance(self.solver, FairnessSolver):
+            return {}
+        knob = {self.solver.knob: getattr(self.solver, self.solver.knob)}
+        return knob if given is not None or count == self.source.count else knob | {"found_on": count}
+
+    @torch.no_grad()
     def solve(self, writer: Writer, first: int, count: int) -> None:
         """Solve a piece and append it. Methods share what they draw over a batch, so pieces do not matter."""
         instance = self.source.read(first, count, dtype=self.dtype, device=self.device)
@@ -134,8 +162,14 @@ class Job:
             "count": writer.count,
             "mean_utility": float(utility[solved].mean(dtype=np.float64)) if solved.any() else float("nan"),
             "unit": self.unit,
+            "mean_jain": self.mean_jain(writer, solved) if self.request.jain is not None else None,
             "status": {name: status[code] for code, name in enumerate(STATUS_NAMES) if status[code]},
             "seconds": writer.seconds,
             "seconds_per_instance": writer.seconds / writer.count,
             "scored_on": "H_estimate" if self.source.main == "H_estimate" else None,
         }
+
+    @staticmethod
+    def mean_jain(writer: Writer, solved: np.ndarray) -> float:
+        """Mean of Jain's index over the instances that have beams."""
+        return float(jain_index(torch.from_numpy(writer.rows("rate")[solved])).double().mean())
