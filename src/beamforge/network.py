@@ -202,8 +202,7 @@ def own(power: Tensor) -> Tensor:
 
 def others(power: Tensor) -> Tensor:
     """Row sums of [..., K, D] without the diagonal, under a mask: total minus own loses every digit at high SNR."""
-    itself = torch.eye(*power.shape[-2:], dtype=torch.bool, device=power.device)
-    return power.masked_fill(itself, 0).sum(-1)
+    return torch.diagonal_scatter(power, torch.zeros_like(own(power)), dim1=-2, dim2=-1).sum(-1)
 
 
 def per_instance(name: str, value: Tensor | float, like: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -41,8 +41,20 @@ def directions(H: Tensor, multipliers: Tensor, gram: Tensor | None = None) -> Te
     root = multipliers.clamp_min(0).maximum(floor).sqrt()
     scaled = root.unsqueeze(-1) * gram * root.unsqueeze(-2)
     level = 1 + 4 * eps * own(scaled).real
-    factor, _ = torch.linalg.cholesky_ex(scaled + torch.diag_embed(level))
-    return unit(H.mH @ (root.unsqueeze(-1) * torch.cholesky_inverse(factor)))
+    return unit(H.mH @ (root.unsqueeze(-1) * lifted_inverse(scaled, level)))
+
+
+def lifted_inverse(M: Tensor, level: Tensor) -> Tensor:
+    """``(M + diag(level))^-1`` of a positive semidefinite M [..., K, K] and positive levels [..., K].
+
+    >>> lifted_inverse(torch.ones(2, 2), torch.tensor([1.0, 1.0]))
+    tensor([[ 0.6667, -0.3333],
+            [-0.3333,  0.6667]])
+    """
+    lifted = M.clone()
+    lifted.diagonal(dim1=-2, dim2=-1).add_(level)
+    factor, _ = torch.linalg.cholesky_ex(lifted.mT)  # transposed, it lies in memory as the factorisation wants it
+    return torch.cholesky_inverse(factor).mT
 
 
 def unit(W: Tensor) -> Tensor:
@@ -80,8 +92,7 @@ def even_coefficients(gram: Tensor, prices: Tensor) -> Tensor:
     root = prices.sqrt()
     weighted = root.unsqueeze(-1) * gram * root.unsqueeze(-2)
     level = 1 + 4 * torch.finfo(root.dtype).eps * own(weighted).real
-    factor, _ = torch.linalg.cholesky_ex(weighted + torch.diag_embed(level))
-    return of_norm_one(gram, root.unsqueeze(-1) * torch.cholesky_inverse(factor))
+    return of_norm_one(gram, root.unsqueeze(-1) * lifted_inverse(weighted, level))
 
 
 def of_norm_one(gram: Tensor, X: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from beamforge.classical.structure import lifted_inverse
 from beamforge.constraints import TotalPower
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
@@ -120,11 +121,10 @@ class ReducedWMMSE(IterativeSolver):
 def from_ridge(data: Cell, ridge: float) -> Multipliers:
     """Receivers for regularised zero forcing with `ridge` times the usual ``K s2/P``; infinity is MRT."""
     K = data.gram.shape[-1]
-    eye = torch.eye(K, dtype=data.gram.dtype, device=data.gram.device)
     if math.isinf(ridge):
-        X = eye.expand_as(data.gram)
+        X = torch.eye(K, dtype=data.gram.dtype, device=data.gram.device).expand_as(data.gram)
     else:
-        X = torch.cholesky_inverse(torch.linalg.cholesky_ex(data.gram + ridge * K * eye)[0])
+        X = lifted_inverse(data.gram, torch.full_like(data.weights, ridge * K))
     D = data.gram @ X
     return receive(data, D, inner(X, D))[0]
 
@@ -173,16 +173,15 @@ def coefficients(data: Cell, state: Multipliers, ridge: Tensor | float = 1.0) ->
     """X [B, K, K] of ``W = H^H X``, up to a common scale; `ridge`, [B] or a number, scales the multiplier ``sum q``."""
     root, gain = state
     level = (ridge * root.square().sum(-1)).unsqueeze(-1).expand_as(root)
-    scaled = root.unsqueeze(-1) * data.gram * root.unsqueeze(-2)
+    scaled = data.gram * (root.unsqueeze(-1) * root.unsqueeze(-2))
     level = level + 4 * torch.finfo(root.dtype).eps * own(scaled).real  # rounding, whatever the scales of the users
     level = torch.where(level > 0, level, 1)  # no user has a channel
-    factor, _ = torch.linalg.cholesky_ex(scaled + torch.diag_embed(level))
-    return root.unsqueeze(-1) * torch.cholesky_inverse(factor) * gain.unsqueeze(-2)
+    return lifted_inverse(scaled, level) * (root.unsqueeze(-1) * gain.unsqueeze(-2))
 
 
 def inner(X: Tensor, D: Tensor) -> Tensor:
     """``Re tr(X^H D)`` [B], the power of the beams ``H^H X`` where ``D = H H^H X``."""
-    return (X.real * D.real + X.imag * D.imag).sum((-2, -1))
+    return (torch.view_as_real(X) * torch.view_as_real(D)).sum((-3, -2, -1))
 
 
 def receive(data: Cell, D: Tensor, spent: Tensor) -> tuple[Multipliers, Tensor]:

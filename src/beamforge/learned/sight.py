@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from beamforge.classical.structure import lifted_inverse
 from beamforge.classical.wmmse import Cell, Multipliers, receivers
 from beamforge.network import own, squared_magnitude
 
@@ -38,8 +39,7 @@ def observe(data: Cell) -> Sight:
     K, gain = data.gram.shape[-1], own(data.gram).real
     tiny = torch.finfo(gain.dtype).tiny ** 0.5
     level = K + 4 * torch.finfo(gain.dtype).eps * gain  # the ridge, and what rounding asks for on top
-    factor, _ = torch.linalg.cholesky_ex(data.gram + torch.diag_embed(level))
-    inverse = torch.cholesky_inverse(factor)
+    inverse = lifted_inverse(data.gram, level)
     D = data.gram @ inverse
     spent = (inverse.real * D.real + inverse.imag * D.imag).sum(-2)  # by each beam
     forced, floor = receivers(data.weights, squared_magnitude(D) / torch.where(spent > 0, K * spent, 1).unsqueeze(-2))
@@ -54,7 +54,8 @@ def observe(data: Cell) -> Sight:
             across / (gain + HEAVY * K).unsqueeze(-1),
         ],
         1,
-    ).masked_fill(torch.eye(K, dtype=torch.bool, device=gain.device), 0)
+    )
+    shifts.diagonal(dim1=-2, dim2=-1).zero_()
     left = (level * kept).clamp(tiny, 1)  # 1/(1 + SINR) of the dual uplink
     nodes = torch.stack(
         [
