@@ -86,7 +86,7 @@ class WeightedSLNR(FairnessSolver, Linear):
 
     serves = (*Linear.serves, *fair(EqualPower, TotalPower))
     knob = "alpha"
-    ladder = (0.0, 1.0, 2.0, 5.0)
+    ladder = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
     neutral = 1.0
     accuracy = 1e-9
 

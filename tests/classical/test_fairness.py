@@ -1,0 +1,187 @@
+"""A prescribed fairness: the constraint, the scalar that meets it, and weighted SLNR at it."""
+
+import numpy as np
+import pytest
+import torch
+from oracles import channels, rates
+
+import beamforge
+from beamforge import Network, Problem, evaluate
+from beamforge.classical.fairness import least
+from beamforge.classical.linear import WeightedSLNR
+from beamforge.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
+from beamforge.errors import ConfigError, ShapeError
+from beamforge.goals import build_problem
+from beamforge.scenarios import Fairness
+from beamforge.scenarios.base import VALIDATION_SEEDS
+from beamforge.solver import Status
+from beamforge.utilities import SumRate
+
+CELL = Fairness().sample(200, seed=VALIDATION_SEEDS[0], dtype=torch.complex128)
+SPREAD = channels(40, 3, 4) * np.sqrt([[0.1], [1.0], [10.0]])
+
+
+def jain(rate):
+    """By the definition, in NumPy."""
+    rate = np.asarray(rate)
+    return rate.sum(-1) ** 2 / (rate.shape[-1] * (rate**2).sum(-1))
+
+
+def asked(limit, instance=CELL):
+    return build_problem("fair-sum-rate", {**instance.context, "jain": limit})
+
+
+# --- the constraints -------------------------------------------------------------------------------------------------
+def test_constraints_by_hand():
+    """Two users without interference: rates 1 and 3, so J = 16/20; beams of 1 and 7 watts out of 8."""
+    network = Network.broadcast(torch.eye(2, dtype=torch.complex128), noise=1.0)
+    W = torch.diag(torch.tensor([1.0, 7**0.5], dtype=torch.complex128))
+    limits = (EqualPower(8.0), JainAtLeast(0.9), MeanJainAtLeast(0.75))
+    report = evaluate(Problem(SumRate(), limits), network, W)
+    expected = {"EqualPower": 0.75, "JainAtLeast": 1 - 0.8 / 0.9, "MeanJainAtLeast": 1 - 0.8 / 0.75}
+    assert {name: value.item() for name, value in report.violation.items()} == pytest.approx(expected, rel=1e-12)
+    assert evaluate(Problem(SumRate(), (EqualPower(2.0),)), network, torch.eye(2, dtype=W.dtype)).feasible
+    assert not evaluate(Problem(SumRate(), (EqualPower(3.0),)), network, torch.eye(2, dtype=W.dtype)).feasible
+
+
+def test_a_mean_holds_for_a_batch_and_says_nothing_of_one_instance():
+    network = Network.broadcast(torch.eye(2, dtype=torch.complex128).expand(2, 2, 2), noise=1.0)
+    W = torch.stack([torch.diag(torch.tensor(a, dtype=torch.complex128)) for a in ([1.0, 1.0], [1.0, 0.0])])
+    report = evaluate(Problem(SumRate(), (MeanJainAtLeast(0.75),)), network, W)  # J of 1 and 1/2
+    assert report.feasible.all()
+    assert report.violation["MeanJainAtLeast"].mean().item() == pytest.approx(0, abs=1e-12)
+    assert not evaluate(Problem(SumRate(), (JainAtLeast(0.75),)), network, W).feasible.all()
+
+
+@pytest.mark.parametrize("limit", [1 / 12, 0.05, 1.0001, 0.0, -0.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("settings", [{}, {"alpha": 1.0}])
+def test_an_index_that_cannot_be_is_refused(limit, settings):
+    H = torch.as_tensor(channels(3, 12, 16))
+    with pytest.raises(ShapeError, match=r"1/K = 0.08333 and at most 1|positive and finite"):
+        beamforge.solve(H, noise=0.1, p_max=1.0, problem="fair-sum-rate", method="wslnr", jain=limit, **settings)
+
+
+@pytest.mark.parametrize("missing", ["p_max", "jain"])
+def test_what_is_missing_is_named(missing):
+    stated = {"p_max": 1.0, "jain": 0.9}
+    del stated[missing]
+    with pytest.raises(ConfigError, match=f"{missing} .* must be given"):
+        beamforge.solve(torch.as_tensor(channels(3, 2, 2)), noise=0.1, problem="fair-sum-rate", **stated)
+
+
+# --- the scalar ------------------------------------------------------------------------------------------------------
+def test_roots_of_known_functions_each_by_itself():
+    target = torch.tensor([0.0, 0.3, 0.7, 0.95, 1.5], dtype=torch.float64)
+    found = least(lambda x: 1 - torch.exp(-x), target, (0.0, 1.0, 10.0), 1e-9)
+    assert found.met.tolist() == [True] * 4 + [False]
+    expected = -torch.log1p(-target[:4])
+    torch.testing.assert_close(found.knob[:4], expected, rtol=1e-7, atol=1e-9)
+    assert (1 - torch.exp(-found.knob[:4]) >= target[:4]).all()
+    assert found.best[4].item() == pytest.approx(1 - np.exp(-10), rel=1e-12)
+
+
+def test_a_jump_is_answered_with_its_upper_side():
+    target = torch.tensor([0.5], dtype=torch.float64)
+    found = least(lambda x: (x > 1.7).double(), target, (0.0, 4.0), 1e-6)
+    assert found.met.item() and 1.7 < found.knob.item() < 1.7 + 1e-6
+
+
+def test_a_root_has_the_derivatives_of_a_root():
+    """x^3 = target / c: dx/dc = -x / (3 c)."""
+    c = torch.tensor([2.0, 3.0], dtype=torch.float64, requires_grad=True)
+    found = least(lambda x: c * x**3, torch.tensor([0.5, 0.9], dtype=torch.float64), (0.0, 1.0), 1e-12)
+    (slope,) = torch.autograd.grad(found.knob.sum(), c)
+    torch.testing.assert_close(slope, (-found.knob / (3 * c)).detach(), rtol=1e-6, atol=0)
+
+
+# --- weighted SLNR at it ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("limit", [0.7, 0.86, 0.96])
+def test_the_mean_is_met_and_hardly_exceeded(limit):
+    solution = WeightedSLNR().solve(asked(limit), CELL)
+    mean = jain(rates(CELL.truth.channel, solution.W, CELL.truth.noise)).mean()
+    assert limit <= mean < limit + 1e-6
+    alpha = solution.info["alpha"]
+    assert (alpha == alpha[0]).all() and 0 < alpha[0] < 5
+    given = WeightedSLNR(alpha[0].item()).solve(asked(limit), CELL)
+    torch.testing.assert_close(given.W, solution.W, rtol=1e-9, atol=0)
+
+
+def test_the_table_of_weighted_slnr():
+    """The sum rates that the reconstructed cell is known by, at the alphas of the paper's Table II."""
+    table = {0.0: 30.96, 0.5: 29.93, 0.7: 28.33, 0.85: 26.55, 1.0: 24.71, 1.1: 23.61, 1.3: 21.87, 1.8: 19.23, 5.0: 15.10}
+    for alpha, expected in table.items():
+        rate = CELL.truth.rate(WeightedSLNR(alpha).solve(asked(0.9), CELL).W).sum(-1)
+        error = 3 * rate.std().item() / len(rate) ** 0.5
+        assert abs(rate.mean().item() - expected) < 0.02 * expected + error
+
+
+def test_more_fairness_than_there_is_is_refused_with_what_there_is():
+    with pytest.raises(ConfigError, match=r"jain must be at most 0\.9[56]\d*, the largest mean .* got 0\.99") as refusal:
+        WeightedSLNR().solve(asked(0.99), CELL)
+    most = float(str(refusal.value).split(",")[0].split()[-1])
+    assert WeightedSLNR().solve(asked(most), CELL).solved.all()
+
+
+def test_less_than_comes_by_itself_costs_nothing():
+    solution = WeightedSLNR().solve(asked(0.5), CELL)
+    assert (solution.info["alpha"] == 0).all()
+
+
+def test_a_large_batch_meets_the_mean_of_all_of_it_not_of_a_sample(monkeypatch):
+    """Instances ordered so that every sample misleads."""
+    from beamforge.classical import fairness
+
+    monkeypatch.setattr(fairness, "SAMPLE", 4)
+    found = WeightedSLNR().solve(asked(0.86), CELL).info["alpha"][0]
+    monkeypatch.setattr(fairness, "SAMPLE", 10**6)
+    torch.testing.assert_close(WeightedSLNR().solve(asked(0.86), CELL).info["alpha"][0], found, rtol=1e-6, atol=0)
+
+
+def test_what_is_tuned_solves_each_alone():
+    tuned = WeightedSLNR().tuned(asked(0.86), CELL)
+    whole = tuned.solve(asked(0.86), CELL).W
+    part = build_problem("fair-sum-rate", {"p_max": 10.0, "jain": 0.86})
+    for i in (0, 7):
+        one = Network.broadcast(CELL.truth.channel[i], CELL.truth.noise[i])
+        torch.testing.assert_close(tuned.solve(part, one).W, whole[i], rtol=1e-9, atol=1e-12)
+    assert WeightedSLNR(0.3).tuned(asked(0.86), CELL).alpha == 0.3
+
+
+def test_neither_nan_nor_silence_count_in_the_mean():
+    H = torch.as_tensor(SPREAD).clone()
+    good = beamforge.solve(H[2:], noise=0.1, p_max=1.0, problem="fair-sum-rate", method="wslnr", jain=0.85)
+    H[0], H[1] = torch.nan, 0
+    problem = build_problem("fair-sum-rate", {"p_max": 1.0, "jain": 0.85})
+    spoilt = WeightedSLNR().solve(problem, Network.broadcast(H, 0.1))
+    torch.testing.assert_close(spoilt.W[2:], good.W, rtol=1e-9, atol=1e-12)
+    assert spoilt.status[0] == Status.NUMERICAL_FAILURE and spoilt.solved[1:].all()
+
+
+def test_every_instance_can_be_asked_by_itself():
+    network = Network.broadcast(torch.as_tensor(SPREAD), 0.1)
+    alone = Problem(SumRate(), (TotalPower(1.0),))
+    tried = [jain(rates(SPREAD, WeightedSLNR(a).solve(alone, network).W, 0.1)) for a in np.linspace(0, 5, 40)]
+    for power in (EqualPower(1.0), TotalPower(1.0)):
+        solution = WeightedSLNR().solve(Problem(SumRate(), (power, JainAtLeast(0.9))), network)
+        able = solution.solved.numpy()
+        alpha = solution.info["alpha"].numpy()
+        J = jain(rates(SPREAD[able], solution.W[solution.solved], 0.1))
+        assert 20 < able.sum() < 40 and (J >= 0.9).all()
+        assert (J[alpha[able] > 0] < 0.9 + 1e-6).all()
+        assert (solution.status[~solution.solved] == Status.INFEASIBLE).all()
+        for i in np.flatnonzero(~able)[:3]:  # no alpha on a fine grid does
+            assert max(J[i] for J in tried) < 0.9
+
+
+def test_means_of_several_numbers_are_refused():
+    network = Network.broadcast(torch.as_tensor(SPREAD), 0.1)
+    limit = MeanJainAtLeast(torch.linspace(0.8, 0.9, 40, dtype=torch.float64))
+    with pytest.raises(ConfigError, match="one number"):
+        WeightedSLNR().solve(Problem(SumRate(), (EqualPower(1.0), limit)), network)
+
+
+def test_single_precision_meets_it_too():
+    H = torch.as_tensor(SPREAD).to(torch.complex64)
+    solution = beamforge.solve(H, noise=0.1, p_max=1.0, problem="fair-sum-rate", method="wslnr", jain=0.85)
+    assert solution.W.dtype == torch.complex64
+    assert jain_index(Network.broadcast(H, 0.1).rate(solution.W)).mean() >= 0.85 - 1e-6
