@@ -22,6 +22,8 @@ from beamforge.classical.multicell import MulticellWMMSE
 from beamforge.classical.pareto import Pareto
 from beamforge.classical.power_control import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.priced import PricedDuality, PricedMaxMin
+from beamforge.classical.quasi_inverse import QuasiInverse
+from beamforge.classical.sca import SuccessiveGP
 from beamforge.classical.wmmse import ReducedWMMSE
 from beamforge.errors import ConfigError, UnsupportedProblem, unknown
 from beamforge.learned.fair_multipliers import FairMultipliers
@@ -44,6 +46,8 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "multipliers": (SumRateMultipliers,),
     "global": (LinkBranchAndBound, ManyStarts),
     "mm-admm": (MMADMM,),
+    "sca": (SuccessiveGP,),
+    "quasi-inverse": (QuasiInverse,),
     "fastfp": (FastFP,),
     "pareto": (Pareto,),
     "rzf": (RZF,),
