@@ -45,6 +45,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "wmmse": (ReducedWMMSE, LinkWMMSE, MulticellWMMSE),
     "multipliers": (SumRateMultipliers,),
     "global": (LinkBranchAndBound, ManyStarts),
+    "neural-sum-rate-shared": (NeuralSumRateShared,),
     "mm-admm": (MMADMM,),
     "sca": (SuccessiveGP,),
     "quasi-inverse": (QuasiInverse,),

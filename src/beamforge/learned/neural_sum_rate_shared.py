@@ -158,10 +158,11 @@ class Rounds(nn.Module):
     def __init__(self, width: int, rounds: int) -> None:
         super().__init__()
         self.see = nn.ModuleList(nn.Linear(FEATURES, width) for _ in range(rounds))
-        self.say = nn.ModuleList(nn.Linear(width, 3) for _ in range(rounds))
-        for layer in self.say:
+        say = [nn.Linear(width, 3) for _ in range(rounds)]
+        for layer in say:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        self.say = nn.ModuleList(say)
 
     def forward(self, data: SharedPower, p: Tensor) -> Tensor:
         z, memory = logarithm(p), [torch.zeros_like(p)] * 2
@@ -177,8 +178,9 @@ class Rounds(nn.Module):
         return z
 
 
-def affine(layer: nn.Linear, x: Tensor) -> Tensor:
-    """The layer on the columns of x [B, inputs, n], which are long rows in memory."""
+def affine(layer: nn.Module, x: Tensor) -> Tensor:
+    """The linear layer on the columns of x [B, inputs, n], which are long rows in memory."""
+    assert isinstance(layer, nn.Linear)
     weight = layer.weight.expand(x.shape[0], -1, -1)
     return torch.baddbmm(layer.bias.unsqueeze(-1), weight, x)
 

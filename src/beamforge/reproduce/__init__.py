@@ -6,6 +6,10 @@ from collections.abc import Mapping
 
 from beamforge.reproduce.exhibits import Paper
 from beamforge.reproduce.multipliers import multipliers
+from beamforge.reproduce.neural_sum_rate_shared import neural_sum_rate_shared
 
-PAPERS: Mapping[str, Paper] = {"multipliers": multipliers}
+PAPERS: Mapping[str, Paper] = {
+    "multipliers": multipliers,
+    "neural-sum-rate-shared": neural_sum_rate_shared,
+}
 """By name; a reproduction is one file, and one line here."""
