@@ -182,7 +182,7 @@ def spread(data: SharedPower, count: int, generator: torch.Generator | None = No
     generator = generator or torch.Generator(data.direct.device).manual_seed(0)
     draws = torch.rand(count, L + 1, generator=generator, dtype=torch.float64, device=generator.device)
     draws = draws.to(data.direct.device)
-    size = torch.pow(float(L), draws[:, :1]).ceil()
+    size = torch.pow(float(L), draws[:, :1]).round()
     size[:1], size[1:2] = L, 1
     order = draws[:, 1:].argsort(-1).argsort(-1)
     order[1:2] = torch.arange(L, device=order.device)

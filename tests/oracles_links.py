@@ -1,0 +1,102 @@
+"""Weighted sum rate of links by the book, in nats and watts, with NumPy, SciPy and CVXPY."""
+
+import cvxpy as cp
+import numpy as np
+from scipy.optimize import minimize
+
+PAPER_G = np.array([[1.53, 0.19, 0.01], [0.01, 1.52, 0.02], [0.16, 0.53, 1.78]])
+PAPER_STARTS = ([0.90, 1.50, 0.35], [0.16, 0.85, 1.00])
+PAPER_OPTIMUM, PAPER_RATE = [0.7421, 0.1912, 0.9167], 2.0282
+
+
+def interference(G, n, p):
+    """Interference and noise at every receiver."""
+    L = len(p)
+    return np.array([sum(G[i, j] * p[j] for j in range(L) if j != i) + n[i] for i in range(L)])
+
+
+def nats(G, n, w, p):
+    """``sum_l w_l log(1 + SINR_l)``."""
+    return float(sum(w * np.log1p(np.diag(G) * p / interference(G, n, p))))
+
+
+def slope(G, n, w, p):
+    """Its gradient."""
+    below = interference(G, n, p)
+    above = below + np.diag(G) * p
+    return G.T @ (w / above) - (G - np.diag(np.diag(G))).T @ (w / below)
+
+
+def shares(G, p):
+    """``alpha_lj`` for j up to L, of noise-free sums plus noise `p`: Eq. 5 with n given as the last column of G."""
+    total = G[:, :-1] @ p + G[:, -1]
+    return G[:, :-1] * p / total[:, None]
+
+
+def algorithm_one(G, n, w, power, p, beta, outer, tolerance=1e-10):
+    """Powers after every outer step of the published Algorithm 1, each loop run until nothing moves."""
+    z, mu, path = p.copy(), np.zeros_like(p), [p]
+    for _ in range(outer):
+        alpha = shares(np.column_stack([G, n]), p)
+        for _ in range(100_000):
+            before, x = p, p
+            for _ in range(1000):
+                price = (G - np.diag(np.diag(G))).T @ (w / interference(G, n, x))
+                new = w @ alpha / (beta * (x - z + mu) + price)
+                if np.abs(new - x).max() < tolerance:
+                    break
+                x = new
+            p = new
+            z = p + mu - max(np.sum(p + mu) - power, 0) / len(p)
+            mu = mu + p - z
+            if max(np.abs(p - z).max(), np.abs(p - before).max()) < tolerance:
+                break
+        path.append(p)
+    return np.array(path)
+
+
+def climb(G, n, w, power, start):
+    """A local optimum by SLSQP."""
+    found = minimize(
+        lambda p: -nats(G, n, w, p),
+        start,
+        jac=lambda p: -slope(G, n, w, p),
+        bounds=[(0, power)] * len(start),
+        constraints={"type": "ineq", "fun": lambda p: power - p.sum(), "jac": lambda p: -np.ones_like(p)},
+        method="SLSQP",
+        options={"ftol": 1e-15, "maxiter": 500},
+    )
+    return found.x, -found.fun
+
+
+def grid_optimum(G, n, w, power, steps):
+    """The best of a regular grid of three powers that add up to `power`."""
+    i, j = np.meshgrid(np.arange(steps + 1), np.arange(steps + 1), indexing="ij")
+    i, j = i[i + j <= steps], j[i + j <= steps]
+    P = np.stack([i, j, steps - i - j]) * power / steps
+    below = (G - np.diag(np.diag(G))) @ P + n[:, None]
+    return (w @ np.log1p(np.diag(G)[:, None] * P / below)).max()
+
+
+def geometric_program(C, w, b):
+    """The minimiser, with sum one, of ``prod_l (sum_j C_lj p_j)^w_l / prod_j p_j^b_j``."""
+    p = cp.Variable(len(b), pos=True)
+    cost = cp.prod([(C[i] @ p) ** w[i] for i in range(len(w))])
+    gain = cp.prod([p[j] ** b[j] for j in range(len(b))])
+    cp.Problem(cp.Minimize(cost / gain), [cp.sum(p) <= 1]).solve(gp=True, solver="CLARABEL")
+    return p.value / p.value.sum()
+
+
+def quasi_inverse_program(G, n, w, power):
+    """The weighted sum rate, nats, that the geometric program in z of the quasi-inverse reaches, and its powers."""
+    F = G / np.diag(G)[:, None] - np.eye(len(n))
+    B = F + np.outer(n / np.diag(G), np.ones(len(n))) / power
+    inverse = np.linalg.solve(np.eye(len(n)) + B, B)
+    assert (inverse >= 0).all()
+    x = cp.Variable(len(n))
+    heard = [cp.log_sum_exp(np.log(inverse[i]) + x) for i in range(len(n))]
+    value = w @ (x - cp.hstack(heard))
+    question = cp.Problem(cp.Maximize(value), [heard[i] <= x[i] for i in range(len(n))] + [cp.sum(x) == 0])
+    question.solve(solver="CLARABEL")
+    p = np.exp(x.value) - inverse @ np.exp(x.value)
+    return question.value, power * p / p.sum()
