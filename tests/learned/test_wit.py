@@ -69,7 +69,7 @@ def test_the_frame_is_the_eigenbasis_of_the_directions(drops):
 def test_features_are_those_of_the_paper_in_that_frame(drops):
     h, noise, power = channels(drops)
     beta = (abs(h) ** 2).sum(-1) / noise
-    features, own = wit.features(drops.truth, drops.context["p_max"])
+    features, own = wit.features(drops.truth.whitened().channel, drops.context["p_max"])
     assert features.shape == (6, 12, 33)
     features = features.numpy()
     found = (features[..., :16] + 1j * features[..., 16:32]) * np.array([*wit.SIZES, 1, 1, 1, 1])
@@ -78,7 +78,7 @@ def test_features_are_those_of_the_paper_in_that_frame(drops):
     snr_db = 10 * np.log10(power[:, None] * beta)
     np.testing.assert_allclose(features[..., 32], (snr_db - wit.LEVEL_DB) / wit.SPREAD_DB, atol=1e-9)
     many = Fairness().sample(500, seed=4)
-    size = wit.features(many.truth, many.context["p_max"])[0].square().mean((0, 1)).sqrt()
+    size = wit.features(many.truth.whitened().channel, many.context["p_max"])[0].square().mean((0, 1)).sqrt()
     assert size[:12].min() > 0.6 and size[[*range(12), 32]].max() < 1.2
 
 
@@ -95,6 +95,21 @@ def test_relabelled_users_have_relabelled_beams(drops, network):
     with torch.no_grad():
         there, here = network.beams(drops.truth, drops.context["p_max"]), network.beams(moved, drops.context["p_max"])
     torch.testing.assert_close(here, there[..., order], rtol=1e-8, atol=1e-8)
+
+
+def test_views_are_of_the_same_channels(drops, network):
+    power = drops.context["p_max"]
+    mirrored = Network.broadcast(drops.truth.channel.conj().resolve_conj(), drops.truth.noise)
+    with torch.no_grad():
+        one, several, there = (
+            network.beams(which, power, views) for which, views in ((drops.truth, 1), (drops.truth, 3), (mirrored, 3))
+        )
+    rate = drops.truth.rate(several)
+    torch.testing.assert_close(mirrored.rate(there), rate, rtol=1e-7, atol=1e-7)
+    assert (rate - drops.truth.rate(one)).abs().max() > 1e-3
+    untrained = WiT(weights="random").double()  # zero forcing, whoever looks at it
+    forced = [drops.truth.rate(untrained.beams(drops.truth, power, views)) for views in (1, 3)]
+    torch.testing.assert_close(forced[0], forced[1])
 
 
 def test_rotated_antennas_units_and_power_change_no_rate(drops, network):

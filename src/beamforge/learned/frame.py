@@ -19,7 +19,7 @@ class Frame(NamedTuple):
     """Directions ``d_k = h_k / |h_k|`` and beams in the eigenvectors v_i of ``sum_k d_k d_k^H = sum_i l_i v_i v_i^H``.
 
     seen    [..., K, K] coordinates ``x_ki = v_i^H d_k``, largest eigenvalue first. Phases, which are free, are such
-            that the first coordinate of every user is real, and so are all of the strongest user.
+            that the first coordinate of every user is real, and so are all of one user, the reference.
     forced  [..., K, K] coordinates ``u_ki = x_ki / sqrt(l_i)`` of zero-forcing beams in `basis`, a unitary matrix.
     basis   [..., N, K] columns ``v_i / sqrt(l_i)``: a beam with coordinates y is heard by user k as ``|h_k| u_k^H y``.
     """
@@ -29,8 +29,10 @@ class Frame(NamedTuple):
     basis: Tensor
 
 
-def frame(H: Tensor) -> Frame:
+def frame(H: Tensor, rank: int = 0) -> Frame:
     """The frame of channels with rows h_k^H [..., K, N] in units of the noise's square root; K at most N.
+
+    rank  of the reference among the users by their gain; 0 is the strongest.
 
     >>> H = torch.tensor([[2.0 + 0j, 0.0, 0.0], [1j, 1j, 0.0]])
     >>> seen, forced, basis = frame(H)
@@ -42,8 +44,9 @@ def frame(H: Tensor) -> Frame:
     d = unit(H.mH)
     size, V = torch.linalg.eigh(d.mH @ d)
     root, V = size.flip(-1).clamp_min(torch.finfo(size.dtype).eps).sqrt().unsqueeze(-2), V.flip(-1)
-    strongest = squared_magnitude(H).sum(-1).argmax(-1)
-    V = V * phase(V.take_along_dim(strongest[..., None, None], -2)).conj()
+    order = squared_magnitude(H).sum(-1).sort(dim=-1, descending=True, stable=True).indices
+    reference = order[..., rank, None, None]
+    V = V * phase(V.take_along_dim(reference, -2)).conj()
     forced = V.conj() * phase(V[..., :1])
     return Frame(forced * root, forced, d @ (V / root.square()))
 

@@ -24,8 +24,8 @@ from beamforge.classical.structure import unit
 from beamforge.constraints import EqualPower, MeanJainAtLeast, jain_index
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
-from beamforge.learned.frame import Frame, frame
-from beamforge.network import Network, squared_magnitude
+from beamforge.learned.frame import Frame, frame, phase
+from beamforge.network import Network, own, squared_magnitude
 from beamforge.problem import Problem
 from beamforge.scenarios.base import require
 from beamforge.solver import Form, Serves, Solution, Solver
@@ -41,6 +41,9 @@ LEVEL_DB, SPREAD_DB = 20.0, 7.0
 
 SIZES = (0.477, 0.424, 0.382, 0.343, 0.306, 0.272, 0.237, 0.204, 0.170, 0.137, 0.104, 0.068)
 """Root mean squares of a direction's coordinates in their frame, in that cell."""
+
+VIEWS = 4
+"""Users that take turns as the reference of the frame where beams are asked for; training has one."""
 
 SLACK = 0.005
 """By how much the mean index of a trained network may be short of what is asked of it."""
@@ -63,9 +66,10 @@ class Transformer(nn.Module):
         self.embed = nn.Linear(2 * ANTENNAS + 1, WIDTH)
         self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
         self.norm = nn.LayerNorm(WIDTH)
-        self.head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, 2 * ANTENNAS))
-        nn.init.zeros_(self.head[-1].weight)
-        nn.init.zeros_(self.head[-1].bias)
+        last = nn.Linear(WIDTH, 2 * ANTENNAS)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), last)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.head(self.norm(self.blocks(self.embed(features))))
@@ -143,17 +147,30 @@ class WiT(Solver):
         expert = self if self.network is not None else shipped(nearest(asked))
         if asked > expert.dual.target + SLACK:
             raise ConfigError(f"jain must be at most {expert.dual.target:g} for these weights, got {asked:g}")
-        W = expert.beams(instance.seen, problem.get(EqualPower).limit)
+        W = expert.beams(instance.seen, problem.get(EqualPower).limit, VIEWS)
         return Solution.closed_form(W, trained_jain=torch.full_like(limit, expert.dual.target))
 
-    def beams(self, network: Network, power: Tensor) -> Tensor:
-        """Beams [B, N, K] of P/K watts each; P is `power` [B]."""
+    def beams(self, network: Network, power: Tensor, views: int = 1) -> Tensor:
+        """Beams [B, N, K] of P/K watts each; P is `power` [B].
+
+        views  of the same channels whose directions are averaged: with each of so many users as the reference of the
+               `frame`, and if more than one also of the conjugate channels, whose best beams are conjugate too.
+        """
+        H = network.whitened().channel
+        found = []
+        for rank in range(views):
+            found.append(in_phase(H, self.directions(H, power, rank)))
+            if views > 1:
+                found.append(in_phase(H, self.directions(H.conj(), power, rank).conj()))
+        return unit(torch.stack(found).mean(0)) * (power / USERS).sqrt()[:, None, None]
+
+    def directions(self, H: Tensor, power: Tensor, rank: int = 0) -> Tensor:
+        """Unit beams [B, N, K] for channels H [B, K, N] in units of the noise's square root."""
         assert self.network is not None
-        x, own = features(network, power)
+        x, frame = features(H, power, rank)
         weights = {name: value.to(x) for name, value in self.network.state_dict(keep_vars=True).items()}
         found = functional_call(self.network, weights, (x,)).to(x).unflatten(-1, (2, ANTENNAS))[..., :USERS]
-        coordinates = math.sqrt(USERS) * own.forced + torch.complex(*found.unbind(-2))
-        return unit(own.basis @ coordinates.mT) * (power / USERS).sqrt()[:, None, None]
+        return unit(frame.basis @ (math.sqrt(USERS) * frame.forced + torch.complex(*found.unbind(-2))).mT)
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """``-(S + lambda min(J - J_LB, 0))`` with S the mean of the sum rates scaled to [0, 1] over the batch.
@@ -182,20 +199,26 @@ class WiT(Solver):
         self.dual.adapt(figures["jain"])
 
 
-def features(network: Network, power: Tensor) -> tuple[Tensor, Frame]:
-    """``[Re x_k, Im x_k, 10 log10(P |h_k|^2 / s_k^2)]`` [B, K, 2N + 1], and the `Frame` in which x_k are what is seen.
+def in_phase(H: Tensor, W: Tensor) -> Tensor:
+    """Beams turned so that every user hears its own as a positive number."""
+    return W * phase(own(H @ W)).conj().unsqueeze(-2)
+
+
+def features(H: Tensor, power: Tensor, rank: int = 0) -> tuple[Tensor, Frame]:
+    """``[Re x_k, Im x_k, 10 log10(P |h_k|^2)]`` [B, K, 2N + 1], and the `Frame` in which x_k are what is seen.
 
     K of the N coordinates are not zero, and each feature is scaled to about one in size. The paper's network sees the
     coordinates as the antennas have them, and always 10 W; here only ``P / s^2`` matters.
 
+    H  channels [B, K, N] in units of the noise's square root.
+
     Source: Eq. 10.
     """
-    H = network.whitened().channel
-    own = frame(H)
-    x = functional.pad(own.seen / torch.tensor(SIZES).to(own.seen), (0, ANTENNAS - USERS))
+    coordinates = frame(H, rank)
+    x = functional.pad(coordinates.seen / torch.tensor(SIZES).to(H), (0, ANTENNAS - USERS))
     gain = power.unsqueeze(-1) * squared_magnitude(H).sum(-1)
     snr_db = 10 * gain.clamp_min(torch.finfo(gain.dtype).tiny).log10()
-    return torch.cat([x.real, x.imag, ((snr_db - LEVEL_DB) / SPREAD_DB).unsqueeze(-1)], -1), own
+    return torch.cat([x.real, x.imag, ((snr_db - LEVEL_DB) / SPREAD_DB).unsqueeze(-1)], -1), coordinates
 
 
 def targets() -> dict[float, str]:
