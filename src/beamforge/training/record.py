@@ -69,6 +69,7 @@ class Record:
             "recipe": self.steps.recipe.tables(),
             "step": best["progress"]["step"],
             "validation_loss": best["progress"]["best"],
+            "seconds": round(self.steps.progress.seconds, 1),
             **origin,
         }
         scaffold = self.steps.model.scaffold if isinstance(self.steps.model, Scaffolded) else ()
