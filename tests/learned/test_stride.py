@@ -34,7 +34,9 @@ def stride(std=0.0, seed=0):
 
 def follow(module, data, state):
     there = reach(data, state)
-    return there.image, module(data, state, there.image, there.power, observe(data).shifts[:, 0])
+    return there.image, module(
+        data, state, there.image, there.power / there.spent[:, None, None], observe(data).shifts[:, 0]
+    )
 
 
 def test_untrained_it_goes_one_and_a_half_times_as_far():

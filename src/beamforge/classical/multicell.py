@@ -129,4 +129,5 @@ def quality(network: Network) -> Tensor:
 def respond(data: Cells, W: Tensor) -> tuple[Multipliers, Tensor]:
     """Receivers and weights for the beams W, and their weighted sum rate."""
     assert isinstance(data.problem.maximise, SumRate)
-    return receivers(data.problem.maximise.weights, squared_magnitude(data.network.received(W)))
+    power = squared_magnitude(data.network.received(W))
+    return receivers(data.problem.maximise.weights, own(power), others(power))

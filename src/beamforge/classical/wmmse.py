@@ -186,15 +186,20 @@ def inner(X: Tensor, D: Tensor) -> Tensor:
 
 def receive(data: Cell, D: Tensor, spent: Tensor) -> tuple[Multipliers, Tensor]:
     """`receivers` for amplitudes D [B, K, K] of beams that spend `spent` [B]."""
-    return receivers(data.weights, squared_magnitude(D) / torch.where(spent > 0, spent, 1)[:, None, None])
+    return heard(data, squared_magnitude(D), spent)
 
 
-def receivers(weights: Tensor, power: Tensor) -> tuple[Multipliers, Tensor]:
-    """One pass over receivers and weights for received powers [B, K, K] in units of the noise; and their rate [B]."""
-    interference = others(power) + 1
-    signal = own(power)
-    total = interference + signal
+def heard(data: Cell, power: Tensor, spent: Tensor) -> tuple[Multipliers, Tensor]:
+    """`receivers` for powers [B, K, K] of beams that spend `spent` [B]."""
+    scale = torch.where(spent > 0, spent, 1).reciprocal().unsqueeze(-1)
+    return receivers(data.weights, own(power) * scale, others(power) * scale)
+
+
+def receivers(weights: Tensor, signal: Tensor, interference: Tensor) -> tuple[Multipliers, Tensor]:
+    """One pass over receivers and weights for received powers [B, K] in units of the noise; and their rate [B]."""
+    disturbance = interference + 1
+    total = disturbance + signal
     amplitude = torch.where(signal > 0, signal, 1).sqrt() * (signal > 0)  # the gradient of sqrt at 0 is not finite
-    gain = weights.sqrt() * (total / interference).sqrt()
-    rate = (weights * torch.log1p(signal / interference)).sum(-1) / math.log(2)
+    gain = weights.sqrt() * (total / disturbance).sqrt()
+    rate = (weights * torch.log1p(signal / disturbance)).sum(-1) / math.log(2)
     return Multipliers(gain * amplitude / total, gain), rate

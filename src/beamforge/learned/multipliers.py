@@ -16,6 +16,7 @@ from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from beamforge import batching
+from beamforge.classical.structure import lifted_inverse, of_norm_one
 from beamforge.classical.wmmse import (
     Cell,
     Multipliers,
@@ -23,8 +24,9 @@ from beamforge.classical.wmmse import (
     annealed,
     coefficients,
     from_ridge,
+    heard,
     inner,
-    receivers,
+    receive,
 )
 from beamforge.constraints import TotalPower
 from beamforge.errors import ConfigError
@@ -35,13 +37,13 @@ from beamforge.learned import sight
 from beamforge.learned.graph_filter import GraphFilter
 from beamforge.learned.sight import HEAVY, Sight, observe, preference
 from beamforge.learned.stride import Stride
-from beamforge.network import squared_magnitude
+from beamforge.network import own, squared_magnitude
 from beamforge.problem import Problem
 from beamforge.solver import Form, Serves, Solution, Solver, Status
 from beamforge.training.weights import load
 from beamforge.utilities import SumRate
 
-EMPHASIS = (0.15, 0.25, 0.15, 0.15, 0.15, 0.15)
+EMPHASIS = (0.5, 0.2, 0.1, 0.05, 0.05, 0.1)
 """Of the rates after 0 to 5 steps in the loss."""
 
 STRIDES = len(EMPHASIS) - 1
@@ -103,13 +105,14 @@ class SumRateMultipliers(Solver):
         doubtful = ~(rates[0] >= seen.floor)
         if doubtful.any():
             again = doubtful.nonzero().squeeze(-1)
-            safe, after = finish(batching.take(data, again), batching.take(seen.forced, again), self.steps)
+            part = batching.take(data, again)
+            safe, after = finish(part, zero_forcing(part), self.steps)
             lost = ~(rates[-1][again] >= after[-1])
             again = again[lost]
             X = X.index_copy(0, again, safe[lost])
             rates = [rate.index_copy(0, again, other[lost]) for rate, other in zip(rates, after, strict=True)]
         W = data.H.mH @ X
-        spent = squared_magnitude(W).sum((-2, -1))
+        spent = torch.view_as_real(W).square().sum((-3, -2, -1))
         W = W * (data.power / torch.where(spent > 0, spent, 1)).sqrt()[:, None, None]
         status = torch.full_like(doubtful, int(Status.CONVERGED), dtype=torch.long)
         return Solution(W, status, torch.full_like(status, self.steps), torch.stack(rates, -1))
@@ -123,7 +126,8 @@ class SumRateMultipliers(Solver):
 
     def follow(self, data: Cell, seen: Sight, there: Reached) -> Multipliers:
         """The state a learned stride away from another."""
-        return call(self.stride, seen.nodes, data, there.state, there.image, there.power, seen.shifts[:, 0])
+        power = there.power / torch.where(there.spent > 0, there.spent, 1)[:, None, None]
+        return call(self.stride, seen.nodes, data, there.state, there.image, power, seen.shifts[:, 0])
 
     def walk(self, data: Cell, seen: Sight) -> tuple[Tensor, list[Tensor]]:
         """Coefficients X after the predicted beams and all steps, and the rates [B] before, between and after them."""
@@ -165,11 +169,13 @@ class SumRateMultipliers(Solver):
 
 
 class Reached(NamedTuple):
-    """A state, the X of its beams, the powers [B, K, K] they deliver, their rate [B], and the state a plain step on."""
+    """A state, the X of its beams, the powers [B, K, K] they deliver when they spend so much, and what follows: their
+    rate [B] within the power limit, and the state a plain step on."""
 
     state: Multipliers
     X: Tensor
     power: Tensor
+    spent: Tensor
     rate: Tensor
     image: Multipliers
 
@@ -178,10 +184,17 @@ def reach(data: Cell, state: Multipliers, ridge: Tensor | float = 1.0) -> Reache
     """All that follows from a state, its ridge raised by a factor."""
     X = coefficients(data, state, ridge)
     D = data.gram @ X
-    spent = inner(X, D)
-    power = squared_magnitude(D) / torch.where(spent > 0, spent, 1)[:, None, None]
-    image, rate = receivers(data.weights, power)
-    return Reached(state, X, power, rate, image)
+    power, spent = squared_magnitude(D), inner(X, D)
+    image, rate = heard(data, power, spent)
+    return Reached(state, X, power, spent, rate, image)
+
+
+def zero_forcing(data: Cell) -> Multipliers:
+    """Multipliers that the beams of regularised zero forcing with equal powers ask for."""
+    K = data.gram.shape[-1]
+    X = lifted_inverse(data.gram, K + 4 * torch.finfo(data.weights.dtype).eps * own(data.gram).real)
+    X = of_norm_one(data.gram, X)
+    return receive(data, data.gram @ X, torch.full_like(data.power, K))[0]
 
 
 def polish(data: Cell, state: Multipliers, steps: int) -> tuple[Tensor, list[Tensor]]:

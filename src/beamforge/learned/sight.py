@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.structure import lifted_inverse
-from beamforge.classical.wmmse import Cell, Multipliers, receivers
+from beamforge.classical.wmmse import Cell, receivers
 from beamforge.network import own, squared_magnitude
 
 FEATURES = 10
@@ -18,15 +18,16 @@ HEAVY = 10.0
 """Times the usual ridge ``K s2/P``: the zero forcing whose multipliers are corrected."""
 
 
-class Sight(NamedTuple):
-    """Features [B, K, 10] and shifts [B, 3, K, K]; and plain regularised zero forcing, the floor under what is learned.
+MARGIN = 1e-3
+"""Relative accuracy of the floor; coarser than rounding leaves it, wherever it is finite."""
 
-    forced  the multipliers that its beams ask for.     floor  its weighted sum rate [B].
-    """
+
+class Sight(NamedTuple):
+    """Features [B, K, 10] and shifts [B, 3, K, K], and the floor [B] under what is learned: the weighted sum rate of
+    plain regularised zero forcing or a little more, infinite where rounding hides it."""
 
     nodes: Tensor
     shifts: Tensor
-    forced: Multipliers
     floor: Tensor
 
 
@@ -34,29 +35,33 @@ def observe(data: Cell) -> Sight:
     """Look at a batch once, by one inverse: ``R = (H H^H + K I)^-1`` in units where noise and power are one.
 
     Shifts, one row for each user and nothing of itself: squared correlation of channels; of the rows of R; and the
-    share that each other channel has in what heavily regularised zero forcing lets user k hear.
+    share that each other channel has in what heavily regularised zero forcing lets user k hear. What the beams
+    ``H^H R`` do can be told from |R|^2 alone, since ``H H^H R = I - K R``.
     """
     K, gain = data.gram.shape[-1], own(data.gram).real
-    tiny = torch.finfo(gain.dtype).tiny ** 0.5
-    level = K + 4 * torch.finfo(gain.dtype).eps * gain  # the ridge, and what rounding asks for on top
+    eps, tiny = torch.finfo(gain.dtype).eps, torch.finfo(gain.dtype).tiny ** 0.5
+    level = K + 4 * eps * gain  # the ridge, and what rounding asks for on top
     inverse = lifted_inverse(data.gram, level)
-    D = data.gram @ inverse
-    spent = (inverse.real * D.real + inverse.imag * D.imag).sum(-2)  # by each beam
-    forced, floor = receivers(data.weights, squared_magnitude(D) / torch.where(spent > 0, K * spent, 1).unsqueeze(-2))
-
-    kept, square = own(inverse).real, squared_magnitude(data.gram)
+    kept, square, far = own(inverse).real, squared_magnitude(data.gram), squared_magnitude(inverse)
     scale = torch.where(gain > 0, gain, torch.inf).reciprocal()
     across = square * scale.unsqueeze(-1)
     shifts = torch.stack(
         [
             across * scale.unsqueeze(-2),
-            squared_magnitude(inverse) / (kept.unsqueeze(-1) * kept.unsqueeze(-2)),
+            far / (kept.unsqueeze(-1) * kept.unsqueeze(-2)),
             across / (gain + HEAVY * K).unsqueeze(-1),
         ],
         1,
     )
     shifts.diagonal(dim1=-2, dim2=-1).zero_()
     left = (level * kept).clamp(tiny, 1)  # 1/(1 + SINR) of the dual uplink
+    far = torch.diagonal_scatter(far, torch.zeros_like(gain), dim1=-2, dim2=-1)
+    spent = kept * (1 - left) - (level.unsqueeze(-2) @ far).squeeze(-2)  # by each beam
+    share = torch.where(spent > 0, K * spent, torch.inf).reciprocal()
+    forced, rate = receivers(
+        data.weights, (1 - left).square() * share, level.square() * (far @ share.unsqueeze(-1)).squeeze(-1)
+    )
+    sure = (spent > 10 * eps / MARGIN * kept).all(-1)
     nodes = torch.stack(
         [
             gain.clamp_min(tiny).log() / 5,
@@ -72,7 +77,7 @@ def observe(data: Cell) -> Sight:
         ],
         -1,
     )
-    return Sight(nodes, shifts, forced, floor)
+    return Sight(nodes, shifts, torch.where(sure, (1 + MARGIN) * rate, torch.inf))
 
 
 def preference(data: Cell) -> Tensor:
