@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from beamforge import batching
 from beamforge.cli import label as command
 from beamforge.cli import main
 from beamforge.errors import ConfigError
@@ -52,7 +53,17 @@ def test_nothing_found_elsewhere_is_better(family):
 
         best = -min(minimize(worth, rng.random(3)).fun for _ in range(10))
         assert found.utility[i] >= best - 1e-9
-    assert (found.certificate == Certificate.BRANCH_AND_BOUND).all()
+    expected = Certificate.QUASI_INVERSE if family is Weak else Certificate.BRANCH_AND_BOUND
+    assert (found.certificate == expected).all()
+
+
+def test_a_batch_of_both_kinds_has_each_proven_in_its_way():
+    strong, weak = (family(links=4).sample(2, seed=3, dtype=torch.complex128) for family in (Strong, Weak))
+    both = batching.tree_map(lambda *leaves: torch.cat(leaves), strong, weak)
+    found = label(both)
+    assert found.certificate.tolist() == [1, 1, 2, 2]
+    alone = torch.cat([label(strong).p, label(weak).p])
+    torch.testing.assert_close(found.p, alone, rtol=1e-8, atol=1e-10)
 
 
 def test_the_certificate_is_no_more_than_was_proven():

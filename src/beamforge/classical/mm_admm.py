@@ -123,9 +123,7 @@ class MMADMM(IterativeSolver):
         p = state.p
         total = data.weights.sum(-1, keepdim=True)
         weights = data.weights / torch.where(total > 0, total, 1)
-        noise = data.interference(p.unsqueeze(1)).squeeze(1)
-        share = weights / (noise + data.direct * p)
-        b = p * ((share.unsqueeze(1) @ data.cross).squeeze(1) + data.direct * share)
+        b = attributed(data, weights, p)
         goal = (SLACK * state.moved).clamp_min(rounded(self.admm_tolerance, p))
         rate = rate_within(data, p)
         after = self.split(Subproblem(data, weights, b, rate, goal), state)
@@ -137,8 +135,7 @@ class MMADMM(IterativeSolver):
         goal = torch.ones_like(data.goal)
         for _ in range(MOST):
             p, count = self.fixed_point(data, state, SLACK * goal)
-            z = p + state.mu
-            z = z - (z.sum(-1, keepdim=True) - 1).clamp_min(0) / z.shape[-1]
+            z = kept(p + state.mu)
             goal = torch.maximum(distance(z, state.z), distance(p, z))
             state = Splitting(p, z, state.mu + p - z, state.moved, state.admm + 1, state.inner + count)
             fallen = rate_within(data.links, p) < data.rate
@@ -156,8 +153,7 @@ class MMADMM(IterativeSolver):
         beta = self.beta * POWER**2 * data.b.shape[-1] / LINKS  # like the curvature of what is split
         p, going, count = state.p, torch.ones_like(goal, dtype=torch.bool), torch.zeros_like(goal)
         for _ in range(MOST):
-            noise = data.links.interference(p.unsqueeze(1)).squeeze(1)
-            price = ((data.weights / noise).unsqueeze(1) @ data.links.cross).squeeze(1)
+            price = priced(data.links, data.weights, heard(data.links, p))
             root = positive_root(beta, price - beta * (state.z - state.mu), data.b)
             change = distance(root, p)
             p = torch.where(going.unsqueeze(-1), root, p)
@@ -178,6 +174,27 @@ class MMADMM(IterativeSolver):
 
     def info(self, data: SharedPower, outcome: Outcome) -> dict[str, Tensor]:
         return {"admm_iterations": outcome.state.admm.long(), "inner_iterations": outcome.state.inner.long()}
+
+
+def attributed(data: SharedPower, weights: Tensor, p: Tensor) -> Tensor:
+    """``b_l = sum_i w_i alpha_il`` [B, L], Eq. 11: how much of all that is received is due to each link's power p."""
+    share = weights / (heard(data, p) + data.direct * p)
+    return p * ((share.unsqueeze(1) @ data.cross).squeeze(1) + data.direct * share)
+
+
+def heard(data: SharedPower, p: Tensor) -> Tensor:
+    """``I_l = sum_{j != l} A_lj p_j + 1`` [B, L], interference and noise at shares p [B, L]."""
+    return data.interference(p.unsqueeze(1)).squeeze(1)
+
+
+def priced(data: SharedPower, weights: Tensor, noise: Tensor) -> Tensor:
+    """``sum_{i != l} w_i A_il / I_i`` [B, L], Eq. 9: what a little more power of link l costs all others."""
+    return ((weights / noise).unsqueeze(1) @ data.cross).squeeze(1)
+
+
+def kept(p: Tensor) -> Tensor:
+    """Shares [B, L], each less the same where they add up to more than one, Eq. 10; some may turn negative."""
+    return p - (p.sum(-1, keepdim=True) - 1).clamp_min(0) / p.shape[-1]
 
 
 def within(p: Tensor) -> Tensor:

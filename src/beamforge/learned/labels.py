@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from beamforge import batching
 from beamforge.classical.link_branch_and_bound import LinkBranchAndBound
 from beamforge.classical.many_starts import ManyStarts
+from beamforge.classical.quasi_inverse import QuasiInverse
 from beamforge.errors import ConfigError
 from beamforge.goals import build_problem
 from beamforge.instance import Instance
@@ -42,7 +44,8 @@ class Labels(NamedTuple):
 def label(instance: Instance) -> Labels:
     """The best powers known for a batch [B] of links that states ``p_max`` and, where they are not one, ``weights``.
 
-    Those of many starts; where there are few links, branch and bound proves or betters them.
+    The quasi-inverse finds and proves them where it can. Elsewhere they are the best of many starts, which branch and
+    bound proves or betters where there are few links.
 
     Raises `ConfigError` for networks that are no links under one total power.
 
@@ -55,9 +58,15 @@ def label(instance: Instance) -> Labels:
     if not ManyStarts.supports(problem, network):
         came = f"{network.transmitters} transmitters, {network.users} users and {network.antennas} antennas"
         raise ConfigError(f"labels must be of links under one total power, got a network of {came}")
-    small = LinkBranchAndBound.supports(problem, network)
-    solution = (LinkBranchAndBound() if small else ManyStarts()).solve(problem, network)
-    proven = small & (solution.status == Status.CONVERGED)
-    certificate = torch.where(proven, int(Certificate.BRANCH_AND_BOUND), int(Certificate.MANY_STARTS))
-    p = squared_magnitude(solution.W).squeeze(-2)
-    return Labels(p, problem.bind(network).maximise.value(network, solution.W), certificate)
+    easy = QuasiInverse().solve(problem, network)
+    proven = easy.info["certified"] & (easy.status == Status.CONVERGED)
+    W, certificate = easy.W, torch.where(proven, int(Certificate.QUASI_INVERSE), int(Certificate.MANY_STARTS))
+    if (rest := (~proven).nonzero().squeeze(-1)).numel():
+        few = LinkBranchAndBound.supports(problem, network)
+        hard = batching.take((problem.bind(network), network), rest)
+        found = (LinkBranchAndBound() if few else ManyStarts()).solve(*hard)
+        W = W.index_copy(0, rest, found.W)
+        if few:
+            certificate[rest[found.status == Status.CONVERGED]] = int(Certificate.BRANCH_AND_BOUND)
+    utility = problem.bind(network).maximise.value(network, W)
+    return Labels(squared_magnitude(W).squeeze(-2), utility, certificate)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from beamforge.classical.links import SharedPower, normalised
 from beamforge.classical.many_starts import ManyStarts
+from beamforge.classical.mm_admm import attributed, heard, kept, priced
 from beamforge.instance import Instance
 from beamforge.learned.sized import Sized, ordered, posed, restored
 
@@ -107,17 +108,16 @@ class Unrolled(nn.Module):
         mu = torch.zeros_like(p)
         for k in range(DEPTH):
             i = k % len(self.q)
-            q = attributed(data, p) * factor(self.q[i]([p * L, noise, w * L], see_q[i], ones))
+            q = attributed(data, w, p) * factor(self.q[i]([p * L, noise, w * L], see_q[i], ones))
             for t in range(DEPTH):
                 for d in range(DEPTH):
                     i = (t * DEPTH + d) % len(self.x)
                     x = heard(data, p) * factor(self.x[i]([noise], see_x[i], p * L))
-                    y = charged(data, p, z, mu, x) * factor(
-                        self.y[i]([p * L, z * L, mu * L, noise], see_y[i], w * L / x)
-                    )
+                    y = PENALTY * L * (p - z + mu) + priced(data, w, x)
+                    y = y * factor(self.y[i]([p * L, z * L, mu * L, noise], see_y[i], w * L / x))
                     p = q / torch.maximum(y, q).clamp_min(tiny)
                 i = t % len(self.z)
-                z = projected(p + mu) + self.z[i]([p * L, mu * L]) / L
+                z = kept(p + mu) + self.z[i]([p * L, mu * L]) / L
                 mu = mu + p - z + self.mu[i]([p * L, z * L, mu * L]) / L
         return restored(normalised(p.clamp_min(0).sqrt()).square(), order)
 
@@ -155,26 +155,3 @@ def contracted(psi: nn.Module, matrix: Tensor) -> Tensor:
 def factor(correction: Tensor) -> Tensor:
     """A positive factor of at most `LIMIT` nats either way."""
     return correction.clamp(-LIMIT, LIMIT).exp()
-
-
-def attributed(data: SharedPower, p: Tensor) -> Tensor:
-    """``w^T alpha_l`` [B, L], Eq. 11: how much of all that is received is due to each link's power, weighted."""
-    received = data.direct * p + heard(data, p)
-    q = data.weights / received
-    return p * (data.direct * q + (q.unsqueeze(-2) @ data.cross).squeeze(-2))
-
-
-def heard(data: SharedPower, p: Tensor) -> Tensor:
-    """``sum_{j != l} A_lj p_j + 1`` [B, L], interference and noise at the receivers."""
-    return (data.cross @ p.unsqueeze(-1)).squeeze(-1) + 1
-
-
-def charged(data: SharedPower, p: Tensor, z: Tensor, mu: Tensor, x: Tensor) -> Tensor:
-    """``beta (p - z + mu) + sum_{i != l} w_i A_il / x_i`` [B, L], the denominator of Eq. 9."""
-    beta = PENALTY * p.shape[-1]
-    return beta * (p - z + mu) + ((data.weights / x).unsqueeze(-2) @ data.cross).squeeze(-2)
-
-
-def projected(s: Tensor) -> Tensor:
-    """Eq. 10: s [B, L] less what its sum exceeds one by, shared by all."""
-    return s - (s.sum(-1, keepdim=True) - 1).clamp_min(0) / s.shape[-1]

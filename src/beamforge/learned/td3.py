@@ -62,12 +62,12 @@ class TD3(Sized):
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The critics' squared errors and, every other time, minus the value that they give to the actor's actions.
 
-        In validation it is minus the mean reward of the actor's actions.
+        In validation it is minus the mean reward of the actor's actions; in training that of actions close by is shown.
         """
         _, data = posed(instance)
         if not self.training:
             reward = rewarded(data, self.shares(data).unsqueeze(-2)).mean()
-            return -reward, {}
+            return -reward, {"reward": reward}
         (actor,) = self.networks.values()
         assert isinstance(actor, Actor)
         data, _ = ordered(data)
@@ -89,7 +89,7 @@ class TD3(Sized):
             values = [functional_call(*pair, (judged,)) for pair in zip(self.critics, frozen, strict=True)]
             loss = loss - torch.minimum(*values).mean()
         self.steps += 1
-        return loss, {"reward": outcome[:, 0].mean(), "error_of_critic": errors[0].detach()}
+        return loss, {"reward": outcome[:, 0].mean()}
 
 
 class Actor(nn.Module):
