@@ -11,7 +11,7 @@ from beamforge.classical.linear import RZF
 from beamforge.classical.wmmse import ReducedWMMSE
 from beamforge.constraints import TotalPower
 from beamforge.instance import Instance
-from beamforge.learned.sight import MARGIN, observe
+from beamforge.learned.sight import observe
 from beamforge.scenarios import Rayleigh
 from beamforge.utilities import SumRate
 
@@ -33,20 +33,23 @@ def test_the_floor_is_the_rate_of_zero_forcing_and_a_little_more_or_says_that_it
     floor = observe(cell(network)).floor.double()
     told = torch.isfinite(floor)
     assert (floor[told] >= rate[told]).all()
-    assert (floor[told] <= (1 + 2 * MARGIN) * rate[told]).all()
-    assert told.double().mean() > (0.9 if dtype is torch.complex128 else 0.0)
+    if dtype is torch.complex128:
+        torch.testing.assert_close(floor, rate, rtol=1e-6, atol=0)
 
 
-def test_an_ordinary_channel_is_told_in_either_precision():
-    for dtype in (torch.complex64, torch.complex128):
-        assert torch.isfinite(observe(cell(Rayleigh(16, 16, 20.0).sample(50, seed=4, dtype=dtype).seen)).floor).all()
+def test_on_ordinary_channels_it_is_close_in_single_precision_too():
+    network = Rayleigh(16, 16, 20.0).sample(50, seed=4).seen
+    rate = network.rate(RZF().solve(PROBLEM, network).W).sum(-1)
+    torch.testing.assert_close(observe(cell(network)).floor, rate, rtol=3e-3, atol=0)
 
 
-def test_users_in_one_direction_hide_the_floor_and_their_neighbours_do_not():
-    H = torch.randn(3, 4, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
-    H[1, 1] = H[1, 0]
-    floor = observe(cell(Network.broadcast(H, 1e-6))).floor
-    assert torch.isinf(floor[1]) and torch.isfinite(floor[[0, 2]]).all()
+@pytest.mark.parametrize("noise", [1e-1, 1e-3, 1e-6, 1e-9])
+def test_where_rounding_hides_what_beams_do_the_floor_is_raised_beyond_it(noise):
+    H = torch.randn(20, 4, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    H[:10, 1] = H[:10, 0]
+    exact = Network.broadcast(H.to(torch.complex128), noise)
+    rate = exact.rate(RZF().solve(PROBLEM, exact).W).sum(-1)
+    assert (observe(cell(Network.broadcast(H, noise))).floor >= rate).all()
 
 
 def test_shifts_and_features_against_numpy():

@@ -18,13 +18,13 @@ HEAVY = 10.0
 """Times the usual ridge ``K s2/P``: the zero forcing whose multipliers are corrected."""
 
 
-MARGIN = 1e-3
-"""Relative accuracy of the floor; coarser than rounding leaves it, wherever it is finite."""
+CAUTION = 20.0
+"""Times the first-order effect of rounding by which the floor is raised."""
 
 
 class Sight(NamedTuple):
     """Features [B, K, 10] and shifts [B, 3, K, K], and the floor [B] under what is learned: the weighted sum rate of
-    plain regularised zero forcing or a little more, infinite where rounding hides it."""
+    plain regularised zero forcing, raised by what rounding may hide, and infinite where it may hide all."""
 
     nodes: Tensor
     shifts: Tensor
@@ -61,7 +61,7 @@ def observe(data: Cell) -> Sight:
     forced, rate = receivers(
         data.weights, (1 - left).square() * share, level.square() * (far @ share.unsqueeze(-1)).squeeze(-1)
     )
-    sure = (spent > 10 * eps / MARGIN * kept).all(-1)
+    lost = gain.amax(-1) / K + (kept / torch.where(spent > 0, spent, 0)).amax(-1)
     nodes = torch.stack(
         [
             gain.clamp_min(tiny).log() / 5,
@@ -77,7 +77,7 @@ def observe(data: Cell) -> Sight:
         ],
         -1,
     )
-    return Sight(nodes, shifts, torch.where(sure, (1 + MARGIN) * rate, torch.inf))
+    return Sight(nodes, shifts, (1 + CAUTION * eps * lost) * rate)
 
 
 def preference(data: Cell) -> Tensor:
