@@ -9,6 +9,7 @@ number of antennas. Training differentiates through the algebra, on rate and fai
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,14 +17,19 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from beamforge.classical.structure import coefficients, even_coefficients
-from beamforge.constraints import jain_index
+from beamforge import batching
+from beamforge.classical.fairness import FairnessSolver, fair, least
+from beamforge.classical.power import equal_power
+from beamforge.classical.structure import coefficients, even_coefficients, unit
+from beamforge.constraints import EqualPower, MeanJainAtLeast, jain_index
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
 from beamforge.learned.graph_filter import GraphFilter
 from beamforge.network import Network, others, own, squared_magnitude
-from beamforge.solver import Solver
+from beamforge.problem import Problem
+from beamforge.solver import Solution
 from beamforge.training.weights import load
+from beamforge.utilities import SumRate
 
 FEATURES = 16
 SHIFTS = 6
@@ -38,18 +44,50 @@ STEEPEST = 3.0
 """Its largest exponent."""
 
 DEAREST = 5.0
-"""Largest price of fairness in training, in sum rates."""
+"""Largest price of fairness in training, in sum rates of the uplink; what is dearer is seen as this."""
+
+SAMPLES, ROUGH, LOOKS = (32, 256), 0.002, 5
+"""Where a price is found for a large batch: instances that tell it roughly, to what accuracy, and looks at all."""
+
+MARGIN = 1e-3
+"""By how much the mean of Jain's index may be more than is asked for there."""
+
+PIECE = 512
+"""Instances that pass the filter at once."""
 
 
-class FairMultipliers(Solver):
-    """Sum rate under fairness with equal powers."""
+class FairMultipliers(FairnessSolver):
+    """Sum rate ``S`` under fairness on a broadcast network, every beam of power P/K; O(K^2 N) once and O(K^3).
 
-    def __init__(self, price: float = math.nan, weights: str = "shipped", width: int = 40, rounds: int = 3) -> None:
+    In units where the noise and P/K are one, with mu and nu from the filter::
+
+        w_u ∝ (sum_l mu_l h_l h_l^H + nu_u I)^-1 h_u,     mu_l ∝ |h_l|^(-2 alpha) e^(x_l),     nu_u = e^(y_u)
+
+    so that outputs x, y [B, K] of zero are weighted SLNR, its alpha in proportion to the price lambda of fairness. The
+    filter is told lambda; what it predicts is meant to maximise ``S + lambda J``, J Jain's index of the rates. An
+    instance on which weighted SLNR has more of that keeps it, so that none is ever worse.
+
+    price          lambda, bit/s/Hz; left out, the least that meets the fairness that the problem asks for.
+    weights        "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
+                   gradients, unless asked for by `requires_grad_`.
+    width, rounds  of the graph filter, where its weights are random; else they come with the weights.
+    """
+
+    serves = fair(EqualPower)
+    scope = "rates of equal weight"
+    knob = "price"
+    ladder = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
+    accuracy = 1e-9
+
+    def __init__(self, price: float | None = None, weights: str = "shipped", width: int = 40, rounds: int = 3) -> None:
         super().__init__()
+        if price is not None and not 0 <= price < math.inf:
+            raise ConfigError(f"price must be finite and not negative, got {price:g}")
+        if min(width, rounds) < 1:
+            raise ConfigError(f"width and rounds must be at least 1, got {width} and {rounds}")
         self.price = price
-        trained = (
-            None if weights == "random" else load("fair-multipliers", None if weights == "shipped" else Path(weights))
-        )
+        name = "fair-multipliers"
+        trained = None if weights == "random" else load(name, None if weights == "shipped" else Path(weights))
         try:
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
@@ -60,6 +98,78 @@ class FairMultipliers(Solver):
         except (KeyError, ValueError, RuntimeError):
             raise ConfigError(f"weights must fit this version's graph filter, got others in {weights}") from None
 
+    @classmethod
+    def supports(cls, problem: Problem, network: Network) -> bool:
+        if not super().supports(problem, network):
+            return False
+        assert isinstance(problem.maximise, SumRate)
+        return bool((torch.as_tensor(problem.maximise.weights) == 1).all())
+
+    def solve_batch(
+        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        mean = problem.find(MeanJainAtLeast)
+        if self.price is None and mean is not None:
+            if (quick := self.for_many(mean.limit, problem, instance)) is not None:
+                return quick
+        return super().solve_batch(problem, instance, start, generator)
+
+    def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
+        channels = see(problem, instance)
+        return formed(problem, instance, channels, self.best(channels, knob)[0])
+
+    def jain(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Tensor:
+        return jain_index(self.best(see(problem, instance), knob)[1])
+
+    def for_many(self, limit: Tensor, problem: Problem, instance: Instance) -> Solution | None:
+        """A large batch at the least price for its mean, nearly; None where it is small, or the quick way fails.
+
+        A few instances tell the price roughly; more of them, and then all, put it right along the secant. The last look
+        at all of them is the solution; derivatives take its price for given.
+        """
+        few, more = (len(limit) // size for size in SAMPLES)
+        if more < 2 or (limit != limit[0]).any():
+            return None
+        channels, aim = see(problem, instance), limit[:1] + MARGIN / 2
+
+        def seen(price: Tensor, every: int) -> tuple[Tensor, Tensor]:
+            """Beams for one in so many instances, and by how much the mean [1] of their fairness is above the aim."""
+            some = batching.take(channels, slice(None, None, every))
+            X, rate = self.best(some, price.expand(len(some.gram)))
+            return X, jain_index(rate).double().mean().to(price) - aim
+
+        with torch.no_grad():
+            rough = least(lambda price: seen(price, few)[1], torch.zeros_like(aim), self.ladder, ROUGH)
+            price = rough.knob.clamp_min(1.0)
+            slope = (seen(1.05 * price, few)[1] - seen(price, few)[1]) / (0.05 * price)
+            if not (rough.met and slope > 0):
+                return None
+        last = None
+        for every in (more, more, *LOOKS * [1]):
+            X, gap = seen(price, every)
+            if every == 1 and gap.abs() <= MARGIN / 2:
+                solution = formed(problem, instance, channels, X)
+                return replace(solution, info={self.knob: price.expand_as(limit)})
+            if last is not None and last[0] == every:
+                secant = (gap - last[2]) / (price - last[1])
+                slope = torch.where(secant > 0, secant.clamp(slope / 3, 3 * slope), slope)
+            last = every, price, gap
+            price = (price - gap / slope).clamp_min(0)
+        return None
+
+    def best(self, channels: Channels, price: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients [B, K, K] and rates [B, K] of the predicted beams, or of weighted SLNR where that is better."""
+        found = []
+        for first in range(0, len(price), PIECE):
+            (_, gram, sight), part = batching.take((channels, price), slice(first, first + PIECE))
+            view = look(gram, sight, part)
+            X = coefficients(gram, *self.predict(view))
+            rate = rates(gram, X)
+            better = (objective(rate, part) >= objective(view.rate, part)).unsqueeze(-1)
+            found.append((torch.where(better.unsqueeze(-1), X, view.X), torch.where(better, rate, view.rate)))
+        X, rate = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return X, rate
+
     def predict(self, view: View) -> tuple[Tensor, Tensor]:
         """The corrected prices mu and ridges nu [B, K]."""
         weights = {name: value.to(view.nodes) for name, value in self.filter.state_dict(keep_vars=True).items()}
@@ -68,8 +178,9 @@ class FairMultipliers(Solver):
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus ``(S - lambda (1 - J)) / S_0``: S_0 [B] is the uplink's rate, lambda is 0 to 5 of it, mostly little."""
-        gram = normalised(instance.seen, instance.context["p_max"])
+        H = normalised(instance.seen, instance.context["p_max"])
         with torch.no_grad():
+            gram = H @ H.mH
             sight = observe(gram)
             draw = torch.rand(len(gram), generator=generator, dtype=gram.real.dtype, device=gram.device)
             price = DEAREST * draw**1.5 * sight.rate
@@ -86,10 +197,29 @@ class FairMultipliers(Solver):
 
 
 def normalised(network: Network, power: Tensor) -> Tensor:
-    """``H H^H`` [B, K, K] in units where the noise, and the power ``P/K`` of every beam, are one."""
+    """Channels [B, K, N] in units where the noise, and the power ``P/K`` of every beam, are one."""
     scale = (power.unsqueeze(-1) / network.users / network.noise).sqrt()
-    H = network.channel * scale.unsqueeze(-1)
-    return H @ H.mH
+    return network.channel * scale.unsqueeze(-1)
+
+
+class Channels(NamedTuple):
+    """H [B, K, N] in units of noise and power, its Gram matrix [B, K, K], and what the filter sees of that."""
+
+    H: Tensor
+    gram: Tensor
+    sight: Sight
+
+
+def see(problem: Problem, instance: Instance) -> Channels:
+    """The channels of a problem in which every beam has the same power."""
+    H = normalised(instance.seen, problem.get(EqualPower).limit)
+    gram = H @ H.mH
+    return Channels(H, gram, observe(gram))
+
+
+def formed(problem: Problem, instance: Instance, channels: Channels, X: Tensor) -> Solution:
+    """Beams ``H^H X`` at the power of each."""
+    return Solution.closed_form(equal_power(problem, instance.seen, unit(channels.H.mH @ X)))
 
 
 def rates(gram: Tensor, X: Tensor) -> Tensor:
@@ -181,7 +311,7 @@ def look(gram: Tensor, sight: Sight, price: Tensor) -> View:
     ``S + lambda J`` by each rate, ``mu_l = a_l (1/I_l - 1/T_l)`` and ``nu_u = a_u P_uu / T_u - sum_l mu_l P_lu``.
     """
     K, tiny = gram.shape[-1], torch.finfo(price.dtype).tiny ** 0.5
-    share = (price / sight.rate.clamp_min(1e-3)).clamp_max(4 * DEAREST).unsqueeze(-1)
+    share = (price / sight.rate.clamp_min(1e-3)).clamp_max(DEAREST).unsqueeze(-1)
     steep = (STEEPNESS * share).clamp_max(STEEPEST)
     weakness = torch.where(sight.gain > 0, -steep * sight.gain.clamp_min(tiny).log(), -1 / tiny)
     mu = K * torch.softmax(weakness, -1).clamp_min(tiny)
