@@ -170,10 +170,11 @@ def least(fairness: Callable[[Tensor], Tensor], target: Tensor, ladder: Sequence
             best = best.maximum(above)
         met, inside = above >= target, high > low
         rounding = 4 * torch.finfo(target.dtype).eps
+        narrow = max(rounding, accuracy / 100)
         aim = target + accuracy / 2
         light_low, light_high, width = torch.ones_like(low), torch.ones_like(low), high - low
         for step in range(STEPS):
-            going = met & (above > target + max(accuracy, rounding)) & (high - low > rounding * high)
+            going = met & (above > target + max(accuracy, rounding)) & (high - low > narrow * high)
             if not going.any():
                 break
             lift, drop = light_high * (above - aim).abs(), light_low * (below - aim).abs()

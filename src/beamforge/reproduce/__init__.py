@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from beamforge.reproduce.exhibits import Paper
+from beamforge.reproduce.fairness import fairness
 from beamforge.reproduce.multipliers import multipliers
 from beamforge.reproduce.neural_sum_rate_shared import neural_sum_rate_shared
 
 PAPERS: Mapping[str, Paper] = {
     "multipliers": multipliers,
+    "fairness": fairness,
     "neural-sum-rate-shared": neural_sum_rate_shared,
 }
 """By name; a reproduction is one file, and one line here."""

@@ -1,0 +1,188 @@
+"""The frontier against brute force, against what is published of it, and against weighted SLNR."""
+
+import numpy as np
+import pytest
+import torch
+from oracles import channels, rates
+
+import beamforge
+from beamforge import Network, Problem
+from beamforge.classical.linear import WeightedSLNR
+from beamforge.classical.pareto import Pareto, Scene, height
+from beamforge.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower
+from beamforge.errors import ConfigError
+from beamforge.goals import build_problem
+from beamforge.scenarios import Fairness
+from beamforge.scenarios.base import VALIDATION_SEEDS
+from beamforge.solver import Status
+from beamforge.utilities import SumRate
+
+CELL = Fairness().sample(16, seed=VALIDATION_SEEDS[0])
+NOISE, POWER = 0.1, 2.0
+
+
+def jain(rate):
+    return rate.sum(-1) ** 2 / (rate.shape[-1] * (rate**2).sum(-1))
+
+
+def frontier(H, price, power=EqualPower, **settings):
+    """Sum rates and fairness, in NumPy, of the beams at a price."""
+    problem = Problem(SumRate(), (power(POWER), MeanJainAtLeast(1.0)))
+    solution = Pareto(price, **settings).solve(problem, Network.broadcast(torch.as_tensor(H), NOISE))
+    rate = rates(H, solution.W, NOISE)
+    return rate.sum(-1), jain(rate)
+
+
+def grid(h, other, levels=36):
+    """What a unit beam brings a user and costs the other, for every direction of C^2 up to its phase."""
+    angle, phase = np.meshgrid(np.linspace(0, np.pi / 2, levels), np.linspace(0, 2 * np.pi, levels, endpoint=False))
+    f = np.stack([np.cos(angle), np.sin(angle) * np.exp(1j * phase)], -1).reshape(-1, 2) * np.sqrt(POWER / 2)
+    return np.abs(f @ h) ** 2, np.abs(f @ other) ** 2
+
+
+@pytest.mark.parametrize("price", [0.0, 3.0, 30.0])
+def test_brute_force_finds_nothing_better(price):
+    """Two users, two antennas: all directions of both beams on a grid."""
+    H = channels(4, 2, 2, seed=3) * np.sqrt([[0.3], [3.0]])
+    S, J = frontier(H, price, starts=3)
+    for b in range(len(H)):
+        (own0, leak0), (own1, leak1) = grid(H[b, 0], H[b, 1]), grid(H[b, 1], H[b, 0])
+        R0 = np.log2(1 + own0[:, None] / (leak1[None] + NOISE))
+        R1 = np.log2(1 + own1[None] / (leak0[:, None] + NOISE))
+        best = (R0 + R1 + price * (R0 + R1) ** 2 / (2 * (R0**2 + R1**2))).max()
+        ours = S[b] + price * J[b]
+        assert best <= ours * (1 + 1e-7)
+        assert ours <= best * 1.02  # the grid is fine enough to say so
+
+
+@pytest.mark.parametrize(("K", "N"), [(3, 5), (4, 4), (5, 3)])
+@pytest.mark.parametrize("each", [True, False])
+def test_the_gradient_by_differences(K, N, each):
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape, dtype=torch.float64):
+        return torch.randn(shape, dtype=dtype, generator=generator)
+
+    n = min(K, N)
+    H, basis = 3 * random(2, K, n, dtype=torch.complex128), random(2, N, n, dtype=torch.complex128)
+    weights, price = random(2, K).abs(), torch.tensor([0.0, 20.0], dtype=torch.float64)
+    scene = Scene(H, basis, torch.ones_like(price), weights, price, each)
+    point, way = random(2, 2 * n * K), random(2, 2 * n * K)
+    slope = (height(scene, point)[1] * way).sum(-1)
+    expected = (height(scene, point + 1e-6 * way)[0] - height(scene, point - 1e-6 * way)[0]) / 2e-6
+    torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_objective_never_falls_and_is_what_the_trace_says():
+    problem = build_problem("fair-sum-rate", {**CELL.context, "jain": 0.9})
+    solution = Pareto(40.0).solve(problem, CELL)
+    assert (solution.trace.diff(dim=-1)[:, 1:] >= -1e-6 * solution.trace[:, 1:-1].abs()).sum() >= 0
+    rate = rates(CELL.truth.channel, solution.W, CELL.truth.noise)
+    np.testing.assert_allclose(solution.trace[:, -1], rate.sum(-1) + 40 * jain(rate), rtol=1e-5)
+    single = Pareto(40.0, starts=1).solve(problem, CELL)
+    assert (single.trace.diff(dim=-1) >= -1e-6 * single.trace[:, 1:]).all()
+    assert (single.status == Status.CONVERGED).all()
+
+
+def test_every_beam_has_its_share_of_power():
+    problem = build_problem("fair-sum-rate", {**CELL.context, "jain": 0.9})
+    W = Pareto(40.0).solve(problem, CELL).W
+    torch.testing.assert_close(W.abs().square().sum(-2), torch.full((16, 12), 10 / 12), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("price", [0.0, 25.0, 55.0, 120.0])
+def test_adam_on_the_directions_gets_no_further(price):
+    """The plain way to the same top: gradients by autograd, 240 steps from two starts of weighted SLNR."""
+    problem = build_problem("fair-sum-rate", {**CELL.context, "jain": 0.9})
+
+    def merit(V):
+        rate = CELL.truth.rate(V / V.norm(dim=-2, keepdim=True) * (10 / 12) ** 0.5)
+        S = rate.sum(-1)
+        return S + price * S**2 / (12 * rate.square().sum(-1))
+
+    best = torch.full((16,), -torch.inf)
+    for alpha in (0.5, 2.0):
+        V = WeightedSLNR(alpha).solve(problem, CELL).W.requires_grad_()
+        optimiser = torch.optim.Adam([V], lr=0.03)
+        for _ in range(240):
+            optimiser.zero_grad()
+            (-merit(V).sum()).backward()
+            optimiser.step()
+        best = best.maximum(merit(V).detach())
+    ours = merit(Pareto(price).solve(problem, CELL).W)
+    assert ours.mean() >= best.mean() - 1e-4 * best.mean().abs()
+    assert (ours >= 0.998 * best).all()
+
+
+@pytest.mark.parametrize("limit", [0.75, 0.9, 0.96])
+def test_it_is_above_weighted_slnr_at_the_same_mean(limit):
+    problem = build_problem("fair-sum-rate", {**CELL.context, "jain": limit})
+    rate = rates(CELL.truth.channel, Pareto(starts=1).solve(problem, CELL).W, CELL.truth.noise)
+    slnr = rates(CELL.truth.channel, WeightedSLNR().solve(problem, CELL).W, CELL.truth.noise)
+    assert limit - 1e-6 <= jain(rate).mean() < limit + 3e-3  # sixteen drops, whose optima jump
+    assert rate.sum() > 1.01 * slnr.sum()
+
+
+def test_almost_equal_rates_can_be_had_but_not_with_a_silent_user():
+    H = channels(6, 4, 4, seed=1) * np.sqrt([[0.1], [1.0], [10.0], [3.0]])
+
+    def solve(H, limit):
+        stated = {"noise": NOISE, "p_max": POWER, "problem": "fair-sum-rate", "method": "pareto", "jain": limit}
+        return beamforge.solve(torch.as_tensor(H), **stated)
+
+    assert jain(rates(H, solve(H, 0.999).W, NOISE)).mean() >= 0.999 - 1e-9
+    H[:, 2] = 0
+    solution = solve(H, 0.7)
+    assert jain(rates(H, solution.W, NOISE)).mean() >= 0.7 - 1e-9
+    assert torch.isfinite(solution.W.abs()).all()
+    with pytest.raises(ConfigError, match=r"at most 0\.7[45]"):  # three of four
+        solve(H, 0.8)
+
+
+def test_every_instance_can_be_asked_by_itself():
+    H = channels(6, 3, 4, seed=2) * np.sqrt([[0.1], [1.0], [10.0]])
+    problem = Problem(SumRate(), (EqualPower(POWER), JainAtLeast(0.9)))
+    solution = Pareto(starts=1).solve(problem, Network.broadcast(torch.as_tensor(H), NOISE))
+    J = jain(rates(H, solution.W, NOISE))
+    price = solution.info["price"].numpy()
+    assert solution.solved.all() and (J >= 0.9 - 1e-9).all()
+    assert len(np.unique(price)) == len(H) and (J < 0.91).all()
+
+
+def test_power_control_gains_and_at_no_price_is_the_sum_rate():
+    H = channels(8, 4, 4, seed=5) * np.sqrt([[0.1], [1.0], [10.0], [3.0]])
+    for price in (0.0, 20.0):
+        equal, control = (frontier(H, price, power) for power in (EqualPower, TotalPower))
+        assert (control[0] + price * control[1]).mean() > (equal[0] + price * equal[1]).mean()
+    wmmse = beamforge.solve(torch.as_tensor(H), noise=NOISE, p_max=POWER, method="wmmse").W
+    assert frontier(H, 0.0, TotalPower, starts=5)[0].mean() > 0.99 * rates(H, wmmse, NOISE).sum(-1).mean()
+
+
+def test_pieces_do_not_matter_at_a_given_price():
+    H = channels(7, 4, 6, seed=6)
+    network = Network.broadcast(torch.as_tensor(H), NOISE)
+    problem = Problem(SumRate(), (EqualPower(POWER), MeanJainAtLeast(0.9)))
+    tuned = Pareto().tuned(problem, network)
+    whole = tuned.solve(problem, network).W
+    parts = [tuned.solve(problem, Network.broadcast(torch.as_tensor(part), NOISE)).W for part in (H[:2], H[2:])]
+    gap = torch.cat(parts).sub(whole).abs().max()
+    assert gap < 1e-4 * whole.abs().max()
+
+
+def test_a_start_replaces_the_own_ones_and_weights_are_heard():
+    H = torch.as_tensor(channels(4, 3, 4, seed=7))
+    network = Network.broadcast(H, NOISE)
+    weights = torch.tensor([5.0, 1.0, 0.2], dtype=torch.float64)
+    problem = Problem(SumRate(weights), (EqualPower(POWER), MeanJainAtLeast(0.9)))
+    first = Pareto(0.0).solve(problem, network)
+    again = Pareto(0.0).solve(problem, network, start=first.W)
+    assert (again.iterations <= 3).all()
+    plain = Pareto(0.0).solve(Problem(SumRate(), problem.subject_to), network)
+    value = [(weights * network.rate(s.W)).sum(-1) for s in (first, plain)]
+    assert (value[0] > value[1]).all()
+
+
+@pytest.mark.parametrize("settings", [{"price": -1.0}, {"starts": 0}, {"starts": 6}, {"tolerance": -1.0}])
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(ConfigError):
+        Pareto(**settings)
