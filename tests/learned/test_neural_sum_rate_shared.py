@@ -6,19 +6,22 @@ import numpy as np
 import pytest
 import torch
 
+import beamforge
 from beamforge import Network, Problem
 from beamforge.batching import take
 from beamforge.checks import check_solver
 from beamforge.classical.led import climb, led
-from beamforge.classical.links import SharedPower
+from beamforge.classical.links import LinkWMMSE, SharedPower
 from beamforge.constraints import PerTransmitterPower, TotalPower
 from beamforge.errors import ConfigError, UnsupportedProblem
 from beamforge.goals import build_problem
 from beamforge.learned.neural_sum_rate_shared import KEPT, LEADERS, NeuralSumRateShared, Rounds, look
 from beamforge.registry import configure
+from beamforge.scenarios.base import TEST_SEEDS
 from beamforge.scenarios.power_control import Strong, Weak
 from beamforge.training import weights
 from beamforge.training.links import Links
+from beamforge.training.recipe import Recipe
 from beamforge.training.stream import Stream
 from beamforge.training.weights import Weights
 from beamforge.utilities import SumRate
@@ -286,6 +289,44 @@ def test_learning_lowers_the_loss():
         optimiser.step()
     with torch.no_grad():
         assert solver.loss(held_out, generator)[0].item() < before - 0.003
+
+
+# --- the weights that come with the package ------------------------------------------------------------------------
+def test_shipped_weights_conform_and_say_where_they_come_from():
+    check_solver(NeuralSumRateShared())
+    header = weights.load(MODEL).header
+    assert header["version"] and len(header["commit"]) >= 7 and header["commit"] != "unknown"
+    recipe = Recipe.find(MODEL).tables()
+    for section in ("model", "data"):
+        wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in recipe[section].items()}
+        assert header["recipe"][section] == wanted, "the shipped recipe is not that of the shipped weights"
+
+
+@pytest.mark.parametrize(
+    ("links", "steps", "samples", "percent"),
+    [(4, 10, 1, 99.9), (16, 10, 1, 99.8), (64, 0, 1, 99.5), (64, 10, 8, 99.7), (100, 10, 1, 99.0)],
+)
+def test_shipped_weights_reach_the_best_of_a_climb_from_every_link(links, steps, samples, percent):
+    instance = Strong(links).sample(30, seed=TEST_SEEDS[3])
+    problem = build_problem("sum-rate", instance.context)
+    data = SharedPower.of(problem.bind(instance.truth), instance.truth)
+    _, rates = climb(data, led(data, 64), 30)
+    found = rate(NeuralSumRateShared(steps=steps, samples=samples), problem, instance)
+    assert found.mean() >= percent / 100 * rates[..., -1].amax(-1).mean()
+
+
+@pytest.mark.parametrize("links", [4, 64])
+def test_shipped_weights_know_weak_interference(links):
+    instance = Weak(links, random_weights=True).sample(20, seed=TEST_SEEDS[3])
+    problem = build_problem("sum-rate", instance.context)
+    best = problem.maximise.value(instance.truth, LinkWMMSE(starts=1).solve(problem, instance).W)
+    assert rate(NeuralSumRateShared(), problem, instance).mean() >= 0.9995 * best.mean()
+
+
+def test_by_name():
+    G = torch.rand(20, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = beamforge.solve(G, noise=0.05, p_max=2.0, method=MODEL, steps=2, samples=3)
+    assert found.trace.shape == (20, 3) and (found.iterations == 2).all()
 
 
 # --- weights and settings --------------------------------------------------------------------------------------------

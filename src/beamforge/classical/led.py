@@ -29,7 +29,7 @@ def led(data: SharedPower, count: int) -> Tensor:
     alone = data.weights * torch.log1p(data.direct)
     leader = alone.argsort(dim=-1, descending=True, stable=True)[:, :count]
     leads = torch.nn.functional.one_hot(leader, L).to(data.direct)
-    return torch.cat([torch.full_like(leads[:, :1], 1 / L), LEAD * leads + (1 - LEAD) / L], 1)
+    return torch.cat([torch.full_like(alone, 1 / L).unsqueeze(1), LEAD * leads + (1 - LEAD) / L], 1)
 
 
 def climb(data: SharedPower, p: Tensor, steps: int) -> tuple[Tensor, Tensor]:

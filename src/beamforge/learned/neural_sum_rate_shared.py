@@ -172,7 +172,7 @@ class Rounds(nn.Module):
                 z, *memory = (x.take_along_dim(best[:, :KEPT, None], 1) for x in (z, *memory))
             d, features = look(data, z)
             x = torch.stack([*features, *memory], 1).flatten(2)
-            a, b, told = affine(say, affine(see, x).relu()).unflatten(-1, z.shape[1:]).unbind(1)
+            a, b, told = affine(say, affine(see, x).relu_()).unflatten(-1, z.shape[1:]).unbind(1)
             memory = [d.clamp(-8, 8) / 2, told]
             z = moved(z, (STRIDE * d).clamp(-30, 30) * a.clamp(-3, 2).exp() + b)
         return z
@@ -190,7 +190,8 @@ def look(data: SharedPower, z: Tensor) -> tuple[Tensor, list[Tensor]]:
     tiny = torch.finfo(z.dtype).tiny ** 0.5
     p = z.exp()
     seen = respond(data, p)
-    rate = data.weights.unsqueeze(-2) * torch.log1p(seen.sinr)
+    nats = torch.log1p(seen.sinr)
+    rate = data.weights.unsqueeze(-2) * nats
     total = rate.sum(-1, keepdim=True).clamp_min(tiny)
     behind = (total / total.amax(-2, keepdim=True)).log().clamp_min(-2)
     d = 2 * logarithm(seen.pull)
@@ -200,7 +201,7 @@ def look(data: SharedPower, z: Tensor) -> tuple[Tensor, list[Tensor]]:
         z.clamp_min(-15) / 4,
         2 * p,
         torch.log1p(seen.interference) / 3,
-        torch.log1p(seen.sinr) / 2,
+        nats / 2,
         d.clamp(-8, 8) / 2,
         2 * rate / total,
         seen.price.clamp_min(1e-9).log() / 2,

@@ -72,6 +72,9 @@ CASES = (
     *(Case(f"weak, random weights, L = {L}", Weak(L, random_weights=True), {ALONE: 99.95}) for L in (4, 16, 64)),
 )
 
+RACED = (4, 16, 64)
+"""Numbers of links of the instances that are timed."""
+
 FASTER = 20.0
 """Times that ours is wanted to be faster than `SLOW`."""
 
@@ -158,7 +161,7 @@ def race(ways: Mapping[str, Way], repeats: int) -> tuple[Table, list[Goal]]:
     """Milliseconds from gains to powers, and utility in percent of the best of a hundred starts."""
     rows: list[Sequence[Any]] = []
     goals = []
-    for links in (4, 16, 64):
+    for links in RACED:
         seconds, percents = lap(Strong(links).sample(BATCH, seed=TEST_SEEDS[0]), ways, repeats)
         rows += [[f"strong, L = {links}", name, 1e3 * seconds[name], percents[name]] for name in seconds]
         goals.append(Goal(f"L = {links}: times faster than {SLOW}", seconds[SLOW] / seconds[ALONE], FASTER))
