@@ -78,4 +78,8 @@ def test_two_processes_agree_on_the_price_and_a_killed_run_finds_it_again(tmp_pa
     assert prices(tmp_path / "whole") == prices(tmp_path / "parts")
     assert prices(tmp_path / "shared") == pytest.approx(prices(tmp_path / "whole"), rel=1e-9)
     assert len(set(prices(tmp_path / "whole"))) > 10, "the price never moved"
+    half = start(tmp_path, "--out", "half", "--set", "run.precision=16", "--set", "run.steps=2")
+    end(half)
+    kept = load_file(tmp_path / "half" / "weights.safetensors")
+    assert kept["net.0.weight"].dtype == torch.bfloat16 and kept["dual.price"].dtype == torch.float32
     assert (tmp_path / "whole" / "curves.png").stat().st_size > 10_000

@@ -27,7 +27,6 @@ from beamforge.instance import Instance
 from beamforge.learned.frame import Frame, frame, phase
 from beamforge.network import Network, own, squared_magnitude
 from beamforge.problem import Problem
-from beamforge.scenarios.base import require
 from beamforge.solver import Form, Serves, Solution, Solver
 from beamforge.training.dual_ascent import DualAscent
 from beamforge.training.weights import load
@@ -42,7 +41,7 @@ LEVEL_DB, SPREAD_DB = 20.0, 7.0
 SIZES = (0.477, 0.424, 0.382, 0.343, 0.306, 0.272, 0.237, 0.204, 0.170, 0.137, 0.104, 0.068)
 """Root mean squares of a direction's coordinates in their frame, in that cell."""
 
-VIEWS = 4
+VIEWS = 2
 """Users that take turns as the reference of the frame where beams are asked for; training has one."""
 
 SLACK = 0.005
@@ -124,7 +123,8 @@ class WiT(Solver):
         trained = None if weights == "random" else load("wit", file, name=weights)
         if jain is None:
             jain = 0.86 if trained is None else float(trained.header["recipe"]["model"]["jain"])
-        require(1 / USERS < jain < 1, "jain", f"between 1/{USERS} and 1", jain)
+        if not 1 / USERS < jain < 1:
+            raise ConfigError(f"jain must be between 1/{USERS} and 1, got {jain:g}")
         self.network, self.dual = Transformer(), DualAscent(jain, 2.0 if price is None else price)
         if trained is None:
             return

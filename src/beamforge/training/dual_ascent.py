@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from beamforge.scenarios.base import require
+from beamforge.errors import ConfigError
 
 
 class DualAscent(nn.Module):
@@ -31,9 +31,9 @@ class DualAscent(nn.Module):
 
     def __init__(self, target: float, price: float = 1.0, step: float = 0.01, tolerance: float = 0.003) -> None:
         super().__init__()
-        require(price >= 0, "price", "at least 0", price)
-        require(step > 0, "step", "positive", step)
-        require(tolerance >= 0, "tolerance", "at least 0", tolerance)
+        if not (price >= 0 and step > 0 and tolerance >= 0):
+            numbers = f"price {price:g}, step {step:g} and tolerance {tolerance:g}"
+            raise ConfigError(f"price and tolerance must not be negative, and step be positive, got {numbers}")
         self.target, self.step, self.tolerance = target, step, tolerance
         self.register_buffer("price", torch.tensor(float(price)))
 

@@ -67,7 +67,7 @@ class Run:
     validation_batches  batches of `batch` instances in each validation, always the same ones.
     checkpoint_every    steps between checkpoints, and so the most that a killed run loses.
     precision           bits of a real number, 32 or 64; 16 is 32 with a network's products in bfloat16 (autocast) while
-                        it is trained, which is quicker where its layers are wide.
+                        it is trained, which is quicker where its layers are wide, and its matrices are kept in that.
     device              "auto" (CUDA where there is some), or a device of torch's.
     """
 

@@ -74,4 +74,6 @@ class Record:
         }
         scaffold = self.steps.model.scaffold if isinstance(self.steps.model, Scaffolded) else ()
         tensors = {name: value for name, value in best["model"].items() if not name.startswith(scaffold)}
+        if self.steps.recipe.run.precision == 16:
+            tensors = weights.halved(tensors)
         weights.save(self.out / WEIGHTS, Weights(tensors, header))
