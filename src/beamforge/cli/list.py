@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import product
 
 import click
 import torch
@@ -36,23 +37,28 @@ def command(kind: str | None) -> None:
 def serves(method: str) -> str:
     """The problems a method serves and the forms of network it serves each on, found by asking it."""
     found: dict[str, list[str]] = {}
-    one = torch.ones(1, 2, 2, dtype=torch.complex128)
-    networks = {
-        "broadcast": (Network.broadcast(one, 1.0), "p_max"),
-        "multicell": (Network.interference(one.expand(2, 2, 2), 1.0), "p_max_transmitter"),
-        "power-control": (Network.power_control(one.real, 1.0), "p_max"),
-    }
-    for problem in PROBLEMS:
-        for form, (network, limit) in networks.items():
+    for kind, problem in product(METHODS[method], PROBLEMS):
+        for form, (network, limit) in networks(*kind.tried_on).items():
             if problem == "fair-sum-rate" and limit != "p_max":
                 continue  # it shares one total
             stated = [{limit: 1.0, "sinr_target": 1.0}, {limit: 1.0, "weights": 1.0, "sinr_target": 1.0}]
             stated += [{"sinr_target": 1.0}] if problem == "min-power" else [{limit: 1.0}]
             questions = [build_problem(problem, {"jain": 0.9} | context) for context in stated]
-            if any(kind.supports(question, network) for kind in METHODS[method] for question in questions):
+            if any(kind.supports(question, network) for question in questions):
                 found.setdefault(problem, []).append(form)
     asks = sorted({kind.scope for kind in METHODS[method] if kind.scope})
-    return "; ".join([*(f"{problem} ({', '.join(forms)})" for problem, forms in found.items()), *asks])
+    said = (f"{problem} ({', '.join(sorted({*found[problem]}))})" for problem in PROBLEMS if problem in found)
+    return "; ".join([*said, *asks])
+
+
+def networks(users: int, antennas: int) -> dict[str, tuple[Network, str]]:
+    """A network of each form, and the limit that is usual there."""
+    one = torch.ones(1, users, antennas, dtype=torch.complex128)
+    return {
+        "broadcast": (Network.broadcast(one, 1.0), "p_max"),
+        "multicell": (Network.interference(one.expand(users, users, antennas), 1.0), "p_max_transmitter"),
+        "power-control": (Network.power_control(torch.ones(1, users, users), 1.0), "p_max"),
+    }
 
 
 def shipped(folder: str, suffix: str) -> dict[str, str]:

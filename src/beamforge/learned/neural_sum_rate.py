@@ -50,7 +50,7 @@ class NeuralSumRate(Sized):
     training begins with Algorithm 1 cut short. It minimises ``|p - p*|^2 / |p*|^2``, the paper's loss (18) relative to
     the powers p* to be learned: those that the data state, or else the best of a few local optima.
 
-    shared  one psi for all layers of a kind, which is what the shipped weights are (with L = 64, a twentieth of the
+    shared  one psi for all layers of a kind, which is what the shipped weights are (with L = 64, a twelfth of the
             numbers); else one for each k, for each (t, d), and for each t, as published.
 
     Source: S. Chen, C. W. Tan, "Neural sum rate maximization for AI-native wireless networks", NetAISys 2024,
