@@ -8,10 +8,12 @@ from beamforge.reproduce.exhibits import Paper
 from beamforge.reproduce.fairness import fairness
 from beamforge.reproduce.multipliers import multipliers
 from beamforge.reproduce.neural_sum_rate_shared import neural_sum_rate_shared
+from beamforge.reproduce.power_control import power_control
 
 PAPERS: Mapping[str, Paper] = {
     "multipliers": multipliers,
     "fairness": fairness,
+    "power-control": power_control,
     "neural-sum-rate-shared": neural_sum_rate_shared,
 }
 """By name; a reproduction is one file, and one line here."""
