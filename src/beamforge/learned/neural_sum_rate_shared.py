@@ -66,7 +66,8 @@ class NeuralSumRateShared(Solver):
              given to `solve` joins the candidates after the rounds.
     weights  "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have gradients,
              unless asked for by `requires_grad_`.
-    width, rounds  of the network, where its weights are random; else they come with the weights.
+    width    of the network, where its weights are random; else it comes with the weights.
+    rounds   how many, likewise.
 
     >>> from beamforge.scenarios.power_control import ThreeLinks
     >>> instance = ThreeLinks().sample(1, dtype=torch.complex128)
