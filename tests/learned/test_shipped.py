@@ -42,7 +42,7 @@ def test_the_header_tells_where_they_come_from():
 
 def test_they_are_listed_and_come_with_a_card(capsys):
     assert main(["list", "models"]) == 0
-    assert "multipliers" in capsys.readouterr().out
+    assert "the sum rate by learned multipliers" in capsys.readouterr().out
     card = (files("beamforge") / "weights" / "multipliers.md").read_text(encoding="utf-8")
     assert "beamforge train multipliers" in card and "beamforge reproduce multipliers" in card
 

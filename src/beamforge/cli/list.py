@@ -23,8 +23,8 @@ def command(kind: str | None) -> None:
         "problems": {name: (builder.__doc__ or "").partition("\n")[0] for name, builder in PROBLEMS.items()},
         "methods": {name: serves(name) for name in METHODS},
         "scenarios": {name: summary(name) for name in SCENARIOS},
-        "recipes": shipped("recipes", ".toml"),
-        "models": shipped("weights", ".safetensors"),
+        "recipes": shipped("recipes", ".toml", ".toml"),
+        "models": shipped("weights", ".safetensors", ".md"),
     }
     for name in [kind] if kind else tables:
         if not kind:
@@ -61,15 +61,18 @@ def networks(users: int, antennas: int) -> dict[str, tuple[Network, str]]:
     }
 
 
-def shipped(folder: str, suffix: str) -> dict[str, str]:
-    """Files of a kind that come with the package."""
+def shipped(folder: str, suffix: str, told: str) -> dict[str, str]:
+    """Files of a kind that come with the package, and what the file of the same name ending in `told` says of each."""
     place = files("beamforge") / folder
-    names = sorted(item.name for item in place.iterdir()) if place.is_dir() else []
-    return {name.removesuffix(suffix): words(place / name) for name in names if name.endswith(suffix)}
+    names = sorted(item.name.removesuffix(suffix) for item in place.iterdir() if item.name.endswith(suffix))
+    return {name: words(place / f"{name}{told}") for name in names}
 
 
 def words(file: Traversable) -> str:
-    """What a file says of itself in a comment on its first line."""
+    """What a file says of itself in a comment, or a heading, on its first line."""
+    if not file.is_file():
+        return ""
     with file.open("rb") as lines:
-        first = lines.readline(200)
-    return first.decode().strip("# \n") if first.startswith(b"#") else ""
+        first = lines.readline(200).decode()
+    told = first.strip("# \n") if first.startswith("#") else ""
+    return told.partition(", ")[2] if told.startswith("Weights of ") else told
