@@ -99,7 +99,8 @@ def of_norm_one(gram: Tensor, X: Tensor) -> Tensor:
     """X with columns such that those of ``H^H X`` have norm one; none for a user without a channel."""
     D = gram @ X
     norm = (X.real * D.real + X.imag * D.imag).sum(-2, keepdim=True)
-    return X * torch.where(norm > 0, norm, torch.inf).rsqrt()
+    heard = (own(gram).real > 0).unsqueeze(-2)  # else all that there is of a column is rounding
+    return X * torch.where(heard & (norm > 0), norm, torch.inf).rsqrt()
 
 
 class ResolventColumns(torch.autograd.Function):

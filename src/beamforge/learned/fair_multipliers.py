@@ -43,7 +43,7 @@ STEEPNESS = 0.8
 STEEPEST = 3.0
 """Its largest exponent."""
 
-DEAREST = 5.0
+DEAREST = 7.0
 """Largest price of fairness in training, in sum rates of the uplink; what is dearer is seen as this."""
 
 SAMPLES, ROUGH, LOOKS = (32, 256), 0.002, 5
@@ -177,7 +177,10 @@ class FairMultipliers(FairnessSolver):
         return view.mu * corrections[..., 0].exp(), corrections[..., 1].exp()
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus ``(S - lambda (1 - J)) / S_0``: S_0 [B] is the uplink's rate, lambda is 0 to 5 of it, mostly little."""
+        """Minus ``(S - lambda (1 - J)) / S_0``: S_0 [B] is the uplink's rate, lambda is 0 to 7 of it, mostly little.
+
+        That is of the predicted beams in training, and of the better ones, as in use, in validation.
+        """
         H = normalised(instance.seen, instance.context["p_max"])
         with torch.no_grad():
             gram = H @ H.mH
@@ -185,15 +188,12 @@ class FairMultipliers(FairnessSolver):
             draw = torch.rand(len(gram), generator=generator, dtype=gram.real.dtype, device=gram.device)
             price = DEAREST * draw**1.5 * sight.rate
             view = look(gram, sight, price)
+            floor = objective(view.rate, price)
         rate = rates(gram, coefficients(gram, *self.predict(view)))
-        total, fairness = rate.sum(-1), jain_index(rate)
-        value = total + price * fairness
-        gain = (value / objective(view.rate, price)).mean()
-        return -((value - price) / sight.rate).mean(), {
-            "rate": total.mean().detach(),
-            "jain": fairness.mean().detach(),
-            "to_slnr": gain.detach(),
-        }
+        value = objective(rate, price)
+        value = value if self.training else value.maximum(floor)
+        shown = {"rate": rate.sum(-1), "jain": jain_index(rate), "to_slnr": value / floor}
+        return -((value - price) / sight.rate).mean(), {name: each.detach().mean() for name, each in shown.items()}
 
 
 def normalised(network: Network, power: Tensor) -> Tensor:
@@ -305,11 +305,7 @@ class View(NamedTuple):
 
 
 def look(gram: Tensor, sight: Sight, price: Tensor) -> View:
-    """Weighted SLNR whose exponent rises with the price of fairness [B], and how far it is from the frontier.
-
-    Where the beams are stationary, with I the interference and noise, T that and the signal, and a the derivative of
-    ``S + lambda J`` by each rate, ``mu_l = a_l (1/I_l - 1/T_l)`` and ``nu_u = a_u P_uu / T_u - sum_l mu_l P_lu``.
-    """
+    """Weighted SLNR whose exponent rises with the price of fairness [B], and the multipliers that its beams ask for."""
     K, tiny = gram.shape[-1], torch.finfo(price.dtype).tiny ** 0.5
     share = (price / sight.rate.clamp_min(1e-3)).clamp_max(DEAREST).unsqueeze(-1)
     steep = (STEEPNESS * share).clamp_max(STEEPEST)
@@ -317,16 +313,10 @@ def look(gram: Tensor, sight: Sight, price: Tensor) -> View:
     mu = K * torch.softmax(weakness, -1).clamp_min(tiny)
     X = even_coefficients(gram, mu)
     power = squared_magnitude(gram @ X)
-    itself = torch.eye(K, dtype=torch.bool, device=power.device)
-    leaked = power.masked_fill(itself, 0)
-    signal, disturbed = own(power), leaked.sum(-1) + 1
-    whole = signal + disturbed
-    rate = torch.log1p(signal / disturbed) / math.log(2)
-    shifts = torch.stack([leaked / whole.unsqueeze(-1), (leaked / (power.sum(-2, keepdim=True) + 1)).mT], 1)
-    total, square = rate.sum(-1, keepdim=True), rate.square().sum(-1, keepdim=True).clamp_min(tiny)
-    worth = 1 + price.unsqueeze(-1) * 2 * total / (K * square) * (1 - total * rate / square)
-    asked = worth * (signal / whole) / disturbed
-    ridge = worth * signal / whole - (asked.unsqueeze(-1) * leaked).sum(-2)
+    rate, worth, asked, ridge = marginal(power, price)
+    leaked = power.masked_fill(torch.eye(K, dtype=torch.bool, device=power.device), 0)
+    heard = leaked / (power.sum(-1, keepdim=True) + 1)
+    shifts = torch.stack([heard, (leaked / (power.sum(-2, keepdim=True) + 1)).mT], 1)
     level = ridge.clamp_min(0).mean(-1, keepdim=True) + 0.01
     nodes = torch.stack(
         [
@@ -334,7 +324,7 @@ def look(gram: Tensor, sight: Sight, price: Tensor) -> View:
             (share - 2).expand_as(mu),
             (1 + 2 * share).log().expand_as(mu),
             jain_index(rate).unsqueeze(-1).expand_as(mu),
-            rate * K / total.clamp_min(tiny) - 1,
+            rate / rate.mean(-1, keepdim=True).clamp_min(tiny) - 1,
             worth.clamp(-5, 5) / 2,
             (asked.clamp_min(0) / level / mu + 0.01).log().clamp_max(5) / 2,
             (ridge.clamp_min(0) / level + 0.01).log() / 2,
@@ -342,3 +332,22 @@ def look(gram: Tensor, sight: Sight, price: Tensor) -> View:
         -1,
     )
     return View(torch.cat([sight.nodes, nodes], -1), torch.cat([sight.shifts, shifts], 1), mu, X, rate)
+
+
+def marginal(power: Tensor, price: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rates R [B, K] of received powers P [B, K, K] in units of the noise, and what ``(S + lambda J) ln 2`` is worth.
+
+    With I the interference and noise and T = I + P_uu: the derivatives ``a_u = 1 + lambda dJ/dR_u`` by rate, minus
+    those by interference, ``mu_u = a_u (1/I_u - 1/T_u)``, and those by the power of a beam, ``nu_u = a_u P_uu / T_u -
+    sum_{l != u} mu_l P_lu``. On the frontier, mu and nu are the multipliers of the beams themselves.
+    """
+    K, tiny = power.shape[-1], torch.finfo(price.dtype).tiny ** 0.5
+    leaked = power.masked_fill(torch.eye(K, dtype=torch.bool, device=power.device), 0)
+    signal, disturbed = own(power), leaked.sum(-1) + 1
+    whole = signal + disturbed
+    rate = torch.log1p(signal / disturbed) / math.log(2)
+    total, square = rate.sum(-1, keepdim=True), rate.square().sum(-1, keepdim=True).clamp_min(tiny)
+    worth = 1 + price.unsqueeze(-1) * 2 * total / (K * square) * (1 - total * rate / square)
+    mu = worth * (signal / whole) / disturbed
+    nu = worth * signal / whole - (mu.unsqueeze(-1) * leaked).sum(-2)
+    return rate, worth, mu, nu
