@@ -17,7 +17,7 @@ from beamforge.scenarios.base import VALIDATION_SEEDS
 from beamforge.solver import Status
 from beamforge.utilities import SumRate
 
-CELL = Fairness().sample(16, seed=VALIDATION_SEEDS[0])
+CELL = Fairness().sample(12, seed=VALIDATION_SEEDS[0])
 NOISE, POWER = 0.1, 2.0
 
 
@@ -76,7 +76,6 @@ def test_the_gradient_by_differences(K, N, each):
 def test_the_objective_never_falls_and_is_what_the_trace_says():
     problem = build_problem("fair-sum-rate", {**CELL.context, "jain": 0.9})
     solution = Pareto(40.0).solve(problem, CELL)
-    assert (solution.trace.diff(dim=-1)[:, 1:] >= -1e-6 * solution.trace[:, 1:-1].abs()).sum() >= 0
     rate = rates(CELL.truth.channel, solution.W, CELL.truth.noise)
     np.testing.assert_allclose(solution.trace[:, -1], rate.sum(-1) + 40 * jain(rate), rtol=1e-5)
     single = Pareto(40.0, starts=1).solve(problem, CELL)
@@ -87,10 +86,10 @@ def test_the_objective_never_falls_and_is_what_the_trace_says():
 def test_every_beam_has_its_share_of_power():
     problem = build_problem("fair-sum-rate", {**CELL.context, "jain": 0.9})
     W = Pareto(40.0).solve(problem, CELL).W
-    torch.testing.assert_close(W.abs().square().sum(-2), torch.full((16, 12), 10 / 12), rtol=1e-5, atol=0)
+    torch.testing.assert_close(W.abs().square().sum(-2), torch.full((12, 12), 10 / 12), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("price", [0.0, 25.0, 55.0, 120.0])
+@pytest.mark.parametrize("price", [0.0, 40.0, 120.0])
 def test_adam_on_the_directions_gets_no_further(price):
     """The plain way to the same top: gradients by autograd, 240 steps from two starts of weighted SLNR."""
     problem = build_problem("fair-sum-rate", {**CELL.context, "jain": 0.9})
@@ -100,7 +99,7 @@ def test_adam_on_the_directions_gets_no_further(price):
         S = rate.sum(-1)
         return S + price * S**2 / (12 * rate.square().sum(-1))
 
-    best = torch.full((16,), -torch.inf)
+    best = torch.full((12,), -torch.inf)
     for alpha in (0.5, 2.0):
         V = WeightedSLNR(alpha).solve(problem, CELL).W.requires_grad_()
         optimiser = torch.optim.Adam([V], lr=0.03)
@@ -114,39 +113,42 @@ def test_adam_on_the_directions_gets_no_further(price):
     assert (ours >= 0.998 * best).all()
 
 
-@pytest.mark.parametrize("limit", [0.75, 0.9, 0.96])
-def test_it_is_above_weighted_slnr_at_the_same_mean(limit):
-    problem = build_problem("fair-sum-rate", {**CELL.context, "jain": limit})
-    rate = rates(CELL.truth.channel, Pareto(starts=1).solve(problem, CELL).W, CELL.truth.noise)
-    slnr = rates(CELL.truth.channel, WeightedSLNR().solve(problem, CELL).W, CELL.truth.noise)
-    assert limit - 1e-6 <= jain(rate).mean() < limit + 3e-3  # sixteen drops, whose optima jump
+@pytest.mark.parametrize("price", [20.0, 43.0, 64.0])
+def test_it_is_above_weighted_slnr_at_the_same_mean(price):
+    problem = build_problem("fair-sum-rate", {**CELL.context, "jain": 0.9})
+    rate = rates(CELL.truth.channel, Pareto(price, starts=1).solve(problem, CELL).W, CELL.truth.noise)
+    same = build_problem("fair-sum-rate", {**CELL.context, "jain": min(jain(rate).mean(), 0.96)})
+    slnr = rates(CELL.truth.channel, WeightedSLNR().solve(same, CELL).W, CELL.truth.noise)
+    assert jain(rate).mean() > jain(slnr).mean() - 1e-4
     assert rate.sum() > 1.01 * slnr.sum()
 
 
-def test_almost_equal_rates_can_be_had_but_not_with_a_silent_user():
-    H = channels(6, 4, 4, seed=1) * np.sqrt([[0.1], [1.0], [10.0], [3.0]])
+def test_the_mean_is_met_and_almost_equal_rates_can_be_had_but_not_with_a_silent_user():
+    H = channels(3, 3, 3, seed=1) * np.sqrt([[0.1], [1.0], [10.0]])
 
     def solve(H, limit):
         stated = {"noise": NOISE, "p_max": POWER, "problem": "fair-sum-rate", "method": "pareto", "jain": limit}
-        return beamforge.solve(torch.as_tensor(H), **stated)
+        return beamforge.solve(torch.as_tensor(H), starts=1, max_iterations=60, **stated)
 
-    assert jain(rates(H, solve(H, 0.999).W, NOISE)).mean() >= 0.999 - 1e-9
+    assert jain(rates(H, solve(H, 0.995).W, NOISE)).mean() >= 0.995 - 1e-9
     H[:, 2] = 0
-    solution = solve(H, 0.7)
-    assert jain(rates(H, solution.W, NOISE)).mean() >= 0.7 - 1e-9
+    solution = solve(H, 0.6)
+    assert jain(rates(H, solution.W, NOISE)).mean() >= 0.6 - 1e-9
     assert torch.isfinite(solution.W.abs()).all()
-    with pytest.raises(ConfigError, match=r"at most 0\.7[45]"):  # three of four
-        solve(H, 0.8)
+    with pytest.raises(ConfigError, match=r"at most 0\.6[56]"):  # two of three
+        solve(H, 0.7)
 
 
 def test_every_instance_can_be_asked_by_itself():
-    H = channels(6, 3, 4, seed=2) * np.sqrt([[0.1], [1.0], [10.0]])
+    H = channels(4, 3, 4, seed=2) * np.sqrt([[0.1], [1.0], [10.0]])
     problem = Problem(SumRate(), (EqualPower(POWER), JainAtLeast(0.9)))
     solution = Pareto(starts=1).solve(problem, Network.broadcast(torch.as_tensor(H), NOISE))
-    J = jain(rates(H, solution.W, NOISE))
     price = solution.info["price"].numpy()
-    assert solution.solved.all() and (J >= 0.9 - 1e-9).all()
-    assert len(np.unique(price)) == len(H) and (J < 0.91).all()
+    assert solution.solved.all() and len(np.unique(price)) == len(H)
+    assert (jain(rates(H, solution.W, NOISE)) >= 0.9 - 1e-9).all()
+    for b in range(len(H)):  # a little less is not enough: it is met exactly, or by a jump to another optimum
+        _, J = frontier(H[b : b + 1], 0.99 * price[b], starts=1)
+        assert J[0] < 0.9
 
 
 def test_power_control_gains_and_at_no_price_is_the_sum_rate():
@@ -176,7 +178,8 @@ def test_a_start_replaces_the_own_ones_and_weights_are_heard():
     problem = Problem(SumRate(weights), (EqualPower(POWER), MeanJainAtLeast(0.9)))
     first = Pareto(0.0).solve(problem, network)
     again = Pareto(0.0).solve(problem, network, start=first.W)
-    assert (again.iterations <= 3).all()
+    torch.testing.assert_close(again.trace[:, 0], first.trace[:, -1], rtol=1e-6, atol=0)
+    torch.testing.assert_close(again.trace[:, -1], first.trace[:, -1], rtol=1e-6, atol=0)
     plain = Pareto(0.0).solve(Problem(SumRate(), problem.subject_to), network)
     value = [(weights * network.rate(s.W)).sum(-1) for s in (first, plain)]
     assert (value[0] > value[1]).all()

@@ -203,9 +203,9 @@ def goals_here(
         yield Goal(f"wslnr, alpha {row.alpha:g}: percent off {row.here}", off, 2.0, at_most=True)
     for row in TABLE:
         if (net := wit.get(row.limit)) is None:
-            yield Goal(f"wit, J_LB {row.limit:g}: no weights", float("nan"), row.jain)
+            yield Goal(f"wit, J_LB {row.limit:g}: no weights", float("nan"), min(row.limit, row.jain))
             continue
-        yield Goal(f"wit, J_LB {row.limit:g}: mean index", mean(net.jain), row.jain)
+        yield Goal(f"wit, J_LB {row.limit:g}: mean index", mean(net.jain), min(row.limit, row.jain))
         if row.gain is not None:
             same = over_slnr(net, drops)
             fixed = 100 * (mean(net.sum_rate) / mean(slnr[row.alpha].sum_rate) - 1)

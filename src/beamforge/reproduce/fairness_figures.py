@@ -48,35 +48,36 @@ class Shown:
         found = {name: one for name, one in learned.items() if one is not None}
         return {"wslnr": self.slnr[alpha], **found, "pareto": nearest}
 
+    def levelled(self, one: Run, figure: Callable[[Run], Values]) -> Values:
+        """A mean over all drops of a method that was run on the first of them alone, others being told by how much
+        weighted SLNR of about that fairness differs on the rest.
+        """
+        like = min(self.slnr.values(), key=lambda other: abs(other.jain.mean() - one.jain.mean()))
+        return figure(one) + figure(like) - figure(like.first(len(one.rate)))
+
 
 @styled
 def curves(shown: Shown) -> Figure:
     """Fig. 2: mean sum rate against mean fairness."""
     figure = Figure(figsize=(6.8, 4.4), layout="constrained")
     ax = figure.subplots()
-    for name, runs in (
-        ("pareto", shown.best),
-        ("multipliers", [*shown.ours.values()]),
-        ("wslnr", [*shown.slnr.values()]),
-    ):
-        x, y = means(runs)
-        marker = {"pareto": "", "multipliers": "D", "wslnr": "s"}[name]
-        label = {"pareto": "frontier (pareto)"}.get(name, name)
-        ax.plot(x, y, label=label, marker=marker, markersize=4, **LOOKS[name])
+    frontier = np.array([shown.levelled(one, means) for one in shown.best])
+    ax.plot(*frontier.T, label="frontier (pareto)", **LOOKS["pareto"])
+    for name, runs, marker in (("multipliers", shown.ours, "D"), ("wslnr", shown.slnr, "s")):
+        if runs:
+            ax.plot(*points(runs), label=name, marker=marker, markersize=4, **LOOKS[name])
     if shown.wit:
-        ax.plot(
-            *means([*shown.wit.values()]), label="wit", marker="o", markersize=5, **LOOKS["wit"] | {"linestyle": ""}
-        )
+        ax.plot(*points(shown.wit), label="wit", marker="o", markersize=5, **LOOKS["wit"] | {"linestyle": ""})
     theirs = shown.table
     hollow: dict[str, Any] = {"linestyle": "", "markersize": 6, "markerfacecolor": "none"}
     ax.plot([r.jain for r in theirs], [r.network for r in theirs], "o", color=COLOURS[0], label="paper, DNN", **hollow)
     paired = theirs[1:]  # alpha 0 has no index of its own in the table
     ax.plot([r.limit for r in paired], [r.slnr for r in paired], "s", color=COLOURS[1], label="paper, wSLNR", **hollow)
     for name, one in shown.linear.items():
-        ax.plot(*means([one]), "*", color=LOOKS[name]["color"], markersize=9, linestyle="", label=name)
+        ax.plot(*means(one), "*", color=LOOKS[name]["color"], markersize=9, linestyle="", label=name)
     for alpha, one in shown.slnr.items():
         if alpha in (0.0, 0.7, 1.0, 1.3, 2.0, 5.0):
-            place = one.jain.mean(), one.sum_rate.mean()
+            place = tuple(means(one))
             ax.annotate(f"α = {alpha:g}", place, (-8, -4), textcoords="offset points", ha="right", va="top", fontsize=7)
     ax.set(xlabel="Mean of Jain's index", ylabel="Mean sum rate (bit/s/Hz)")
     figure.legend(loc="outside right upper")
@@ -119,8 +120,8 @@ def sorted_rates(shown: Shown) -> Figure:
     panels = figure.subplots(2, 3, sharey=True).flatten()
     for ax, (limit, alpha) in zip(panels, PAIRS, strict=False):
         runs = shown.pair(limit, alpha)
-        bars(ax, {name: np.sort(one.rate, -1).mean(0) for name, one in runs.items() if name != "pareto"})
-        best = np.sort(runs["pareto"].rate, -1).mean(0)
+        bars(ax, {name: weakest_first(one) for name, one in runs.items() if name != "pareto"})
+        best = shown.levelled(runs["pareto"], weakest_first)
         ax.plot(np.arange(len(best)), best, color="black", marker="_", markersize=9, linestyle="", label="frontier")
         ax.set_xticks(np.arange(len(best)), [str(user + 1) for user in range(len(best))], fontsize=7)
         ax.set(title=f"Target {limit:g}, wslnr with α = {alpha:g}", xlabel="User, weakest first")
@@ -140,7 +141,8 @@ def mean_rates(shown: Shown) -> Figure:
     pairs = [shown.pair(limit, alpha) for limit, alpha in PAIRS]
     names = [name for name in reversed(LOOKS) if any(name in runs for runs in pairs)]
     heights = {
-        name: np.array([runs[name].sum_rate.mean() if name in runs else np.nan for runs in pairs]) for name in names
+        name: np.array([shown.levelled(runs[name], means)[1] if name in runs else np.nan for runs in pairs])
+        for name in names
     }
     bars(ax, heights)
     for name, one in shown.linear.items():
@@ -170,9 +172,19 @@ def legend(figure: Figure, panels: Sequence[Axes]) -> None:
     figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=len(found))
 
 
-def means(runs: Sequence[Run]) -> tuple[list[float], list[float]]:
-    """Mean index and mean sum rate of each."""
-    return [float(one.jain.mean()) for one in runs], [float(one.sum_rate.mean()) for one in runs]
+def means(one: Run) -> Values:
+    """Mean index and mean sum rate."""
+    return np.array([one.jain.mean(), one.sum_rate.mean()])
+
+
+def points(runs: Mapping[float, Run]) -> Values:
+    """Those of several, [2, n]."""
+    return np.stack([means(one) for one in runs.values()], -1)
+
+
+def weakest_first(one: Run) -> Values:
+    """Mean rates [K] of the weakest user of each drop, the next, ..."""
+    return np.sort(one.rate, -1).mean(0)
 
 
 FIGURES: Mapping[str, Callable[[Shown], Figure]] = {
