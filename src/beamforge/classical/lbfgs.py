@@ -78,10 +78,8 @@ def advance(function: Function, climb: Climb) -> Climb:
         torch.ones_like(value),
         newest(climb.moves, move),
         newest(climb.turns, turn),
-        newest(climb.weight.unsqueeze(-1), bend.reciprocal().unsqueeze(-1)).squeeze(-1),
+        newest(climb.weight, torch.where(curved, bend, torch.inf).reciprocal()),
     )
-    forgot = climb._replace(point=point, value=value, gradient=gradient, length=torch.ones_like(value))
-    learnt = batching.where(curved, learnt, forgot)
     cut = climb._replace(length=climb.length * CUT)
     return batching.where(risen, learnt._replace(direction=uphill(learnt)), cut)
 
