@@ -16,7 +16,8 @@ from beamforge.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, Tota
 from beamforge.errors import ConfigError, UnsupportedProblem
 from beamforge.instance import Instance
 from beamforge.learned import fair_multipliers
-from beamforge.learned.fair_multipliers import STEEPNESS, FairMultipliers, look, marginal, objective, rates_of, see
+from beamforge.learned.fair_multipliers import FairMultipliers
+from beamforge.learned.fair_sight import STEEPNESS, look, marginal, objective, rates_of, see
 from beamforge.registry import configure
 from beamforge.scenarios import Fairness
 from beamforge.training import weights
