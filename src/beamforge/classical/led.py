@@ -11,10 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from beamforge.classical.links import SharedPower, respond
-
-LEAD = 0.9
-"""Share of the power that the leader of a start has."""
+from beamforge.classical.links import SharedPower, respond, spread
 
 STRIDE = 3.0
 """Times that a step of WMMSE, in the logarithms of the powers, is gone on the way up."""
@@ -25,11 +22,7 @@ FLOOR = -60.0
 
 def led(data: SharedPower, count: int) -> Tensor:
     """Shares [B, 1 + S, L]: equal ones, then those led by each of the S = min(count, L) links best when alone."""
-    L = data.direct.shape[-1]
-    alone = data.weights * torch.log1p(data.direct)
-    leader = alone.argsort(dim=-1, descending=True, stable=True)[:, :count]
-    leads = torch.nn.functional.one_hot(leader, L).to(data.direct)
-    return torch.cat([torch.full_like(alone, 1 / L).unsqueeze(1), LEAD * leads + (1 - LEAD) / L], 1)
+    return spread(data, 1 + min(count, data.direct.shape[-1]))
 
 
 def climb(data: SharedPower, p: Tensor, steps: int) -> tuple[Tensor, Tensor]:

