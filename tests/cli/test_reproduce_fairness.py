@@ -26,7 +26,7 @@ def rows(path):
 
 
 def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
-    for name, value in {"QUICK": 8, "KNOWN_QUICK": 4, "PRICES": (0.0, 40.0), "TIMED": 8}.items():
+    for name, value in {"QUICK": 8, "KNOWN_QUICK": 4, "PRICES": (0.0, 20.0, 40.0), "TIMED": 8}.items():
         monkeypatch.setattr(fairness, name, value)
     monkeypatch.setattr(fairness, "SIZES", ((4, 8),))
     monkeypatch.setattr(fairness, "ELSEWHERE", (0.8,))
@@ -47,14 +47,14 @@ def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
 
 def test_the_tangents_bound_what_any_beams_have():
     """Weighted SLNR is below the frontier at each alpha, and points of the frontier are on it."""
-    best = frontier.frontier(DROPS, [0.0, 15.0, 30.0, 50.0, 80.0], 1)
+    best = frontier.frontier(DROPS, [0.0, 15.0, 30.0, 50.0, 80.0])
     for alpha in (0.0, 1.0, 2.0):
         slnr = frontier.run(WeightedSLNR(alpha), DROPS, 0.9)
         share = frontier.percent_of_frontier(slnr, best).value
         assert 70 < share < 100.0
         by_hand = min(b.sum_rate.mean() + b.scalar * (b.jain.mean() - slnr.jain.mean()) for b in best)
         assert share == pytest.approx(100 * slnr.sum_rate.mean() / by_hand, rel=1e-9)
-    between = frontier.run(Pareto(40.0, starts=1), DROPS, 0.9)
+    between = frontier.run(Pareto(40.0), DROPS, 0.9)
     assert 98.5 < frontier.percent_of_frontier(between, best).value <= 100.01
     assert frontier.percent_of_frontier(best[2], best).value == pytest.approx(100, abs=0.02)
 

@@ -62,9 +62,9 @@ def run(solver: Solver, drops: Instance, jain: float | None = None) -> Run:
     return Run(np.concatenate(rates), scalar)
 
 
-def frontier(drops: Instance, prices: Sequence[float], starts: int) -> list[Run]:
+def frontier(drops: Instance, prices: Sequence[float]) -> list[Run]:
     """The best that is known at some prices of fairness."""
-    return [run(Pareto(price, starts), drops, 1.0) for price in prices]
+    return [run(Pareto(price), drops, 1.0) for price in prices]
 
 
 def percent_of_frontier(found: Run, best: Sequence[Run]) -> Estimate:
