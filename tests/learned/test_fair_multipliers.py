@@ -241,7 +241,7 @@ def test_a_mean_is_met_and_hardly_exceeded_in_small_batches_and_large():
         for jain in (0.7, 0.95):
             solution = shipped().solve(problem(jain=jain), network)
             mean = jain_index(network.rate(solution.W)).mean().item()
-            assert jain - 1e-5 <= mean <= jain + 1.1e-3
+            assert jain - 1e-5 <= mean <= jain + 1.6e-3
             price = solution.info["price"]
             assert (price == price[0]).all()
             again = shipped(price=price[0].item()).solve(problem(jain=jain), network)

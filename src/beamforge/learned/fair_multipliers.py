@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from beamforge import batching
-from beamforge.classical.fairness import FairnessSolver, fair, least
+from beamforge.classical.fairness import FairnessSolver, fair
 from beamforge.classical.power import equal_power
 from beamforge.classical.structure import coefficients, unit
 from beamforge.constraints import EqualPower, MeanJainAtLeast, jain_index
@@ -46,10 +46,10 @@ from beamforge.utilities import SumRate
 LIMIT = 8.0
 """Largest correction in nats that the filter can make to a multiplier."""
 
-SAMPLES, ROUGH, LOOKS = (32, 256), 0.002, 5
-"""Where a price is found for a large batch: instances that tell it roughly, to what accuracy, and looks at all."""
+SAMPLES, RUNGS, LOOKS = (32, 256), 12, 5
+"""Where a price is found for a large batch: instances that tell it roughly, of how many prices, and looks at all."""
 
-MARGIN = 1e-3
+MARGIN = 1.5e-3
 """By how much the mean of Jain's index may be more than is asked for there."""
 
 PIECE = 512
@@ -139,11 +139,16 @@ class FairMultipliers(FairnessSolver):
             return X, jain_index(rate).detach().double().mean().to(price) - aim
 
         with torch.no_grad():
-            rough = least(lambda price: seen(price, few)[1], torch.zeros_like(aim), self.ladder, ROUGH)
-            price = rough.knob.clamp_min(1.0)
-            slope = (seen(1.05 * price, few)[1] - seen(price, few)[1]) / (0.05 * price)
-            if not (rough.met and slope > 0):
-                return None
+            some = batching.take(channels, slice(None, None, few))
+            ladder = DEAREST * channels.sight.rate.mean() * torch.linspace(0, 1, RUNGS).to(limit).square()
+            every_rung = batching.tree_map(lambda leaf: leaf.repeat(RUNGS, *[1] * (leaf.ndim - 1)), some)
+            rate = self.best(every_rung, ladder.repeat_interleave(len(some.gram)))[1]
+        curve = jain_index(rate).reshape(RUNGS, -1).mean(-1)
+        above = int((curve < aim).sum())
+        if not 0 < above < RUNGS:
+            return None
+        slope = (curve[above] - curve[above - 1]) / (ladder[above] - ladder[above - 1])
+        price = ladder[above - 1] + (aim - curve[above - 1]) / slope
         last = None
         for every in (more, more, *LOOKS * [1]):
             X, gap = seen(price, every)
