@@ -72,5 +72,5 @@ def test_other_sizes_are_refused_with_the_methods_that_would_do():
 def test_by_name(drops):
     H, noise = drops.truth.channel[:8], drops.truth.noise[:8]
     problem = build_problem("fair-sum-rate", {"p_max": 10.0, "jain": 0.86})
-    found = beamforge.solve(H, noise, problem, method="wit")
+    found = beamforge.solve(H, noise=noise, problem=problem, method="wit")
     assert found.W.shape == (8, 16, 12) and torch.equal(found.info["trained_jain"], torch.full((8,), 0.86))

@@ -44,6 +44,7 @@ def save(path: Path, weights: Weights) -> None:
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices in bfloat16, which is all that a run of precision 16 computes with; the rest, which is little, as it is.
 
+    >>> import torch
     >>> halved({"weight": torch.ones(2, 2), "bias": torch.ones(2)})["weight"].dtype
     torch.bfloat16
     """
