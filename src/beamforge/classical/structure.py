@@ -119,7 +119,7 @@ class ResolventColumns(torch.autograd.Function):
         return Z
 
     @staticmethod
-    def backward(ctx: Any, Y: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, Y: Tensor) -> tuple[Tensor, Tensor]:
         U, inverse, Z = ctx.saved_tensors
         L = U @ ((U.mH @ Y) * inverse)
         return -(L @ Z.mH), -(L.real * Z.real + L.imag * Z.imag).sum(-2)
