@@ -26,8 +26,8 @@ FEATURES = 12
 RANGE = 4.0
 """Largest logarithm of a power relative to one of the others' geometric mean, in nats, either way."""
 
-EXPLORATION = (0.05, 0.2)
-"""Standard deviations of the noise on actions, each tried on every state, beside one action out of the blue."""
+EXPLORATION = (0.03, 0.1, 0.3)
+"""Standard deviations of the noise on actions, each tried on every state."""
 
 PATIENCE = 200
 """Steps of the critics before the first of the actor."""
@@ -81,10 +81,9 @@ class TD3(Sized):
         state = observed(data)
         action = actor.act(state)
         with torch.no_grad():
-            sizes = (len(EXPLORATION) + 1, *action.shape)
+            sizes = (len(EXPLORATION), *action.shape)
             noise = torch.randn(sizes, generator=generator, device=action.device).to(action)
-            tried = [(action + scale * each).clamp(-1, 1) for scale, each in zip(EXPLORATION, noise, strict=False)]
-            tried.append(torch.erf(noise[-1] / 2**0.5))  # uniform
+            tried = [(action + scale * each).clamp(-1, 1) for scale, each in zip(EXPLORATION, noise, strict=True)]
             actions = torch.stack(tried, -2)
             outcome = rewarded(data, powers(actions))
         errors = [(critic(data, state, actions) - outcome).square().mean() for critic in self.critics]
