@@ -38,7 +38,7 @@ COUNT, QUICK = 100, 6
 
 BEST = "global"
 LEARNED, SHARED = "neural-sum-rate", "neural-sum-rate-shared"
-SAMPLED = f"{SHARED}, 8 samples"
+SAMPLED = "same, 8 samples"
 SINGLE = ("wmmse", "sca", "mm-admm")
 
 CONTESTANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -202,9 +202,9 @@ def published(found: Cases, seconds: Times, count: int) -> Table:
             trained = training_seconds(CONTESTANTS[name][0], links)
             alone, together = seconds.get((name, links), (None, None))
             rows.append([f"L = {links}", name, theirs[0], *ours, theirs[1], trained, theirs[2], alone, together])
-    accuracies = ["Accuracy: paper", "ours, weak", "ours, strong"]
-    times = ["Training: paper", "ours (s)", "Testing: paper", "ours, alone (ms)", "ours, batch (ms)"]
-    title = f"Table 1: power accuracy, training and testing time ({count} instances, uniform weights)"
+    accuracies = ["Accuracy: paper", "weak", "strong"]
+    times = ["Training: paper", "ours, s", "Testing: paper", "alone, ms", "batch, ms"]
+    title = f"Table 1: power accuracy, training and testing time an instance ({count} instances, uniform weights)"
     return Table("table-1", title, ["Links", "Method", *accuracies, *times], rows, heads=2)
 
 
@@ -246,11 +246,15 @@ def goals(found: Cases, seconds: Times) -> list[Goal]:
         reached, wanted = accuracy(found["weak", links], LEARNED), PUBLISHED[LEARNED][links][0]
         measured = missing if reached is None else reached
         listed.append(Goal(f"weak, L = {links}: power accuracy of {LEARNED}", measured, wanted))
-    shares = [("weak", SHARED, NEAR_WEAK), ("strong", SHARED, NEAR | UNSEEN), ("strong", SAMPLED, NEAR_SAMPLED)]
-    for family, name, wanted_by_links in shares:
+    shares = [
+        ("weak", SHARED, SHARED, NEAR_WEAK),
+        ("strong", SHARED, SHARED, NEAR | UNSEEN),
+        ("strong", SAMPLED, f"{SHARED}, 8 samples", NEAR_SAMPLED),
+    ]
+    for family, name, said, wanted_by_links in shares:
         for links, least in wanted_by_links.items():
             near = percent(found[family, links], name) or missing
-            listed.append(Goal(f"{family}, L = {links}: percent of the best known, {name}", near, least))
+            listed.append(Goal(f"{family}, L = {links}: percent of the best known, {said}", near, least))
     for links in LINKS:
         row = found["strong", links]
         ours = percent(row, SHARED) or missing

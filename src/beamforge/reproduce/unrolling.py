@@ -186,7 +186,7 @@ def drawn_layers(pictures: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Figu
         for link, colour in enumerate(COLOURS[: len(best)]):
             ax.axhline(best[link], color=colour, linestyle="--", linewidth=1)
             ax.plot(powers[:, link], color=colour, marker="o", markersize=4, label=f"$p_{link + 1}$")
-        ax.set(title=name, xlabel="Layer", xticks=range(len(powers)))
+        ax.set(title=f"{name} interference", xlabel="Layer (the last scaled to the limit)", xticks=range(len(powers)))
     panels[0].plot([], [], color="black", linestyle="--", linewidth=1, label="optimum")
     panels[0].set_ylabel("Power (W)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
