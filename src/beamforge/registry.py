@@ -54,6 +54,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "rzf": (RZF,),
     "slnr": (RZF,),
     "wslnr": (WeightedSLNR,),
+    "wit": (WiT,),
     "zf": (ZF,),
     "mrt": (MRT,),
     "branch-and-bound": (BranchAndBound,),
