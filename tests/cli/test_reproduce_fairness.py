@@ -26,7 +26,13 @@ def rows(path):
 
 
 def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
-    for name, value in {"QUICK": 8, "KNOWN_QUICK": 4, "PRICES": (0.0, 20.0, 40.0), "TIMED": 8}.items():
+    for name, value in {
+        "QUICK": 8,
+        "KNOWN_QUICK": 4,
+        "ENDS": (0.0, 20.0, 200.0),
+        "TARGETS": (0.75, 0.9),
+        "TIMED": 8,
+    }.items():
         monkeypatch.setattr(fairness, name, value)
     monkeypatch.setattr(fairness, "SIZES", ((4, 8),))
     monkeypatch.setattr(fairness, "ELSEWHERE", (0.8,))

@@ -38,8 +38,8 @@ KNOWN, KNOWN_QUICK = 500, 60
 TIMED = 1000
 """Drops that are timed together, in single precision."""
 
-PRICES = (0.0, 6.0, 10.0, 14.0, 17.0, 20.0, 23.0, 26.0, 30.0, 35.0, 41.0, 48.0, 56.0, 65.0, 80.0, 110.0, 200.0)
-"""Of fairness, where the frontier is found."""
+ENDS = (0.0, 6.0, 110.0, 200.0)
+"""Prices of fairness at which the frontier is found, besides those of the multipliers at their targets."""
 
 SIZES = ((6, 16), (12, 32), (20, 16), (4, 8), (16, 16))
 """Users and antennas of other cells."""
@@ -101,7 +101,8 @@ def fairness(options: Options) -> Iterator[Exhibit]:
         limits = sorted({*TARGETS, *(row.limit for row in TABLE)})
         ours = {limit: one for limit in limits if (one := reached(multipliers, drops, limit))}
         options.report("frontier")
-        best = frontier(batching.take(drops, slice(known)), PRICES[:: 2 if options.quick else 1])
+        prices = sorted({*ENDS, *(one.scalar for one in ours.values() if one.scalar is not None)})
+        best = frontier(batching.take(drops, slice(known)), prices)
         linear = {name: run(kind(), drops) for name, kind in (("MRT", MRT), ("ZF", ZF), ("SLNR", RZF))}
 
         yield table_two(slnr, wit, ours)
@@ -168,7 +169,7 @@ def along(ours: Mapping[float, Run], wit: Mapping[float, Run], best: list[Run], 
 
 def frontier_table(best: list[Run]) -> Table:
     """The frontier itself."""
-    rows = [[f"{one.scalar:g}", estimate(one.jain), estimate(one.sum_rate)] for one in best]
+    rows = [[f"{one.scalar:.4g}", estimate(one.jain), estimate(one.sum_rate)] for one in best]
     title = f"The frontier: `pareto` at some prices of fairness ({len(best[0].rate)} drops)"
     return Table("frontier", title, ["Price", "Mean index", "Mean sum rate"], rows)
 
@@ -269,7 +270,7 @@ def race(multipliers: Solver, drops: Instance, options: Options) -> tuple[Table,
     def task(way: tuple[Solver, str], _: int = 0) -> None:
         way[0].solve(asked[way[1]], drops)
 
-    repeats = 3 if options.quick else 15
+    repeats = 3 if options.quick else 5
     seconds = interleaved({name: partial(task, way) for name, way in ways.items()}, repeats)
     for name, way in slow.items():
         before = time.perf_counter()

@@ -49,10 +49,11 @@ class Shown:
         return {"wslnr": self.slnr[alpha], **found, "pareto": nearest}
 
     def levelled(self, one: Run, figure: Callable[[Run], Values]) -> Values:
-        """A mean over all drops of a method that was run on the first of them alone, others being told by how much
-        weighted SLNR of about that fairness differs on the rest.
+        """A mean over all drops of a method that was run on the first of them alone: there it differs by so much from
+        the multipliers of about that fairness (weighted SLNR, if there are none), and these were run on all.
         """
-        like = min(self.slnr.values(), key=lambda other: abs(other.jain.mean() - one.jain.mean()))
+        others = self.ours or self.slnr
+        like = min(others.values(), key=lambda other: abs(other.first(len(one.rate)).jain.mean() - one.jain.mean()))
         return figure(one) + figure(like) - figure(like.first(len(one.rate)))
 
 
