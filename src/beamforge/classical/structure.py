@@ -112,6 +112,7 @@ class ResolventColumns(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, M: Tensor, ridges: Tensor) -> Tensor:
+        """The columns."""
         values, U = torch.linalg.eigh(M)
         inverse = (values.clamp_min(0).unsqueeze(-1) + ridges.unsqueeze(-2)).reciprocal()
         Z = U @ (U.mH * inverse)
@@ -120,6 +121,7 @@ class ResolventColumns(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, Y: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives by M and the ridges, from those by the columns."""
         U, inverse, Z = ctx.saved_tensors
         L = U @ ((U.mH @ Y) * inverse)
         return -(L @ Z.mH), -(L.real * Z.real + L.imag * Z.imag).sum(-2)

@@ -16,6 +16,7 @@ from beamforge.problem import Problem
 
 FEATURES = 16
 SHIFTS = 6
+"""What the filter sees of each user, and between users."""
 
 STEEPNESS = 0.8
 """Exponent of the weighted SLNR that is corrected, at a price of fairness equal to the sum rate."""
@@ -66,7 +67,8 @@ def objective(rate: Tensor, price: Tensor) -> Tensor:
 class Sight(NamedTuple):
     """What the filter sees of the channels alone: features [B, K, 8] and shifts [B, 4, K, K].
 
-    gain  of the channels [B, K].       rate  sum rate [B] of the uplink with the same powers, the measure of prices.
+    gain  of the channels [B, K].
+    rate  sum rate [B] of the uplink with the same powers, the measure of prices.
     """
 
     nodes: Tensor
@@ -119,8 +121,11 @@ def observe(gram: Tensor) -> Sight:
 class View(NamedTuple):
     """What the filter sees at a price of fairness, and corrects: weighted SLNR, whose ridges are one.
 
-    nodes  features [B, K, 16].       mu    prices of interference [B, K].      rate  what it achieves [B, K].
-    shifts [B, 6, K, K].              X     its beams' coefficients [B, K, K].
+    nodes   features [B, K, 16].
+    shifts  [B, 6, K, K].
+    mu      its prices of interference [B, K].
+    X       its beams, as coefficients [B, K, K].
+    rate    what they achieve [B, K].
     """
 
     nodes: Tensor
