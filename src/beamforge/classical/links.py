@@ -177,19 +177,25 @@ def spread(data: SharedPower, count: int, generator: torch.Generator | None = No
     Equal powers, then those led by one link each, the best when alone first, and then equal powers on random subsets
     whose sizes are spread evenly on a logarithmic scale; always with a faint rest on the others. Which link leads
     decides most of which optimum is found: where interference is strong, sixteen starts find of 64 links what hundreds
-    of random ones do. Random numbers are handed out by rank of the rate alone: one draw serves a batch, and the order
-    of links is free. Without a `generator` they are the same in every call.
+    of random ones do. Without a `generator` the subsets are the same in every call.
     """
-    L = data.direct.shape[-1]
+    return handed_out(data, patterns(data, count, generator))
+
+
+def patterns(data: SharedPower, count: int, generator: torch.Generator | None) -> Tensor:
+    """The starts of `spread` by rank, [count, L], which one draw makes for all instances."""
+    L, device = data.direct.shape[-1], data.direct.device
+    chosen = torch.cat([torch.ones(1, L), torch.eye(L)]).to(data.direct)[:count]
+    if count > L + 1:
+        generator = generator or torch.Generator(device).manual_seed(0)
+        draws = torch.rand(count - L - 1, L + 1, generator=generator, dtype=torch.float64, device=generator.device)
+        size, order = torch.pow(float(L), draws[:, :1]).round(), draws[:, 1:].argsort(-1).argsort(-1)
+        chosen = torch.cat([chosen, (order < size).to(chosen)])
+    return (1 - FAINT) * chosen / chosen.sum(-1, keepdim=True) + FAINT / L
+
+
+def handed_out(data: SharedPower, ranked: Tensor) -> Tensor:
+    """Shares [B, S, L] of what is ranked [S, L]: the first column to the link of the highest rate alone, and so on."""
     alone = data.weights * torch.log1p(data.direct)
     rank = alone.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-    chosen = torch.eye(L, dtype=alone.dtype, device=alone.device)
-    chosen = torch.cat([torch.ones_like(chosen[:1]), chosen])[:count]
-    if count > L + 1:
-        generator = generator or torch.Generator(alone.device).manual_seed(0)
-        draws = torch.rand(count - L - 1, L + 1, generator=generator, dtype=torch.float64, device=generator.device)
-        draws = draws.to(alone.device)
-        size = torch.pow(float(L), draws[:, :1]).round()
-        chosen = torch.cat([chosen, (draws[:, 1:].argsort(-1).argsort(-1) < size).to(alone)])
-    favoured = (1 - FAINT) * chosen / chosen.sum(-1, keepdim=True) + FAINT / L
-    return favoured[:, rank].transpose(0, 1)
+    return ranked[:, rank].transpose(0, 1)

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from beamforge import batching
-from beamforge.classical.links import SERVES, LinkWMMSE, SharedPower, ascend, spread
+from beamforge.classical.links import SERVES, LinkWMMSE, SharedPower, ascend, handed_out, patterns
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
-from beamforge.iterate import follow
 from beamforge.problem import Problem
 from beamforge.solver import Solution, Solver
 
@@ -20,7 +19,7 @@ FINALISTS = 4
 """Points that are climbed to the end."""
 
 CROWD = 2**19
-"""Numbers in flight at once: points of this many links altogether stay within a processor's cache."""
+"""Numbers in flight at once: what is made of this many stays within a processor's cache."""
 
 
 class ManyStarts(Solver):
@@ -50,29 +49,30 @@ class ManyStarts(Solver):
         self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         data = self.finish.prepare(problem, instance)
+        ranked = patterns(data, self.starts, generator)
+        known = data.direct[:, None][:, :0] if start is None else data.shares(start).unsqueeze(1)
+        parts = torch.arange(len(known), device=known.device).split(max(1, CROWD // ranked.numel()))
         with torch.no_grad():
-            points = spread(data, self.starts, generator)
-            if start is not None:
-                points = torch.cat([data.shares(start).unsqueeze(1), points], 1)
-            leaders = scout(data, points.sqrt())
-            B, F, _ = leaders.shape
-            many = batching.tree_map(lambda leaf: leaf.repeat_interleave(F, 0), data)
-            ended = self.finish.run(many, leaders.flatten(0, 1))
-            best = ended.merit.reshape(B, F).nan_to_num(-torch.inf).argmax(-1)
-            winner = batching.take(ended, best + F * torch.arange(B, device=best.device))
-        outcome = self.finish.run(data, winner.state)  # which gives the optimum its derivatives
-        outcome = follow(winner, outcome)
-        return Solution(self.finish.beams(data, outcome.state), outcome.status, outcome.iterations, outcome.trace)
+            found = [self.search(*batching.take((data, known), part), ranked) for part in parts]
+            v, spent = (torch.cat(leaf) for leaf in zip(*found, strict=True))
+        outcome = self.finish.run(data, v)  # which gives the optimum its derivatives
+        W = self.finish.beams(data, outcome.state)
+        return Solution(W, outcome.status, spent + outcome.iterations, outcome.trace)
+
+    def search(self, data: SharedPower, known: Tensor, ranked: Tensor) -> tuple[Tensor, Tensor]:
+        """Amplitudes [B, L] of the best end, and the iterations [B] from where its scout was, for some instances."""
+        leaders = scout(data, torch.cat([known, handed_out(data, ranked)], 1).sqrt())
+        B, F, _ = leaders.shape
+        many = batching.tree_map(lambda leaf: leaf.repeat_interleave(F, 0), data)
+        ended = self.finish.run(many, leaders.flatten(0, 1))
+        best = ended.merit.reshape(B, F).nan_to_num(-torch.inf).argmax(-1)
+        winner = batching.take(ended, best + F * torch.arange(B, device=best.device))
+        return winner.state, winner.iterations
 
 
 def scout(data: SharedPower, v: Tensor) -> Tensor:
     """Where the leaders [B, F, L] among points v [B, S, L] have come after some plain steps."""
-    B, S, L = v.shape
-    found = []
-    for part in torch.arange(B, device=v.device).split(max(1, CROWD // (S * L))):
-        few, points = batching.take((data, v), part)
-        for _ in range(SCOUTING):
-            points, rate = ascend(few, points)
-        leading = rate.nan_to_num(-torch.inf).topk(min(FINALISTS, S), -1).indices
-        found.append(torch.take_along_dim(points, leading.unsqueeze(-1), 1))
-    return torch.cat(found)
+    for _ in range(SCOUTING):
+        v, rate = ascend(data, v)
+    leading = rate.nan_to_num(-torch.inf).topk(min(FINALISTS, v.shape[1]), -1).indices
+    return torch.take_along_dim(v, leading.unsqueeze(-1), 1)
