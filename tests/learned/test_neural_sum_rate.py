@@ -195,13 +195,13 @@ def test_it_learns_a_few_labels_by_heart():
         solver = NeuralSumRate(weights="random", links=3)
     optimiser = torch.optim.Adam(solver.parameters(), 1e-3)
     losses = []
-    for _ in range(20):
+    for _ in range(12):
         loss, _ = solver.loss(instance, torch.Generator())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] / 5
+    assert losses[-1] < losses[0] / 3
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------
