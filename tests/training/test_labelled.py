@@ -75,3 +75,12 @@ def test_a_recipe_names_them(files):
     text = f'[model]\nname = "x"\n[data]\nsource = "labelled"\nfile = "{files["learned"]}"\n'
     recipe = Recipe.parse(text + f'validation = "{files["watched"]}"\n')
     assert Recipe.parse(recipe.text()) == recipe
+
+
+@pytest.mark.parametrize("noise", [0.05, np.full(3, 0.05), np.full((6, 3), 0.05)])
+def test_noise_may_be_stated_once_for_a_user_or_for_each(files, tmp_path, noise):
+    path = tmp_path / "other.npz"
+    with np.load(files["learned"]) as data:
+        np.savez(path, **{**data, "noise": noise})
+    stream = Stream.training(Labelled(str(path), files["watched"]), seed=1, batch=2, dtype=torch.complex128)
+    assert torch.equal(stream.batch_at(0).truth.noise, torch.full((2, 3), 0.05, dtype=torch.float64))

@@ -32,6 +32,11 @@ class GNN(Sized):
     Source: Y. Shen, Y. Shi, J. Zhang, K. B. Letaief, "Graph neural networks for scalable radio resource management:
     architecture design and theoretical analysis", IEEE J. Sel. Areas Commun. 39 (2021), Sec. V, whose network limits
     the power of each link; the softmax, and the mean beside the maximum, are ours.
+
+    >>> from beamforge.scenarios.power_control import Strong
+    >>> instance = Strong(links=4).sample(2)
+    >>> GNN().solve(posed(instance)[0], instance).W.abs().square().sum((-2, -1))
+    tensor([2.0000, 2.0000])
     """
 
     model = "gnn"

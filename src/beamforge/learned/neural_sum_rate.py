@@ -55,6 +55,12 @@ class NeuralSumRate(Sized):
 
     Source: S. Chen, C. W. Tan, "Neural sum rate maximization for AI-native wireless networks", NetAISys 2024,
     Algorithm 2. That psi corrects the classical updates, and does not replace them, is ours.
+
+    >>> from beamforge.scenarios.power_control import Weak
+    >>> instance = Weak(links=4).sample(2)
+    >>> solution = NeuralSumRate().solve(posed(instance)[0], instance)
+    >>> solution.W.abs().square().sum((-2, -1))
+    tensor([2., 2.])
     """
 
     model = "neural-sum-rate"

@@ -32,6 +32,8 @@ class Sized(Solver):
     weights  "shipped" (chosen by the number of links), "random" (untrained), or a file that `beamforge train` wrote;
              only random ones have gradients, unless asked for by `requires_grad_`.
     links    how many, where the weights are random.
+
+    Raises `ConfigError` for weights that do not fit, and `UnsupportedProblem` for another number of links.
     """
 
     serves = SERVES

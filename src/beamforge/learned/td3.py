@@ -52,6 +52,11 @@ class TD3(Sized):
 
     Source: S. Fujimoto, H. van Hoof, D. Meger, "Addressing function approximation error in actor-critic methods",
     ICML 2018, Algorithm 1; networks shared by the links are ours.
+
+    >>> from beamforge.scenarios.power_control import Strong
+    >>> instance = Strong(links=4).sample(2)
+    >>> TD3().solve(posed(instance)[0], instance).W.abs().square().sum((-2, -1))
+    tensor([2.0000, 2.0000])
     """
 
     model = "td3"

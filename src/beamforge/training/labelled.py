@@ -50,7 +50,7 @@ class Rows:
     def build(self, draws: dict[str, Tensor]) -> Instance:
         """The instances of some rows."""
         context = {name: value for name, value in draws.items() if name not in ("G", "noise")}
-        noise = draws["noise"]
+        noise = draws["noise"].reshape(len(draws["G"]), -1).expand(draws["G"].shape[:-1])
         return Instance.perfect(Network.power_control(draws["G"], noise), **context)
 
 
@@ -64,6 +64,17 @@ class Labelled:
     A batch is as many instances in a row, from a place drawn for it, as though the end were followed by the beginning;
     it states ``p`` [B, L] in its context, beside ``p_max`` and ``weights``. Raises `ConfigError` for files without
     labels and for seeds that do not fit, `ChannelFileError` for files that cannot be read.
+
+    >>> from beamforge.files import write_channels
+    >>> from beamforge.instance import Instance
+    >>> from beamforge.scenarios.base import VALIDATION_SEEDS, seeded
+    >>> from beamforge.scenarios.power_control import Weak
+    >>> for name, seed in {"learned.npz": 1, "watched.npz": VALIDATION_SEEDS[0]}.items():
+    ...     drawn = Weak(links=3).sample(5, seed=seed)
+    ...     write_channels(name, Instance.perfect(drawn.truth, **drawn.context, p=torch.ones(5, 3)), seed=seed)
+    >>> source = Labelled("learned.npz", "watched.npz")
+    >>> source.build(source.draw(seeded(0, 0), 2)).context["p"].shape
+    torch.Size([2, 3])
     """
 
     file: str
