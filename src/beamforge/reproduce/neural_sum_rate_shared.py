@@ -23,8 +23,8 @@ from beamforge.learned.neural_sum_rate_shared import LEADERS, NeuralSumRateShare
 from beamforge.problem import Problem
 from beamforge.registry import configure
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Table
-from beamforge.scenarios.base import TEST_SEEDS
-from beamforge.scenarios.power_control import Links, Strong, Weak
+from beamforge.scenarios.base import TEST_SEEDS, Scenario
+from beamforge.scenarios.power_control import Strong, Weak
 
 COUNT, QUICK = 100, 10
 """Instances a case."""
@@ -54,7 +54,7 @@ class Case:
     """
 
     name: str
-    source: Links
+    source: Scenario
     wanted: Mapping[str, float] = field(default_factory=dict)
     slow: bool = False
 

@@ -26,8 +26,8 @@ from beamforge.problem import Problem
 from beamforge.registry import create
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Table
 from beamforge.reproduce.unrolling import layers, learning, trajectories
-from beamforge.scenarios.base import TEST_SEEDS
-from beamforge.scenarios.power_control import Links, Strong, Weak
+from beamforge.scenarios.base import TEST_SEEDS, Scenario
+from beamforge.scenarios.power_control import Strong, Weak
 from beamforge.solver import Solver
 from beamforge.training.weights import load
 
@@ -81,7 +81,7 @@ class Family(NamedTuple):
     """Kinds of instances, alike for every number of links."""
 
     name: str
-    kind: type[Links]
+    kind: Callable[..., Scenario]
     settings: Mapping[str, Any]
 
 

@@ -23,8 +23,8 @@ from beamforge.learned.neural_sum_rate import NeuralSumRate, Unrolled
 from beamforge.learned.sized import ordered, restored
 from beamforge.problem import Problem
 from beamforge.reproduce.exhibits import Exhibit, Options, Picture, Table
-from beamforge.scenarios.base import TEST_SEEDS, VALIDATION_SEEDS
-from beamforge.scenarios.power_control import Links, Strong, ThreeLinks, Weak
+from beamforge.scenarios.base import TEST_SEEDS, VALIDATION_SEEDS, Scenario
+from beamforge.scenarios.power_control import Strong, ThreeLinks, Weak
 from beamforge.style import COLOURS, png, styled
 
 STARTS = ([0.90, 1.50, 0.35], [0.16, 0.85, 1.00])
@@ -37,7 +37,7 @@ LABELS, HELD_OUT, BATCH = 2000, 500, 250
 """Of training anew: instances learned from, watched on, and in a step."""
 
 
-def posed(source: Links | ThreeLinks, count: int, seed: int) -> tuple[Problem, Instance]:
+def posed(source: Scenario, count: int, seed: int) -> tuple[Problem, Instance]:
     """A bound problem and its instances, double precision."""
     instance = source.sample(count, seed=seed, dtype=torch.complex128)
     return build_problem("sum-rate", instance.context).bind(instance.truth), instance
@@ -110,7 +110,7 @@ def learning(options: Options) -> Iterator[Exhibit]:
     yield Picture("figure-3a", png(drawn_training(table)))
 
 
-def labelled(source: Links, count: int, seed: int) -> Instance:
+def labelled(source: Scenario, count: int, seed: int) -> Instance:
     """Instances, single precision, with their certified optima p [B, L] in the context."""
     problem, instance = posed(source, count, seed)
     p = QuasiInverse().solve(problem, instance).W.abs().square().squeeze(-2)
@@ -156,7 +156,7 @@ def layers() -> Iterator[Exhibit]:
 
 
 @torch.no_grad()
-def by_layer(model: NeuralSumRate, source: Links) -> tuple[np.ndarray, np.ndarray]:
+def by_layer(model: NeuralSumRate, source: Scenario) -> tuple[np.ndarray, np.ndarray]:
     """Powers [K + 1, L] before and after the layers on the first test instance, and the optimum [L].
 
     What a layer begins with is the first thing that its network for q is given.
@@ -167,13 +167,13 @@ def by_layer(model: NeuralSumRate, source: Links) -> tuple[np.ndarray, np.ndarra
     _, order = ordered(data)
     model.solve(problem, instance)  # which brings the weights
     seen: list[Tensor] = []
-    network = model.networks[str(source.links)]
+    network = model.networks[str(instance.truth.users)]
     assert isinstance(network, Unrolled)
     hooks = [psi.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0])) for psi in network.q]
     end = model.solve(problem, instance).W.abs().square().squeeze(-2)
     for hook in hooks:
         hook.remove()
-    p = [restored(share / source.links, order) * data.power.unsqueeze(-1) for share in seen]
+    p = [restored(share / instance.truth.users, order) * data.power.unsqueeze(-1) for share in seen]
     return torch.cat([*p, end]).numpy(), best.numpy()
 
 
