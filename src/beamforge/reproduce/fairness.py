@@ -169,7 +169,7 @@ def along(ours: Mapping[float, Run], wit: Mapping[float, Run], best: list[Run], 
 
 def frontier_table(best: list[Run]) -> Table:
     """The frontier itself."""
-    rows = [[f"{one.scalar:.4g}", estimate(one.jain), estimate(one.sum_rate)] for one in best]
+    rows = [[f"{one.scalar:.4g}", mean(one.jain), estimate(one.sum_rate)] for one in best]
     title = f"The frontier: `pareto` at some prices of fairness ({len(best[0].rate)} drops)"
     return Table("frontier", title, ["Price", "Mean index", "Mean sum rate"], rows)
 

@@ -105,7 +105,7 @@ def distributions(shown: Shown, values: Callable[[Run], Values], name: str) -> F
     for ax, (limit, alpha) in zip(panels, [PAIRS[1], PAIRS[2], PAIRS[4]], strict=True):
         runs = {**shown.linear, **shown.pair(limit, alpha)}
         for method in (name for name in reversed(LOOKS) if name in runs):
-            label = {"pareto": "frontier"}.get(method, method) if ax is panels[-1] or method != "wit" else "wit"
+            label = {"pareto": "frontier"}.get(method, method)
             ax.plot(np.quantile(values(runs[method]), share), share, label=label, **LOOKS[method])
         ax.set(title=f"Target {limit:g}, wslnr with α = {alpha:g}", xlabel=name, ylim=(0, 1))
     top = max(np.quantile(values(one), 0.995) for one in shown.pair(*PAIRS[1]).values())
@@ -141,10 +141,7 @@ def mean_rates(shown: Shown) -> Figure:
     ax = figure.subplots()
     pairs = [shown.pair(limit, alpha) for limit, alpha in PAIRS]
     names = [name for name in reversed(LOOKS) if any(name in runs for runs in pairs)]
-    heights = {
-        name: np.array([shown.levelled(runs[name], means)[1] if name in runs else np.nan for runs in pairs])
-        for name in names
-    }
+    heights = {name: np.array([height(shown, runs, name) for runs in pairs]) for name in names}
     bars(ax, heights)
     for name, one in shown.linear.items():
         ax.axhline(one.sum_rate.mean(), label=name, **LOOKS[name])
@@ -154,6 +151,16 @@ def mean_rates(shown: Shown) -> Figure:
     ax.grid(False, axis="x")
     legend(figure, [ax])
     return figure
+
+
+def height(shown: Shown, runs: Mapping[str, Run], name: str) -> float:
+    """Mean sum rate, NaN for what is not there; the frontier's along its tangent to where the multipliers are."""
+    if name not in runs:
+        return float("nan")
+    jain, total = shown.levelled(runs[name], means)
+    if name == "pareto" and "multipliers" in runs:
+        return total + (runs[name].scalar or 0.0) * (jain - runs["multipliers"].jain.mean())
+    return total
 
 
 def bars(ax: Axes, heights: Mapping[str, Values]) -> None:
