@@ -19,7 +19,7 @@ class Instance:
     context  side data by name, each leading with the batch dimensions where it differs by instance:
              ``p_max``, ``p_max_antenna`` (watts), ``weights``, ``sinr_target`` (linear, [..., K]),
              ``csi_quality``, ``covariance`` [..., K, N, N], ``user_position`` [..., K, 3] (metres),
-             ``target_angles`` (radians), ``target_gain``.
+             ``target_angles`` (radians), ``target_gain``, ``p`` (watts to be learned, [..., K]).
 
     >>> import torch
     >>> instance = Instance.perfect(Network.broadcast(torch.ones(2, 4, dtype=torch.complex64), noise=0.1))
