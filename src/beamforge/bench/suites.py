@@ -108,8 +108,10 @@ SUITES: Mapping[str, Suite] = {
             description="Weighted sum rate of 16 single-antenna links under strong interference, 2 W in all.",
             source=Strong(links=16),
             problem="sum-rate",
-            candidates=candidates("mrt", "fastfp", "wmmse"),
-            baseline="wmmse",
+            candidates=candidates(
+                "mrt", "fastfp", Candidate("wmmse", {"starts": 1}), "wmmse", "neural-sum-rate-shared", "global"
+            ),
+            baseline="global",
         ),
         Suite(
             name="munich",
