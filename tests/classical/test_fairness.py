@@ -127,14 +127,19 @@ def test_less_than_comes_by_itself_costs_nothing():
     assert (solution.info["alpha"] == 0).all()
 
 
-def test_a_large_batch_meets_the_mean_of_all_of_it_not_of_a_sample(monkeypatch):
-    """Instances ordered so that every sample misleads."""
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("sample", [1, 2, 4, 8])
+def test_a_large_batch_meets_the_mean_of_all_of_it_not_of_a_sample(sample, dtype, monkeypatch):
+    """Samples so small that they mislead, either way."""
     from beamforge.classical import fairness
 
-    monkeypatch.setattr(fairness, "SAMPLE", 4)
-    found = WeightedSLNR().solve(asked(0.86), CELL).info["alpha"][0]
-    monkeypatch.setattr(fairness, "SAMPLE", 10**6)
-    torch.testing.assert_close(WeightedSLNR().solve(asked(0.86), CELL).info["alpha"][0], found, rtol=1e-6, atol=0)
+    cell = Fairness().sample(60, seed=VALIDATION_SEEDS[0], dtype=dtype)
+    for limit in (0.66, 0.86):
+        monkeypatch.setattr(fairness, "SAMPLE", sample)
+        found = WeightedSLNR().solve(asked(limit, cell), cell).info["alpha"][0]
+        monkeypatch.setattr(fairness, "SAMPLE", 10**6)
+        whole = WeightedSLNR().solve(asked(limit, cell), cell).info["alpha"][0]
+        torch.testing.assert_close(whole, found, rtol=1e-4, atol=1e-6)
 
 
 def test_what_is_tuned_solves_each_alone():

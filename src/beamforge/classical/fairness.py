@@ -117,9 +117,10 @@ class FairnessSolver(Solver):
 
         every = -(-int(heard.sum()) // SAMPLE)
         rough = search(self.ladder, every, 20 * self.accuracy).knob.item() if every > 1 else self.ladder[0]
-        near = [rough * share for share in NEAR if self.ladder[0] < rough * share < self.ladder[-1]]
+        near = [limit.new_tensor(rough * share).item() for share in NEAR]  # numbers that this precision has
+        near = [value for value in near if self.ladder[0] < value < self.ladder[-1]]
         found = [search([*near, *(rung for rung in self.ladder if rung > max(near))])] if near else []
-        if not (found and found[0].met.all() and found[0].knob.item() > min(near)):  # the sample misled
+        if not (found and found[0].met.all() and found[0].knob.item() > 1.001 * min(near)):  # the sample misled
             found.insert(0, search(self.ladder))
         for each in found:
             if each.met.all():
