@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from beamforge.bench.timing import interleaved
@@ -134,6 +135,8 @@ def rate_by_time(table: Table) -> Figure:
         ax.plot(ms, percent, label=name, **line(index))
     ax.axhline(100, color="black", linewidth=0.8, zorder=0)
     ax.set(xscale="log", xlabel="Time for the batch (ms)", ylabel="Rate (% of converged from RZF)")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside upper center", ncols=3)
     return figure
