@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+import numpy as np
 import pytest
 import torch
 
 import beamforge
 from beamforge.classical.linear import WeightedSLNR
+from beamforge.cli import main
 from beamforge.errors import ConfigError, UnsupportedProblem
 from beamforge.evaluate import evaluate
 from beamforge.goals import build_problem
-from beamforge.learned.wit import SLACK, WiT, nearest, targets
+from beamforge.learned.wit import SLACK, WiT, nearest, shipped, targets
+from beamforge.network import Network
 from beamforge.registry import create
 from beamforge.scenarios import Fairness, Rayleigh
 from beamforge.scenarios.base import TEST_SEEDS
@@ -74,3 +77,36 @@ def test_by_name(drops):
     problem = build_problem("fair-sum-rate", {"p_max": 10.0, "jain": 0.86})
     found = beamforge.solve(H, noise=noise, problem=problem, method="wit")
     assert found.W.shape == (8, 16, 12) and torch.equal(found.info["trained_jain"], torch.full((8,), 0.86))
+
+
+def test_elsewhere_another_network_makes_up_for_the_mean(drops):
+    """Where users' gains differ more than in the cell; and what no network reaches is refused with what can be met."""
+    draw = torch.rand(100, 12, 1, generator=torch.Generator().manual_seed(1))
+
+    def spread(decades):
+        return Network.broadcast(drops.truth.channel[:100] * 10 ** (decades * (draw - 0.5)), drops.truth.noise[:100])
+
+    def fairness(solver, network, jain):
+        problem = build_problem("fair-sum-rate", {"p_max": 10.0, "jain": jain})
+        return evaluate(problem, network, solver.solve(problem, network).W).jain.mean().item()
+
+    problem = build_problem("fair-sum-rate", {"p_max": 10.0, "jain": 0.86})
+    wider = spread(0.75)
+    assert fairness(shipped(0.86), wider, 0.86) < 0.86 - SLACK <= fairness(WiT(), wider, 0.86)
+    found, tuned = WiT().solve(problem, wider), WiT().tuned(problem, wider)
+    assert tuned.trained_jain == pytest.approx(found.info["trained_jain"][0].item()) and tuned.trained_jain > 0.86
+    assert torch.equal(tuned.solve(problem, wider).W, found.W)
+    widest = spread(1.5)
+    with pytest.raises(ConfigError, match=r"jain must be at most 0\.\d+, the largest mean that WiT reaches") as refusal:
+        fairness(WiT(), widest, 0.97)
+    most = float(str(refusal.value).split("at most ")[1].split(",")[0])
+    assert fairness(WiT(), widest, most) >= most - SLACK
+
+
+def test_the_solution_tells_whose_network_it_was(drops, tmp_path):
+    channels = {"H": drops.truth.channel[:8].numpy(), "noise": drops.truth.noise[:8].numpy(), "p_max": np.float64(10)}
+    np.savez(tmp_path / "drops.npz", **channels)
+    asked = ["--problem", "fair-sum-rate", "--method", "wit", "--jain", "0.8", "--out", str(tmp_path / "beams.npz")]
+    assert main(["solve", str(tmp_path / "drops.npz"), *asked]) == 0
+    with np.load(tmp_path / "beams.npz") as beams:
+        assert beams["trained_jain"].item() in targets() and beams["trained_jain"] >= 0.8

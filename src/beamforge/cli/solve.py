@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 import beamforge
-from beamforge.classical.fairness import FairnessSolver
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, pairs, precision_of, stating
 from beamforge.constraints import MeanConstraint, jain_index
@@ -129,13 +128,14 @@ class Job:
         limits = self.request.build(first.context).subject_to
         if not any(isinstance(limit, MeanConstraint) for limit in limits):
             return {}
-        given = getattr(self.solver, getattr(self.solver, "knob", ""), None)
+        name = getattr(self.solver, "knob", "")
+        given = getattr(self.solver, name, None)
         count = min(self.source.count, max(1, SAMPLE_BYTES // self.source.instance_bytes))
         sample = self.source.read(0, count, dtype=self.dtype, device=self.device)
         self.solver = self.solver.tuned(self.request.build(sample.context), sample)
-        if not isinstance(self.solver, FairnessSolver):
+        if not name:
             return {}
-        knob = {self.solver.knob: getattr(self.solver, self.solver.knob)}
+        knob = {name: getattr(self.solver, name)}
         return knob if given is not None or count == self.source.count else knob | {"found_on": count}
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ from beamforge.errors import ConfigError
 from beamforge.goals import build_problem
 from beamforge.instance import Instance
 from beamforge.learned.fair_multipliers import FairMultipliers
-from beamforge.learned.wit import WiT, shipped, targets
+from beamforge.learned.wit import shipped, targets
 from beamforge.registry import configure
 from beamforge.reproduce import fairness_figures as figures
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
@@ -134,7 +134,7 @@ def trained(limit: float, drops: Instance) -> Run | None:
     """The transformer that was trained for a target, and the price that it was trained to; None if there is none."""
     if limit not in targets():
         return None
-    return Run(run(WiT(), drops, limit).rate, float(shipped(limit).dual.price))
+    return Run(run(shipped(limit), drops, limit).rate, float(shipped(limit).dual.price))
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def race(multipliers: Solver, drops: Instance, options: Options) -> tuple[Table,
         "multipliers, price found": (multipliers, "fair"),
     }
     if 0.86 in targets():
-        ways["wit"] = (WiT(), "fair")
+        ways["wit"] = (shipped(0.86), "fair")
     slow: dict[str, tuple[Solver, str]] = {"pareto, price given": (Pareto(36.0), "fair")}
     if not options.quick:
         slow["pareto, price found"] = (Pareto(), "fair")
