@@ -40,9 +40,8 @@ def test_headers_tell_where_they_come_from():
         header = load("wit", name=name).header
         assert header["recipe"]["model"]["jain"] == target and name in card
         assert header["recipe"]["data"] == {**header["recipe"]["data"], "source": "cells", "named_share": 1.0}
-        assert (
-            len(header["commit"]) >= 7 and "dirty" not in header["commit"] and "/" not in header["settings"]["weights"]
-        )
+        assert len(header["commit"]) >= 7 and "dirty" not in header["commit"]
+        assert not header["settings"]["weights"].startswith("/"), "a place on one machine says nothing on another"
 
 
 @pytest.mark.parametrize("target", sorted(targets()))
