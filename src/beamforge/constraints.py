@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from beamforge.errors import ShapeError
 from beamforge.network import Network, squared_magnitude
@@ -66,14 +67,17 @@ class PerAntennaPower(Constraint):
 class EqualPower(Constraint):
     """``|w_d|^2 = limit / D`` watts for each of the D beams: the power is given, and only directions are chosen.
 
-    More than a share and less than it both break the constraint.
+    More than a share and less than it both break the constraint, but a user without a channel may have no beam.
     """
 
     limit: Entry = number()
 
     def violation(self, network: Network, W: Tensor) -> Tensor:
         share = (self.limit / network.streams).unsqueeze(-1)
-        return (squared_magnitude(W).sum(-2) / share - 1).abs().amax(-1)
+        excess = squared_magnitude(W).sum(-2) / share - 1
+        deaf = network.H.eq(0).all(-1).all(-2)
+        needless = functional.pad(deaf, (0, network.streams - network.users)) & (excess == -1)
+        return torch.where(needless, 0, excess.abs()).amax(-1)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,9 @@ def min_power(context: Context) -> Problem:
 
 def fair_sum_rate(context: Context) -> Problem:
     """Maximise ``sum_k weights_k rate_k`` with equal powers and the mean of Jain's index at least `jain`."""
+    for name, whose in (("p_max_transmitter", "several transmitters"), ("p_max_antenna", "antennas")):
+        if name in context:
+            raise ConfigError(f"fair-sum-rate must be of one transmitter with p_max alone, got power limits of {whose}")
     for name, what in (("p_max", "watts, the total of one transmitter"), ("jain", "mean of Jain's index")):
         if name not in context:
             raise ConfigError(f"{name} ({what}) must be given for fair-sum-rate, got none")

@@ -44,6 +44,27 @@ def test_constraints_by_hand():
     assert not evaluate(Problem(SumRate(), (EqualPower(3.0),)), network, torch.eye(2, dtype=W.dtype)).feasible
 
 
+def test_a_user_without_a_channel_may_go_without_a_beam():
+    deaf = torch.diag(torch.tensor([1.0, 0.0], dtype=torch.complex128))
+    equal = Problem(SumRate(), (EqualPower(2.0),))
+    amplitude = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 0.5], [1.0, 1.5], [0.0, 1.0]], dtype=torch.complex128)
+    network = Network.broadcast(deaf.expand(5, 2, 2), noise=1.0)
+    assert evaluate(equal, network, amplitude.diag_embed()).feasible.tolist() == [True, True, False, False, False]
+    heard = Network.broadcast(torch.eye(2, dtype=torch.complex128), noise=1.0)
+    assert not evaluate(equal, heard, deaf).feasible
+    some = torch.as_tensor(SPREAD).clone()
+    some[3, 1] = 0
+    problem = build_problem("fair-sum-rate", {"p_max": 1.0, "jain": 0.7})
+    network = Network.broadcast(some, noise=0.1)
+    assert evaluate(problem, network, WeightedSLNR().solve(problem, network).W).feasible.all()
+
+
+@pytest.mark.parametrize("limit", ["p_max_antenna", "p_max_transmitter"])
+def test_other_power_limits_are_refused_rather_than_forgotten(limit):
+    with pytest.raises(ConfigError, match="fair-sum-rate must be of one transmitter with p_max alone"):
+        build_problem("fair-sum-rate", {"p_max": 1.0, "jain": 0.7, limit: 0.1})
+
+
 def test_a_mean_holds_for_a_batch_and_says_nothing_of_one_instance():
     network = Network.broadcast(torch.eye(2, dtype=torch.complex128).expand(2, 2, 2), noise=1.0)
     W = torch.stack([torch.diag(torch.tensor(a, dtype=torch.complex128)) for a in ([1.0, 1.0], [1.0, 0.0])])
