@@ -267,7 +267,7 @@ def fair_enough(asked: float, network: Network, power: Tensor) -> tuple[float, T
         if not mean < asked - SLACK:
             return target, W
         best = max(best, mean)
-    most = math.floor(1e3 * (best + SLACK)) / 1e3
+    most = math.floor(1e3 * best) / 1e3
     raise ConfigError(
         f"jain must be at most {most:g}, the largest mean that WiT reaches on these channels, got {asked:g}"
     )
