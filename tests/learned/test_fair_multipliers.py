@@ -11,7 +11,6 @@ from beamforge import Network, Problem
 from beamforge.batching import take
 from beamforge.checks import check_solver
 from beamforge.classical.linear import WeightedSLNR
-from beamforge.classical.structure import coefficients, even_coefficients
 from beamforge.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
 from beamforge.errors import ConfigError, UnsupportedProblem
 from beamforge.instance import Instance
@@ -73,45 +72,6 @@ def start_of(network, power, price):
         scaled = Network.broadcast(one.channel * (power / one.users) ** 0.5, one.noise)
         found.append(WeightedSLNR(alpha=STEEPNESS * share[i].item()).solve(problem(one.users), scaled).W)
     return torch.cat(found) * (power / network.users) ** 0.5
-
-
-# --- the structure ---------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("K", "N"), [(1, 3), (4, 2), (5, 5), (7, 20)])
-def test_beams_are_the_solutions_of_their_own_linear_systems(K, N):
-    """``(sum_{l != u} mu_l h_l h_l^H + nu_u I)^-1 h_u`` one user at a time, in NumPy; its own mu must not matter."""
-    H = channels(K, N, batch=2)
-    mu, nu = (10 ** (2 * torch.rand(2, K, dtype=torch.float64) - 1) for _ in range(2))
-    W = (H.mH @ coefficients(H @ H.mH, mu, nu)).numpy()
-    h = H.numpy().conj()
-    for b in range(2):
-        for u in range(K):
-            A = nu[b, u].item() * np.eye(N)
-            for other in range(K):
-                if other != u:
-                    A = A + mu[b, other].item() * np.outer(h[b, other], h[b, other].conj())
-            v = np.linalg.solve(A, h[b, u])
-            v /= np.linalg.norm(v)
-            np.testing.assert_allclose(W[b, :, u], v * np.exp(1j * np.angle(v.conj() @ W[b, :, u])), atol=1e-10)
-
-
-def test_equal_ridges_need_no_eigenvalues():
-    H = channels(5, 4)
-    mu = torch.rand(6, 5, dtype=torch.float64) + 0.1
-    torch.testing.assert_close(even_coefficients(H @ H.mH, mu), coefficients(H @ H.mH, mu, torch.ones_like(mu)))
-
-
-@pytest.mark.parametrize("degenerate", [False, True])
-def test_the_derivatives_of_the_structure_are_those_of_finite_differences(degenerate):
-    """Orthogonal users of equal gain have equal eigenvalues, through which no eigenvector can be differentiated."""
-    H = channels(3, 4, batch=2) if not degenerate else torch.eye(3, 4, dtype=torch.complex128).expand(2, 3, 4).clone()
-    mu, nu = torch.full((2, 3), 0.7, dtype=torch.float64), torch.full((2, 3), 0.3, dtype=torch.float64)
-
-    def received(real, imaginary, mu, nu):
-        gram = torch.complex(real, imaginary) @ torch.complex(real, imaginary).mH
-        return (gram @ coefficients(gram, mu, nu)).abs().square()
-
-    inputs = [part.clone().requires_grad_() for part in (H.real, H.imag, mu, nu)]
-    assert torch.autograd.gradcheck(received, inputs)
 
 
 # --- what it is ------------------------------------------------------------------------------------------------------
