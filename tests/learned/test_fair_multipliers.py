@@ -11,6 +11,7 @@ from beamforge import Network, Problem
 from beamforge.batching import take
 from beamforge.checks import check_solver
 from beamforge.classical.linear import WeightedSLNR
+from beamforge.classical.structure import coefficients
 from beamforge.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
 from beamforge.errors import ConfigError, UnsupportedProblem
 from beamforge.instance import Instance
