@@ -2,8 +2,8 @@
 
 Which link leads decides which optimum WMMSE finds. So two dozen candidates start out, each led by another link, and
 a few rounds take all of them to where they would end: a round is a step of WMMSE whose length, link by link, a small
-network chooses from what the link sees. The best candidates may go on by plain classical steps. Training is on the rate of
-the best candidate itself: no labels, and no reason for the candidates to become alike.
+network chooses from what the link sees. The best candidates may go on by plain classical steps. Training is on the rate
+of the best candidate itself: no labels, and no reason for the candidates to become alike.
 """
 
 from __future__ import annotations
