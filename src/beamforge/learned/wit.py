@@ -16,83 +16,29 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
-from torch.nn import functional
 
 from beamforge.classical.structure import unit
 from beamforge.constraints import EqualPower, MeanJainAtLeast, jain_index
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
-from beamforge.learned.frame import Frame, frame, phase
-from beamforge.network import Network, own, squared_magnitude
+from beamforge.learned.transformer import ANTENNAS, USERS, Transformer
+from beamforge.network import Network, squared_magnitude
 from beamforge.problem import Problem
 from beamforge.solver import Form, Serves, Solution, Solver
 from beamforge.training.dual_ascent import DualAscent
 from beamforge.training.weights import load
 from beamforge.utilities import SumRate
 
-USERS, ANTENNAS = 12, 16
-WIDTH, BLOCKS, HEADS = 4 * (2 * ANTENNAS + 1), 8, 4
-
 LEVEL_DB, SPREAD_DB = 20.0, 7.0
 """Mean and standard deviation of the users' SNR in the paper's cell."""
-
-SIZES = (0.477, 0.424, 0.382, 0.343, 0.306, 0.272, 0.237, 0.204, 0.170, 0.137, 0.104, 0.068)
-"""Root mean squares of a direction's coordinates in their frame, in that cell."""
-
-VIEWS = 2
-"""Users that take turns as the reference of the frame where beams are asked for; training has one."""
 
 SLACK = 0.005
 """By how much the mean index of a trained network may be short of what is asked of it."""
 
 FORFEIT = 100.0
 """Bit/s/Hz that a whole point of missing fairness costs in validation."""
-
-
-class Transformer(nn.Module):
-    """Features [B, K, 2N + 1] to corrections of beams [B, K, 2N], real and imaginary parts; 873,476 parameters.
-
-    The last layer starts at zero, so that training begins with what is corrected. Users are a set and have no
-    positions, so relabelling them relabels the beams.
-
-    Source: Fig. 1 and Table I.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(2 * ANTENNAS + 1, WIDTH)
-        self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
-        self.norm = nn.LayerNorm(WIDTH)
-        last = nn.Linear(WIDTH, 2 * ANTENNAS)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), last)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.head(self.norm(self.blocks(self.embed(features))))
-
-
-class Block(nn.Module):
-    """``x <- x + attention(norm x)``, then ``x <- x + feed-forward(norm x)`` as wide as x.
-
-    A dozen users are so few that attention is quicker written out than fused.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(WIDTH)
-        self.ask = nn.Linear(WIDTH, 3 * WIDTH)
-        self.mix = nn.Linear(WIDTH, WIDTH)
-        self.feed = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH))
-
-    def forward(self, x: Tensor) -> Tensor:
-        asked = self.ask(self.norm(x)).unflatten(-1, (3, HEADS, WIDTH // HEADS))
-        query, key, value = asked.permute(2, 0, 3, 1, 4)
-        heard = torch.softmax(query @ key.mT / math.sqrt(WIDTH // HEADS), -1) @ value
-        x = x + self.mix(heard.transpose(1, 2).flatten(2))
-        return x + self.feed(x)
 
 
 class WiT(Solver):
@@ -160,32 +106,18 @@ class WiT(Solver):
         if self.network is None:
             target, W = fair_enough(asked, instance.seen, power)
         elif asked <= self.dual.target + SLACK:
-            target, W = self.dual.target, self.beams(instance.seen, power, VIEWS)
+            target, W = self.dual.target, self.beams(instance.seen, power)
         else:
             raise ConfigError(f"jain must be at most {self.dual.target:g} for these weights, got {asked:g}")
         return Solution.closed_form(W, trained_jain=torch.full_like(limit, target))
 
-    def beams(self, network: Network, power: Tensor, views: int = 1) -> Tensor:
-        """Beams [B, N, K] of P/K watts each; P is `power` [B].
-
-        views  of the same channels whose directions are averaged: with each of so many users as the reference of the
-               `frame`, and if more than one also of the conjugate channels, whose best beams are conjugate too.
-        """
-        H = network.whitened().channel
-        found = []
-        for rank in range(views):
-            found.append(in_phase(H, self.directions(H, power, rank)))
-            if views > 1:
-                found.append(in_phase(H, self.directions(H.conj(), power, rank).conj()))
-        return unit(torch.stack(found).mean(0)) * (power / USERS).sqrt()[:, None, None]
-
-    def directions(self, H: Tensor, power: Tensor, rank: int = 0) -> Tensor:
-        """Unit beams [B, N, K] for channels H [B, K, N] in units of the noise's square root."""
+    def beams(self, network: Network, power: Tensor) -> Tensor:
+        """Beams [B, N, K] of P/K watts each; P is `power` [B]."""
         assert self.network is not None
-        x, frame = features(H, power, rank)
+        x = features(network.whitened().channel, power)
         weights = {name: value.to(x) for name, value in self.network.state_dict(keep_vars=True).items()}
-        found = functional_call(self.network, weights, (x,)).to(x).unflatten(-1, (2, ANTENNAS))[..., :USERS]
-        return unit(frame.basis @ (math.sqrt(USERS) * frame.forced + torch.complex(*found.unbind(-2))).mT)
+        found = functional_call(self.network, weights, (x,)).to(x).unflatten(-1, (2, ANTENNAS))
+        return unit(torch.complex(*found.unbind(-2)).mT) * (power / USERS).sqrt()[:, None, None]
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """``-(S + lambda min(J - J_LB, 0))`` with S the mean of the sum rates scaled to [0, 1] over the batch.
@@ -214,26 +146,19 @@ class WiT(Solver):
         self.dual.adapt(figures["jain"])
 
 
-def in_phase(H: Tensor, W: Tensor) -> Tensor:
-    """Beams turned so that every user hears its own as a positive number."""
-    return W * phase(own(H @ W)).conj().unsqueeze(-2)
+def features(H: Tensor, power: Tensor) -> Tensor:
+    """``[Re d_k, Im d_k, 10 log10(P |h_k|^2)]`` [B, K, 2N + 1] with ``d_k = h_k / |h_k|``, each scaled to about one.
 
+    The paper has always 10 W; here only ``P / s^2`` matters.
 
-def features(H: Tensor, power: Tensor, rank: int = 0) -> tuple[Tensor, Frame]:
-    """``[Re x_k, Im x_k, 10 log10(P |h_k|^2)]`` [B, K, 2N + 1], and the `Frame` in which x_k are what is seen.
-
-    K of the N coordinates are not zero, and each feature is scaled to about one in size. The paper's network sees the
-    coordinates as the antennas have them, and always 10 W; here only ``P / s^2`` matters.
-
-    H  channels [B, K, N] in units of the noise's square root.
+    H  channels, rows h_k^H [B, K, N], in units of the noise's square root.
 
     Source: Eq. 10.
     """
-    coordinates = frame(H, rank)
-    x = functional.pad(coordinates.seen / torch.tensor(SIZES).to(H), (0, ANTENNAS - USERS))
+    direction = math.sqrt(2 * ANTENNAS) * unit(H.mH).mT
     gain = power.unsqueeze(-1) * squared_magnitude(H).sum(-1)
     snr_db = 10 * gain.clamp_min(torch.finfo(gain.dtype).tiny).log10()
-    return torch.cat([x.real, x.imag, ((snr_db - LEVEL_DB) / SPREAD_DB).unsqueeze(-1)], -1), coordinates
+    return torch.cat([direction.real, direction.imag, ((snr_db - LEVEL_DB) / SPREAD_DB).unsqueeze(-1)], -1)
 
 
 def targets() -> dict[float, str]:
@@ -262,7 +187,7 @@ def fair_enough(asked: float, network: Network, power: Tensor) -> tuple[float, T
     """
     heard, best = network.H.flatten(1).ne(0).any(-1), 0.0
     for target in sorted(known for known in targets() if known >= nearest(asked)):
-        W = shipped(target).beams(network, power, VIEWS)
+        W = shipped(target).beams(network, power)
         mean = jain_index(network.rate(W)[heard]).mean().item()
         if not mean < asked - SLACK:
             return target, W
