@@ -105,6 +105,14 @@ def create(
     return configure(kind, settings or {})
 
 
+def trainable(model: str, settings: Mapping[str, Any]) -> Solver:
+    """A new copy of a model, to be trained; `ConfigError` for a name or setting that there is none of."""
+    if model not in MODELS:
+        raise ConfigError(unknown("model", model, MODELS))
+    plain = {name: value if isinstance(value, list) else str(value) for name, value in settings.items()}
+    return configure(MODELS[model], plain).requires_grad_()
+
+
 def configure(kind: type[Solver], settings: Mapping[str, Any]) -> Solver:
     """A solver with the given settings; values may be strings, read by the annotations of the constructor."""
     known = {name: p for name, p in inspect.signature(kind.__init__).parameters.items() if name != "self"}

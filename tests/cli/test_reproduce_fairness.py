@@ -12,7 +12,7 @@ from beamforge import batching
 from beamforge.classical.linear import WeightedSLNR
 from beamforge.classical.pareto import Pareto
 from beamforge.cli import main
-from beamforge.reproduce import frontier
+from beamforge.reproduce import fairness_networks, frontier
 from beamforge.scenarios import Fairness
 from beamforge.scenarios.base import VALIDATION_SEEDS
 
@@ -36,7 +36,7 @@ def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(fairness, name, value)
     monkeypatch.setattr(fairness, "SIZES", ((4, 8),))
     monkeypatch.setattr(fairness, "ELSEWHERE", (0.8,))
-    monkeypatch.setattr(fairness, "targets", dict)  # with no transformer at all
+    monkeypatch.setattr(fairness_networks, "targets", dict)  # with no transformer at all
     arguments = ["reproduce", "fairness", "--quick", "--set", "weights=random", "--out", str(tmp_path)]
     assert main(arguments) == 0
     said, err = capsys.readouterr()

@@ -18,13 +18,11 @@ import beamforge
 from beamforge.bench.timing import commit
 from beamforge.cli.output import summarise
 from beamforge.cli.request import pairs
-from beamforge.errors import ConfigError, unknown
-from beamforge.registry import MODELS, configure
-from beamforge.solver import Solver
+from beamforge.registry import trainable
 from beamforge.training.log import Line
 from beamforge.training.loop import train
 from beamforge.training.processes import rank_here
-from beamforge.training.recipe import Model, Recipe
+from beamforge.training.recipe import Recipe
 
 
 @click.command("train")
@@ -41,9 +39,10 @@ def command(recipe: str, resume: bool, settings: tuple[str, ...], out: str | Non
     """
     chosen = Recipe.find(recipe, pairs(settings))
     folder = Path(out or Path("runs") / Path(recipe).name.removesuffix(".toml"))
+    model = chosen.model
     origin = {"version": beamforge.__version__, "commit": commit()}
     with telling(chosen.run.steps) as report:
-        done = train(chosen, lambda: learner(chosen.model), folder, resume=resume, origin=origin, report=report)
+        done = train(chosen, lambda: trainable(model.name, model.settings), folder, resume=resume, origin=origin, report=report)
     if rank_here():
         return
     if done.step < chosen.run.steps:
@@ -61,14 +60,6 @@ def command(recipe: str, resume: bool, settings: tuple[str, ...], out: str | Non
         "out": str(folder),
     }
     summarise(summary, as_json=as_json)
-
-
-def learner(model: Model) -> Solver:
-    """A new copy of a recipe's model, to be trained."""
-    if model.name not in MODELS:
-        raise ConfigError(unknown("model", model.name, MODELS))
-    plain = {name: value if isinstance(value, list) else str(value) for name, value in model.settings.items()}
-    return configure(MODELS[model.name], plain).requires_grad_()
 
 
 @contextmanager

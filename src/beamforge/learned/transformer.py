@@ -53,11 +53,15 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x + self.mix(self.heard(x))
+        return x + self.feed(x)
+
+    def heard(self, x: Tensor) -> Tensor:
+        """What the heads take from all users, side by side."""
         asked = self.ask(self.norm(x)).unflatten(-1, (3, HEADS, WIDTH // HEADS))
         query, key, value = asked.permute(2, 0, 3, 1, 4)
-        heard = torch.softmax(query @ key.mT / math.sqrt(WIDTH // HEADS), -1) @ value
-        x = x + self.mix(heard.transpose(1, 2).flatten(2))
-        return x + self.feed(x)
+        found = torch.softmax(query @ key.mT / math.sqrt(WIDTH // HEADS), -1) @ value
+        return found.transpose(1, 2).flatten(2)
 
 
 @torch.no_grad()

@@ -106,12 +106,14 @@ class Goal:
 class Options:
     """How to reproduce.
 
+    out       folder of what is written.
     quick     fewer instances and repetitions.
     settings  of the method, over its defaults.
     peers     folder of published channels and rates, for those who have them.
     report    is told what is being done.
     """
 
+    out: Path
     quick: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     peers: Path | None = None

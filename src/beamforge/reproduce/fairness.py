@@ -18,11 +18,10 @@ from beamforge.classical.pareto import Pareto
 from beamforge.errors import ConfigError
 from beamforge.goals import build_problem
 from beamforge.instance import Instance
-from beamforge.learned.fair_multipliers import FairMultipliers
-from beamforge.learned.wit import SLACK, shipped, targets
-from beamforge.registry import configure
+from beamforge.learned.wit import SLACK, WiT
 from beamforge.reproduce import fairness_figures as figures
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
+from beamforge.reproduce.fairness_networks import Networks, networks
 from beamforge.reproduce.frontier import Run, frontier, percent_of_frontier, percent_of_slnr, run
 from beamforge.scenarios import Fairness
 from beamforge.scenarios.base import TEST_SEEDS
@@ -88,7 +87,8 @@ TABLE = (
 
 def fairness(options: Options) -> Iterator[Exhibit]:
     """Table II, Figs. 2 to 6 with the classical methods, the learned multipliers and the frontier; sizes; time."""
-    multipliers = configure(FairMultipliers, options.settings)
+    learned = networks(options)
+    multipliers = learned.multipliers
     count, known = (QUICK, KNOWN_QUICK) if options.quick else (COUNT, KNOWN)
     with torch.no_grad(), one_thread():
         options.report("drops")
@@ -96,7 +96,7 @@ def fairness(options: Options) -> Iterator[Exhibit]:
         options.report("weighted SLNR")
         slnr = {row.alpha: run(WeightedSLNR(row.alpha), drops, 0.5) for row in TABLE}
         options.report("wit")
-        wit = {limit: one for limit in (row.limit for row in TABLE) if (one := trained(limit, drops))}
+        wit = {limit: transformer(one, drops) for limit, one in learned.wit.items()}
         options.report("multipliers")
         limits = sorted({*TARGETS, *(row.limit for row in TABLE)})
         ours = {limit: one for limit in limits if (one := reached(multipliers, drops, limit))}
@@ -117,7 +117,7 @@ def fairness(options: Options) -> Iterator[Exhibit]:
         table, more = elsewhere(multipliers, options)
         yield table
         options.report("time")
-        timed, last = race(multipliers, Fairness().sample(TIMED, seed=TEST_SEEDS[0]), options)
+        timed, last = race(learned, Fairness().sample(TIMED, seed=TEST_SEEDS[0]), options)
         yield timed
     yield Goal.table([*goals, *more, *last])
 
@@ -130,11 +130,9 @@ def reached(solver: Solver, drops: Instance, limit: float) -> Run | None:
         return None
 
 
-def trained(limit: float, drops: Instance) -> Run | None:
-    """The transformer that was trained for a target, and the price that it was trained to; None if there is none."""
-    if limit not in targets():
-        return None
-    return Run(run(shipped(limit), drops, limit).rate, float(shipped(limit).dual.price))
+def transformer(network: WiT, drops: Instance) -> Run:
+    """One that was trained for a target, and the price that it was trained to."""
+    return Run(run(network, drops, network.dual.target).rate, float(network.dual.price))
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -249,7 +247,7 @@ def elsewhere(multipliers: Solver, options: Options) -> tuple[Table, list[Goal]]
     return Table("sizes", title, [*columns, "Percent of the frontier"], rows, heads=2), goals
 
 
-def race(multipliers: Solver, drops: Instance, options: Options) -> tuple[Table, list[Goal]]:
+def race(learned: Networks, drops: Instance, options: Options) -> tuple[Table, list[Goal]]:
     """Seconds for a batch of drops, one thread."""
     asked = {
         "fair": build_problem("fair-sum-rate", {**drops.context, "jain": 0.86}).bind(drops.seen),
@@ -258,11 +256,11 @@ def race(multipliers: Solver, drops: Instance, options: Options) -> tuple[Table,
     ways: dict[str, tuple[Solver, str]] = {
         "rzf": (RZF(), "sum"),
         "wslnr, alpha given": (WeightedSLNR(1.0), "fair"),
-        "multipliers, price given": (multipliers.tuned(asked["fair"], drops), "fair"),
-        "multipliers, price found": (multipliers, "fair"),
+        "multipliers, price given": (learned.multipliers.tuned(asked["fair"], drops), "fair"),
+        "multipliers, price found": (learned.multipliers, "fair"),
     }
-    if 0.86 in targets():
-        ways["wit"] = (shipped(0.86), "fair")
+    if 0.86 in learned.wit:
+        ways["wit"] = (learned.wit[0.86], "fair")
     slow: dict[str, tuple[Solver, str]] = {"pareto, price given": (Pareto(36.0), "fair")}
     if not options.quick:
         slow["pareto, price found"] = (Pareto(), "fair")

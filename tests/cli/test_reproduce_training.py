@@ -1,0 +1,94 @@
+"""Reproductions that train: begun, gone on with, and used."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from training import toy
+
+from beamforge.cli import main
+from beamforge.cli import reproduce as cli
+from beamforge.errors import ConfigError
+from beamforge.learned.wit import targets
+from beamforge.registry import MODELS
+from beamforge.reproduce import fairness_networks
+from beamforge.reproduce.exhibits import Options, Table
+from beamforge.reproduce.fairness_networks import TRAININGS, networks
+from beamforge.reproduce.training import trained
+from beamforge.training import weights
+from beamforge.training.log import read
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "toy", toy.Toy)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.toml").write_text(toy.RECIPE)
+    return "toy.toml"
+
+
+def interrupting(step):
+    """Told of progress, it interrupts the process after a step."""
+    return lambda doing: signal.raise_signal(signal.SIGINT) if f"step {step} of" in doing else None
+
+
+def test_an_interrupted_training_goes_on_to_the_weights_of_one_that_was_not(recipe, tmp_path):
+    changes = {"run.steps": "6"}
+    with pytest.raises(KeyboardInterrupt):
+        trained(Options(tmp_path / "parts", report=interrupting(2)), "toy", recipe, changes)
+    assert not (tmp_path / "parts" / "toy" / "weights.safetensors").exists()
+    parts = trained(Options(tmp_path / "parts"), "toy", recipe, changes)
+    whole = trained(Options(tmp_path / "whole"), "toy", recipe, changes)
+    found, expected = (weights.load("toy", tmp_path / file) for file in (parts, whole))
+    assert all(torch.equal(found.tensors[name], value) for name, value in expected.tensors.items())
+    steps = [line["step"] for line in read(tmp_path / "parts" / "toy" / "log.jsonl")]
+    assert trained(Options(tmp_path / "parts"), "toy", recipe, changes) == parts
+    assert [line["step"] for line in read(tmp_path / "parts" / "toy" / "log.jsonl")] == steps, "not trained once more"
+    with pytest.raises(ConfigError, match="run of the same recipe"):
+        trained(Options(tmp_path / "parts"), "toy", recipe, {"run.steps": "7"})
+
+
+def test_interrupted_it_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):
+    def paper(options):
+        trained(replace(options, report=interrupting(2)), "toy", recipe, {"run.steps": "4"})
+        yield Table("done", "done", [""], [])
+
+    monkeypatch.setattr(cli, "PAPERS", {"toy": paper})
+    assert main(["reproduce", "toy", "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert said.err == "interrupted; the same command goes on where a training stopped\n"
+    assert main(["reproduce", "toy", "--out", str(tmp_path / "out")]) == 0  # from behind step 2
+    assert "done" in capsys.readouterr().out
+
+
+def test_the_full_run_trains_every_network_and_begins_with_neighbours(tmp_path, monkeypatch):
+    runs = {}
+
+    def train(options, name, recipe, changes=None):
+        runs[name] = recipe, dict(changes or {})
+        return str(options.out / name)
+
+    monkeypatch.setattr(fairness_networks, "trained", train)
+    monkeypatch.setattr(fairness_networks, "configure", lambda kind, settings: settings)
+    monkeypatch.setattr(fairness_networks, "WiT", lambda weights: SimpleNamespace(file=weights))
+    found = networks(Options(tmp_path, settings={"rounds": 3}))
+    assert found.multipliers == {"rounds": 3, "weights": str(tmp_path / "fair-multipliers")}
+    assert list(found.wit) == sorted(one.limit for one in TRAININGS) and len(runs) == 1 + len(TRAININGS)
+    assert found.wit[0.86].file == str(tmp_path / "wit-86")
+    for limit in (0.75, 0.86, 0.97):
+        assert "model.weights" not in runs[f"wit-{100 * limit:.0f}"][1], "these are from nothing"
+    assert runs["wit-973"] == (
+        "wit",
+        {"model.jain": "0.973", "model.price": "6.5", "model.weights": str(tmp_path / "wit-97"), **fairness_networks.SHORT},
+    )
+
+
+@pytest.mark.parametrize("options", [{"quick": True}, {"settings": {"weights": "shipped"}}])
+def test_nothing_is_trained_where_it_is_to_be_quick_or_weights_are_given(options, tmp_path):
+    found = networks(Options(tmp_path, **options))
+    assert set(found.wit) == set(targets()) and not list(tmp_path.iterdir())
+    assert all(network.dual.target == limit for limit, network in found.wit.items())
