@@ -118,7 +118,7 @@ def table(solutions: dict[str, Solution]) -> Table:
             f"{jain_index(torch.from_numpy(rate)).mean():.2f}",
             f"{power.mean():.3f}",
             f"{100 * np.mean(~solved):.1f}",
-            f"{solution['seconds']:.2f}",
+            f"{solution['seconds']:.{0 if solution['seconds'] >= 10 else 2}f}",
         )
         found.add_row(problem, method, *figures)
     return found

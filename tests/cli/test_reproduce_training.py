@@ -83,7 +83,12 @@ def test_the_full_run_trains_every_network_and_begins_with_neighbours(tmp_path, 
         assert "model.weights" not in runs[f"wit-{100 * limit:.0f}"][1], "these are from nothing"
     assert runs["wit-973"] == (
         "wit",
-        {"model.jain": "0.973", "model.price": "6.5", "model.weights": str(tmp_path / "wit-97"), **fairness_networks.SHORT},
+        {
+            "model.jain": "0.973",
+            "model.price": "6.5",
+            "model.weights": str(tmp_path / "wit-97"),
+            **fairness_networks.SHORT,
+        },
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from learning import all_random, check_gradient_of_loss
 from scipy.optimize import minimize
 
 from beamforge import Network, Problem
@@ -32,13 +33,7 @@ def problem(power=10.0, jain=0.9):
 
 
 def copy(std, seed=0, **settings):
-    """A method whose weights are all random; 3 is far from anything that training leads to."""
-    generator = torch.Generator().manual_seed(seed)
-    solver = FairMultipliers(weights="random", **settings)
-    with torch.no_grad():
-        for parameter in solver.parameters():
-            parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-    return solver
+    return all_random(FairMultipliers(weights="random", **settings), std, seed)
 
 
 def channels(K, N, batch=6, seed=0, dtype=torch.complex128):
@@ -246,25 +241,7 @@ def test_the_derivative_of_the_loss_is_that_of_finite_differences():
         0
     )
     solver = copy(0.1, width=6, rounds=2).double()
-
-    def loss():
-        return solver.loss(instance, torch.Generator().manual_seed(0))
-
-    found, shown = loss()
-    found.backward()
-    assert found.ndim == 0 and all(each.ndim == 0 and not each.requires_grad for each in shown.values())
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in solver.named_parameters():
-        direction = torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator)
-        ends = []
-        with torch.no_grad():
-            for step in (1e-5, -2e-5):
-                parameter += step * direction
-                ends.append(loss()[0].item())
-            parameter += 1e-5 * direction
-        slope = (parameter.grad * direction).sum().item()
-        assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-8), name
-        assert slope != 0, f"{name} does not learn"
+    check_gradient_of_loss(solver, instance)
 
 
 def test_learning_lowers_the_loss():

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from learning import all_random, check_gradient_of_loss
 from oracles_sumrate import sum_rate
 
 from beamforge import Network, Problem
@@ -31,13 +32,7 @@ PROBLEM = Problem(SumRate(), (TotalPower(1.0),))
 
 
 def copy(std, steps=3, seed=0, **settings):
-    """A method whose weights are all random; 3 is far from anything that training leads to."""
-    generator = torch.Generator().manual_seed(seed)
-    solver = SumRateMultipliers(steps=steps, weights="random", **settings)
-    with torch.no_grad():
-        for parameter in solver.parameters():
-            parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-    return solver
+    return all_random(SumRateMultipliers(steps=steps, weights="random", **settings), std, seed)
 
 
 def channels(K, N, batch=6, seed=0, dtype=torch.complex128):
@@ -234,21 +229,7 @@ def test_the_derivative_of_the_loss_is_that_of_finite_differences():
         Downlink((4, 4), (1.2, 1.2), weighted_share=1.0, spread_share=1.0), 0, 3, torch.complex128
     ).batch_at(0)
     solver = copy(0.1, width=6, rounds=2).double()
-    generator = torch.Generator().manual_seed(0)
-    loss, shown = solver.loss(instance, generator)
-    loss.backward()
-    assert loss.ndim == 0 and all(value.ndim == 0 and not value.requires_grad for value in shown.values())
-    for name, parameter in solver.named_parameters():
-        direction = torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator)
-        ends = []
-        with torch.no_grad():
-            for step in (1e-5, -2e-5):
-                parameter += step * direction
-                ends.append(solver.loss(instance, generator)[0].item())
-            parameter += 1e-5 * direction
-        slope = (parameter.grad * direction).sum().item()
-        assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-8), name
-        assert slope != 0, f"{name} does not learn"
+    check_gradient_of_loss(solver, instance)
 
 
 def test_learning_lowers_the_loss():

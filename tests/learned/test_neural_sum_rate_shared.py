@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from learning import all_random, check_gradient_of_loss
 
 import beamforge
 from beamforge import Network, Problem
@@ -30,13 +31,7 @@ MODEL = "neural-sum-rate-shared"
 
 
 def copy(std, seed=0, **settings):
-    """A method whose weights are all random; 3 is far from anything that training leads to."""
-    generator = torch.Generator().manual_seed(seed)
-    solver = NeuralSumRateShared(weights="random", **settings)
-    with torch.no_grad():
-        for parameter in solver.parameters():
-            parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-    return solver
+    return all_random(NeuralSumRateShared(weights="random", **settings), std, seed)
 
 
 def posed(links=8, count=10, kind=Strong, dtype=torch.complex128, **settings):
@@ -235,21 +230,7 @@ def test_the_derivative_of_the_loss_is_that_of_finite_differences():
     source = Links(links=(5, 5), strong_share=0.7, gain_db=(-10.0, 10.0))
     instance = Stream.training(source, 0, 6, torch.complex128).batch_at(0)
     solver = copy(0.1, width=5, rounds=3).double()
-    generator = torch.Generator().manual_seed(0)
-    loss, shown = solver.loss(instance, generator)
-    loss.backward()
-    assert loss.ndim == 0 and all(value.ndim == 0 and not value.requires_grad for value in shown.values())
-    for name, parameter in solver.named_parameters():
-        direction = torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator)
-        ends = []
-        with torch.no_grad():
-            for step in (1e-6, -2e-6):
-                parameter += step * direction
-                ends.append(solver.loss(instance, generator)[0].item())
-            parameter += 1e-6 * direction
-        slope = (parameter.grad * direction).sum().item()
-        assert slope == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-8), name
-        assert slope != 0, f"{name} does not learn"
+    check_gradient_of_loss(solver, instance, step=1e-6)
 
 
 def test_the_loss_is_the_rate_of_the_best_candidate():

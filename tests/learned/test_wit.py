@@ -77,7 +77,7 @@ def test_its_initial_weights_take_power_off_those_who_would_hear_what_is_not_the
     moved = moved[..., :16] + 1j * moved[..., 16:]
     moved = moved - (d.conj() * moved).sum(-1, keepdims=True) * d  # along its own channel it is no leakage
     step = step - (d.conj() * step).sum(-1, keepdims=True) * d
-    along = (step.conj() * moved).sum((-1)).real / np.linalg.norm(step, axis=-1) / np.linalg.norm(moved, axis=-1)
+    along = (step.conj() * moved).sum(-1).real / np.linalg.norm(step, axis=-1) / np.linalg.norm(moved, axis=-1)
     assert along.mean() > 0.7 and along.min() > 0.2
 
 

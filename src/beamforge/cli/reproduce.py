@@ -49,7 +49,11 @@ def command(paper: str, quick: bool, settings: tuple[str, ...], peers: str | Non
     with progress() as bar:
         task = bar.add_task("", total=None)
         options = Options(
-            folder, quick, pairs(settings), Path(peers) if peers else None, lambda doing: bar.update(task, description=doing)
+            folder,
+            quick,
+            pairs(settings),
+            Path(peers) if peers else None,
+            lambda doing: bar.update(task, description=doing),
         )
         try:
             for exhibit in PAPERS[paper](options):

@@ -42,7 +42,9 @@ def command(recipe: str, resume: bool, settings: tuple[str, ...], out: str | Non
     model = chosen.model
     origin = {"version": beamforge.__version__, "commit": commit()}
     with telling(chosen.run.steps) as report:
-        done = train(chosen, lambda: trainable(model.name, model.settings), folder, resume=resume, origin=origin, report=report)
+        done = train(
+            chosen, lambda: trainable(model.name, model.settings), folder, resume=resume, origin=origin, report=report
+        )
     if rank_here():
         return
     if done.step < chosen.run.steps:

@@ -28,9 +28,7 @@ class Transformer(nn.Module):
         self.embed = nn.Linear(FEATURES, WIDTH)
         self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
         self.norm = nn.LayerNorm(WIDTH)
-        self.head = nn.Sequential(
-            nn.Linear(WIDTH, WIDTH), nn.GELU(approximate="tanh"), nn.Linear(WIDTH, 2 * ANTENNAS)
-        )
+        self.head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(approximate="tanh"), nn.Linear(WIDTH, 2 * ANTENNAS))
         descend(self)
 
     def forward(self, features: Tensor) -> Tensor:

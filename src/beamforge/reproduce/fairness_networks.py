@@ -67,7 +67,7 @@ class Networks:
 
 
 def networks(options: Options) -> Networks:
-    """Trained anew in the folder of the reproduction; those of the package if it is to be quick or weights are given."""
+    """Trained anew in the folder of the reproduction; those of the package where it is quick or weights are given."""
     if options.quick or WEIGHTS in options.settings:
         multipliers = configure(FairMultipliers, options.settings)
         return Networks(multipliers, {limit: WiT(weights=shipped) for limit, shipped in targets().items()})

@@ -29,7 +29,9 @@ def trained(options: Options, name: str, recipe: str, changes: Mapping[str, str]
         options.report(f"training {name}, step {line['step']} of {chosen.run.steps}")
 
     origin = {"version": beamforge.__version__, "commit": commit()}
-    done = train(chosen, lambda: trainable(model.name, model.settings), folder, resume=True, origin=origin, report=report)
+    done = train(
+        chosen, lambda: trainable(model.name, model.settings), folder, resume=True, origin=origin, report=report
+    )
     if done.step < chosen.run.steps:
         raise KeyboardInterrupt
     return str(folder / WEIGHTS)
