@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from beamforge.errors import ShapeError
-from beamforge.network import Network, squared_magnitude
+from beamforge.network import Network, per_instance, squared_magnitude
 from beamforge.terms import Entry, Term, number
 
 Bound = TypeVar("Bound", bound="Jain")
@@ -96,23 +96,28 @@ def jain_index(rate: Tensor) -> Tensor:
     >>> jain_index(torch.tensor([1.0, 1.0, 0.0, 0.0]))
     tensor(0.5000)
     """
-    square = rate.square().sum(-1) * rate.shape[-1]
-    return torch.where(square > 0, rate.sum(-1).square() / square.where(square > 0, torch.ones_like(square)), 1.0)
+    largest = rate.detach().amax(-1, keepdim=True)
+    share = rate / torch.where(largest > 0, largest, 1)  # squares of 1e-23 are not float32
+    index = share.sum(-1).square() / (rate.shape[-1] * share.square().sum(-1).clamp_min(1))
+    return torch.where(largest.squeeze(-1) == 0, 1, index)
 
 
 @dataclass(frozen=True)
 class Jain(Constraint):
-    """Jain's index of the rates, `jain_index`, against a limit in (1/K, 1]; `ShapeError` for one outside."""
+    """Jain's index of the rates, `jain_index`, against a limit in (1/K, 1]; `ShapeError` for one outside.
+
+    The index of a single user is 1, and so is its limit.
+    """
 
     limit: Entry = number()
 
     def bind(self: Bound, network: Network) -> Bound:
-        bound = super().bind(network)
-        wrong = ~((bound.limit > 1 / network.users) & (bound.limit <= 1))
+        limit, users = per_instance("jain", self.limit, network.H, ()), network.users
+        wrong = ~((limit > 1 / users) & (limit < 1) | (limit == 1))
         if wrong.any():
-            expected = f"above 1/K = {1 / network.users:.4g} and at most 1"
-            raise ShapeError(f"jain must be {expected} for {network.users} users, got {bound.limit[wrong][0].item():g}")
-        return bound
+            expected = f"above 1/K = {1 / users:.4g} and at most 1 for {users} users" if users > 1 else "1 for one user"
+            raise ShapeError(f"jain must be {expected}, got {limit[wrong][0].item():g}")
+        return replace(self, limit=limit)
 
     def violation(self, network: Network, W: Tensor) -> Tensor:
         return 1 - jain_index(network.rate(W)) / self.limit

@@ -78,8 +78,34 @@ def test_a_mean_holds_for_a_batch_and_says_nothing_of_one_instance():
 @pytest.mark.parametrize("settings", [{}, {"alpha": 1.0}])
 def test_an_index_that_cannot_be_is_refused(limit, settings):
     H = torch.as_tensor(channels(3, 12, 16))
-    with pytest.raises(ShapeError, match=r"1/K = 0.08333 and at most 1|positive and finite"):
+    with pytest.raises(ShapeError, match=f"jain must be above 1/K = 0.08333 and at most 1 for 12 users, got {limit:g}"):
         beamforge.solve(H, noise=0.1, p_max=1.0, problem="fair-sum-rate", method="wslnr", jain=limit, **settings)
+
+
+@pytest.mark.parametrize("method", ["wslnr", "pareto", "multipliers"])
+def test_one_user_alone_is_as_fair_as_can_be(method):
+    stated = {"noise": 0.1, "p_max": 2.0, "problem": "fair-sum-rate", "method": method}
+    H = torch.as_tensor(channels(3, 1, 4))
+    found = beamforge.solve(H, jain=1.0, **stated).W
+    expected = np.log2(1 + 20 * H.abs().square().sum((-2, -1)).numpy())  # maximum ratio
+    np.testing.assert_allclose(rates(H, found, 0.1)[:, 0], expected, rtol=1e-9)
+    with pytest.raises(ShapeError, match=r"^jain must be 1 for one user, got 0\.9"):
+        beamforge.solve(H, jain=0.9, **stated)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"), [("some", "jain must be a real number"), (torch.tensor(0.8), "jain must be torch.float64")]
+)
+def test_an_index_that_is_no_number_of_that_precision_is_told_by_its_name(limit, words):
+    with pytest.raises(ShapeError, match=words):
+        beamforge.solve(torch.as_tensor(channels(3, 2, 2)), noise=0.1, p_max=1.0, problem="fair-sum-rate", jain=limit)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-30, 1e30])
+def test_the_index_has_no_unit_and_is_no_number_where_a_rate_is_none(size):
+    rate = torch.tensor([[4.0, 1.0], [0.0, 0.0], [torch.nan, 1.0], [1.0, torch.inf]])
+    found = jain_index(rate * size)
+    np.testing.assert_allclose(found, [25 / 34, 1, np.nan, np.nan], rtol=1e-6)
 
 
 @pytest.mark.parametrize("missing", ["p_max", "jain"])
@@ -181,6 +207,20 @@ def test_neither_nan_nor_silence_count_in_the_mean():
     spoilt = WeightedSLNR().solve(problem, Network.broadcast(H, 0.1))
     torch.testing.assert_close(spoilt.W[2:], good.W, rtol=1e-9, atol=1e-12)
     assert spoilt.status[0] == Status.NUMERICAL_FAILURE and spoilt.solved[1:].all()
+
+
+def test_an_instance_that_overflows_counts_as_fair_nowhere():
+    """Its beams may be no numbers: that is its own failure, and the others meet what is asked."""
+    H = torch.as_tensor(SPREAD).to(torch.complex64)
+    good = beamforge.solve(H[1:], noise=0.1, p_max=1.0, problem="fair-sum-rate", method="wslnr", jain=0.85)
+    H[0] *= 1e25
+    for loud in (H, H[:1]):
+        network = Network.broadcast(loud, 0.1)
+        solution = WeightedSLNR().solve(build_problem("fair-sum-rate", {"p_max": 1.0, "jain": 0.85}), network)
+        assert solution.status[0] == Status.NUMERICAL_FAILURE and solution.solved[1:].all()
+        torch.testing.assert_close(solution.W[1:], good.W[: len(loud) - 1], rtol=1e-4, atol=1e-5)
+        each = WeightedSLNR().solve(Problem(SumRate(), (EqualPower(1.0), JainAtLeast(0.85))), network)
+        assert each.status[0] == Status.NUMERICAL_FAILURE
 
 
 def test_every_instance_can_be_asked_by_itself():

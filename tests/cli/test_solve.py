@@ -175,7 +175,7 @@ def request(**changes):
         (request(problem="fair-sum-rate"), ["jain", "must be given"]),
         (request(problem="fair-sum-rate", jain="1.01"), ["jain must be above 1/K", "at most 1", "1.01"]),
         (request(problem="fair-sum-rate", jain="0.3", method="wslnr"), ["above 1/K = 0.3333", "0.3"]),
-        (request(problem="fair-sum-rate", jain="nan"), ["positive and finite", "nan"]),
+        (request(problem="fair-sum-rate", jain="nan"), ["jain must be above 1/K", "nan"]),
         (request(problem="fair-sum-rate", jain="1", method="wslnr"), ["jain must be at most 0.", "largest mean"]),
         (request(out="s.txt"), ["s.txt", ".npz or .h5"]),
         (request(out="s"), ["no extension"]),

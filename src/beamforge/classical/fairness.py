@@ -77,7 +77,7 @@ class FairnessSolver(Solver):
         self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         like, setting = instance.seen.noise[:, 0], getattr(self, self.knob)
-        short = torch.zeros_like(like, dtype=torch.bool)
+        flaw = torch.full_like(like, int(Status.CONVERGED), dtype=torch.long)
         if setting is not None:
             knob = torch.full_like(like, setting)
         elif mean := problem.find(MeanJainAtLeast):
@@ -86,15 +86,19 @@ class FairnessSolver(Solver):
             found = least(
                 lambda knob: self.jain(problem, instance, knob, start), each.limit, self.ladder, self.accuracy
             )
-            knob, short = found.knob, ~found.met
+            knob = found.knob
+            unmet = torch.where(found.best.isnan(), int(Status.NUMERICAL_FAILURE), int(Status.INFEASIBLE))
+            flaw = torch.where(found.met, flaw, unmet)
         else:
             knob = torch.full_like(like, self.neutral)
         solution = self.solve_at(problem, instance, knob, start)
-        status = torch.where(short, int(Status.INFEASIBLE), solution.status)
-        return replace(solution, status=status, info={**solution.info, self.knob: knob})
+        return replace(solution, status=solution.status.maximum(flaw), info={**solution.info, self.knob: knob})
 
     def for_the_mean(self, limit: Tensor, problem: Problem, instance: Instance, start: Tensor | None) -> Tensor:
-        """The least scalar [1] with which the mean over the instances that have a channel is at least the limit [B]."""
+        """The least scalar [1] with which the mean over the instances that have a channel is at least the limit [B].
+
+        An instance whose rates are no numbers does not count either.
+        """
         if (limit != limit[0]).any():
             raise ConfigError(f"jain must be one number for the mean over a batch, got {limit.unique().tolist()}")
         heard = instance.seen.H.flatten(1).ne(0).any(-1)
@@ -125,7 +129,10 @@ class FairnessSolver(Solver):
         for each in found:
             if each.met.all():
                 return each.knob
-        most = math.floor(1e3 * max(each.best.item() for each in found)) / 1e3
+        best = max(each.best.item() for each in found)
+        if math.isnan(best):
+            return limit.new_full((1,), self.ladder[0])
+        most = math.floor(1e3 * best) / 1e3
         name = f"the largest mean that {type(self).__name__} reaches on these channels"
         raise ConfigError(f"jain must be at most {most:g}, {name}, got {limit[0].item():g}")
 
