@@ -161,6 +161,17 @@ def test_channels_far_from_training_get_at_least_weighted_slnr(name, std):
             assert (found >= floor * (1 - slack)).all(), f"{found.tolist()} below {floor.tolist()}"
 
 
+@pytest.mark.parametrize("size", [1e-20, 1e12, 1e20])
+def test_an_instance_out_of_the_range_of_its_precision_fails_alone(size):
+    """Beside good ones, in single precision; where weighted SLNR has beams, it has some too."""
+    H = channels(4, 5, batch=3, dtype=torch.complex64)
+    network = Network.broadcast(H * torch.tensor([size, 1, 1])[:, None, None], 0.1)
+    found = copy(0.3, price=20.0).solve(problem(), network)
+    alone = copy(0.3, price=20.0).solve(problem(), Network.broadcast(H[1:], 0.1))
+    assert found.solved.tolist() == [size < 1e20, True, True]
+    torch.testing.assert_close(found.W[1:], alone.W, rtol=1e-4, atol=1e-4)
+
+
 def test_what_the_filter_sees_is_finite_and_of_no_unit():
     for name in [*HOSTILE, "nobody has a channel"]:
         H, noise = hostile(name)

@@ -107,15 +107,17 @@ class ResolventColumns(torch.autograd.Function):
     """Columns ``z_u = (M + nu_u I)^-1 e_u`` [..., K, K] of a positive semidefinite M [..., K, K], nu [..., K].
 
     With y_u the derivative of a scalar by z_u and ``l_u = (M + nu_u I)^-1 y_u``, its derivative by M is
-    ``-sum_u l_u z_u^H`` and by nu_u ``-Re l_u^H z_u``: no difference of eigenvalues is divided by.
+    ``-sum_u l_u z_u^H`` and by nu_u ``-Re l_u^H z_u``: no difference of eigenvalues is divided by. An M that overflowed
+    has columns that are no numbers, and its neighbours their own.
     """
 
     @staticmethod
     def forward(ctx: Any, M: Tensor, ridges: Tensor) -> Tensor:
         """The columns."""
-        values, U = torch.linalg.eigh(M)
+        sound = torch.isfinite(M).all(-1).all(-1)[..., None, None]
+        values, U = torch.linalg.eigh(torch.where(sound, M, 0))  # which refuses a whole batch for one NaN
         inverse = (values.clamp_min(0).unsqueeze(-1) + ridges.unsqueeze(-2)).reciprocal()
-        Z = U @ (U.mH * inverse)
+        Z = (U @ (U.mH * inverse)).masked_fill(~sound, torch.nan)
         ctx.save_for_backward(U, inverse, Z)
         return Z
 

@@ -88,8 +88,8 @@ def observe(gram: Tensor) -> Sight:
     R = torch.cholesky_inverse(factor)
     kept = own(R).real.clamp_min(tiny)
     uplink = -kept.log2().clamp_max(0)
-    scale = torch.where(gain > 0, gain, torch.inf).reciprocal()
-    alike = squared_magnitude(gram) * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    scale = torch.where(gain > 0, gain, torch.inf).rsqrt()
+    alike = squared_magnitude(gram * scale.unsqueeze(-1) * scale.unsqueeze(-2))
     itself = torch.eye(K, dtype=torch.bool, device=gain.device)
     weak = (alike * gain.clamp_min(tiny).rsqrt().unsqueeze(-2)).masked_fill(itself, 0)
     shifts = torch.stack(
