@@ -50,6 +50,20 @@ def test_the_file_meets_the_mean_and_tells_the_scalar(channels, tmp_path, monkey
     np.testing.assert_allclose(cut["W"], found[".npz"]["W"], rtol=1e-9, atol=1e-12)
 
 
+def test_a_mean_that_the_file_asks_for_is_reported_like_one_that_is_given(channels, tmp_path, capsys):
+    given = dict(np.load(channels))
+    write(tmp_path, given | {"jain": np.full(60, 0.8)}, name="stated")
+    assert (
+        solve(tmp_path / "stated.npz", tmp_path / "s.npz", "--method", "wslnr", "--json", problem="fair-sum-rate") == 0
+    )
+    assert json.loads(capsys.readouterr().out)["mean_jain"] == pytest.approx(0.8, abs=1e-6)
+    write(tmp_path, given | {"jain": np.linspace(0.7, 0.9, 60)}, name="unlike")
+    arguments = ["--problem", "fair-sum-rate", "--method", "wslnr", "--out", tmp_path / "u.npz"]
+    before = sorted(path.name for path in tmp_path.iterdir())
+    sentence = refused(capsys, tmp_path, before, "solve", tmp_path / "unlike.npz", *arguments)
+    assert sentence.strip() == "jain must be one number for the mean over a batch, got numbers from 0.7 to 0.9"
+
+
 def test_a_given_scalar_is_not_looked_for(channels, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(WeightedSLNR, "for_the_mean", lambda *_: pytest.fail("nothing is to be found"))
     arguments = ("--method", "wslnr", "--jain", "0.99", "--set", "alpha=0.5", "--json")

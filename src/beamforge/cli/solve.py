@@ -105,6 +105,7 @@ class Job:
         self.solver = create(problem, sample.seen, method, settings)
         self.method = method or methods_for(problem, sample.seen)[0]
         self.unit = problem.maximise.unit
+        self.whole = problem.find(MeanConstraint) is not None  # something is asked of the file as a whole
         self.stated = {
             **{name: value for name, value in vars(request).items() if value is not None},
             "method": self.method,
@@ -124,9 +125,7 @@ class Job:
         The scalar by name, if the method has one, and where the file is larger how many instances it was found on. A
         run that goes on finds it again, on the same instances.
         """
-        first = self.source.read(0, 1, dtype=self.dtype, device=self.device)
-        limits = self.request.build(first.context).subject_to
-        if not any(isinstance(limit, MeanConstraint) for limit in limits):
+        if not self.whole:
             return {}
         name = getattr(self.solver, "knob", "")
         given = getattr(self.solver, name, None)
@@ -162,7 +161,7 @@ class Job:
             "count": writer.count,
             "mean_utility": float(utility[solved].mean(dtype=np.float64)) if solved.any() else float("nan"),
             "unit": self.unit,
-            "mean_jain": self.mean_jain(writer, solved) if self.request.jain is not None else None,
+            "mean_jain": self.mean_jain(writer, solved) if self.whole else None,
             "status": {name: status[code] for code, name in enumerate(STATUS_NAMES) if status[code]},
             "seconds": writer.seconds,
             "seconds_per_instance": writer.seconds / writer.count,
