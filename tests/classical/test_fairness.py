@@ -9,15 +9,18 @@ import beamforge
 from beamforge import Network, Problem, evaluate
 from beamforge.classical.fairness import least
 from beamforge.classical.linear import WeightedSLNR
+from beamforge.classical.pareto import Pareto
 from beamforge.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
-from beamforge.errors import ConfigError, ShapeError
+from beamforge.errors import ConfigError, ShapeError, UnsupportedProblem
 from beamforge.goals import build_problem
+from beamforge.learned.fair_multipliers import FairMultipliers
 from beamforge.scenarios import Fairness
 from beamforge.scenarios.base import VALIDATION_SEEDS
 from beamforge.solver import Status
 from beamforge.utilities import SumRate
 
 CELL = Fairness().sample(200, seed=VALIDATION_SEEDS[0], dtype=torch.complex128)
+ALPHAS = np.linspace(0, 5, 201)
 SPREAD = channels(40, 3, 4) * np.sqrt([[0.1], [1.0], [10.0]])
 
 
@@ -133,6 +136,22 @@ def test_a_jump_is_answered_with_its_upper_side():
     assert found.met.item() and 1.7 < found.knob.item() < 1.7 + 1e-6
 
 
+def test_what_is_fairest_between_two_rungs_is_found_there():
+    """1 - (x - top)^2 on a ladder of 0 and 1 to 3, of rungs that are unevenly spaced."""
+    top = torch.tensor([0.4, 1.3, 1.9, 0.6, 0.0], dtype=torch.float64)
+
+    def fairness(x):
+        return 1 - (x - top) ** 2
+
+    reached = torch.full_like(top, 0.9995)
+    found = least(fairness, reached, (0.0, 1.0, 3.0), 1e-9)
+    assert found.met.all() and (fairness(found.knob) >= reached).all()
+    torch.testing.assert_close(found.knob[:4], top[:4] - 0.0005**0.5, rtol=0, atol=1e-6)
+    beyond = least(fairness, torch.full_like(top, 1.1), (0.0, 1.0, 3.0), 1e-9)
+    assert not beyond.met.any()
+    torch.testing.assert_close(beyond.best, torch.ones_like(top), rtol=0, atol=1e-4)
+
+
 def test_a_root_has_the_derivatives_of_a_root():
     """x^3 = target / c: dx/dc = -x / (3 c)."""
     c = torch.tensor([2.0, 3.0], dtype=torch.float64, requires_grad=True)
@@ -167,6 +186,21 @@ def test_more_fairness_than_there_is_is_refused_with_what_there_is():
         WeightedSLNR().solve(asked(0.99), CELL)
     most = float(str(refusal.value).split(",")[0].split()[-1])
     assert WeightedSLNR().solve(asked(most), CELL).solved.all()
+
+
+def test_the_largest_index_that_an_instance_is_said_to_have_is_what_a_fine_grid_finds():
+    network = Network.broadcast(torch.as_tensor(SPREAD), 0.1)
+    asked = build_problem("fair-sum-rate", {"p_max": 10.0, "jain": 1.0})
+    grid = np.stack([jain(rates(SPREAD, WeightedSLNR(a).solve(asked, network).W, 0.1)) for a in ALPHAS])
+    inside = (grid.argmax(0) % 20 != 0).nonzero()[0]
+    assert len(inside) > 10
+    for i in inside[:4]:
+        with pytest.raises(ConfigError, match="the largest mean") as refusal:
+            WeightedSLNR().solve(asked, Network.broadcast(torch.as_tensor(SPREAD[i]), 0.1))
+        most = float(str(refusal.value).split(",")[0].split()[-1])
+        assert most == pytest.approx(grid[:, i].max(), abs=2e-5)
+    each = Problem(SumRate(), (EqualPower(10.0), JainAtLeast(torch.as_tensor(grid.max(0) - 1e-5))))
+    assert WeightedSLNR().solve(each, network).solved.all()
 
 
 def test_less_than_comes_by_itself_costs_nothing():
@@ -244,6 +278,36 @@ def test_means_of_several_numbers_are_refused():
     limit = MeanJainAtLeast(torch.linspace(0.8, 0.9, 40, dtype=torch.float64))
     with pytest.raises(ConfigError, match="one number"):
         WeightedSLNR().solve(Problem(SumRate(), (EqualPower(1.0), limit)), network)
+
+
+@pytest.mark.parametrize(("method", "serves"), [("wslnr", False), ("multipliers", False), ("pareto", True)])
+def test_unequal_weights_are_heard_or_refused(method, serves):
+    stated = {"noise": 0.1, "p_max": 1.0, "problem": "fair-sum-rate", "method": method, "jain": 0.4}
+    H = torch.as_tensor(SPREAD[:3])
+    plain = beamforge.solve(H, **stated).W
+    same = beamforge.solve(H, weights=2.0, **stated).W
+    np.testing.assert_allclose(rates(H, same, 0.1), rates(H, plain, 0.1), rtol=0.05)
+    with pytest.raises(ShapeError, match="weights of SumRate must be a real number"):
+        beamforge.solve(H, weights="some", **stated)
+    if serves:
+        found = beamforge.solve(H, weights=[5.0, 1.0, 1.0], **stated).W
+        assert (rates(H, found, 0.1)[:, 0] > rates(H, plain, 0.1)[:, 0]).all()
+    else:
+        with pytest.raises(UnsupportedProblem, match=r"fairness of rates of equal weight.*methods that do: pareto"):
+            beamforge.solve(H, weights=[5.0, 1.0, 1.0], **stated)
+
+
+@pytest.mark.parametrize("kind", [WeightedSLNR, Pareto, FairMultipliers])
+def test_streams_without_a_user_are_refused(kind):
+    network = Network.broadcast(torch.as_tensor(SPREAD), 0.1, sensing_streams=1)
+    with pytest.raises(UnsupportedProblem):
+        kind().solve(Problem(SumRate(), (EqualPower(1.0), MeanJainAtLeast(0.8))), network)
+
+
+@pytest.mark.parametrize("alpha", [-1.0, np.inf])
+def test_exponents_out_of_range_are_refused(alpha):
+    with pytest.raises(ConfigError, match="alpha must be finite and not negative"):
+        WeightedSLNR(alpha)
 
 
 def test_single_precision_meets_it_too():

@@ -185,7 +185,16 @@ def test_a_start_replaces_the_own_ones_and_weights_are_heard():
     assert (value[0] > value[1]).all()
 
 
-@pytest.mark.parametrize("settings", [{"price": -1.0}, {"starts": 0}, {"starts": 6}, {"tolerance": -1.0}])
+def test_rates_that_are_all_but_equal_are_within_reach():
+    network = Network.broadcast(torch.as_tensor(1e3 * channels(3, 3, 4, seed=8)), NOISE)
+    problem = Problem(SumRate(), (EqualPower(POWER), MeanJainAtLeast(0.99995)))
+    solution = Pareto(starts=1).solve(problem, network)
+    assert jain(rates(network.channel, solution.W, NOISE)).mean() >= 0.99995
+
+
+@pytest.mark.parametrize(
+    "settings", [{"price": -1.0}, {"price": float("inf")}, {"starts": 0}, {"starts": 6}, {"tolerance": -1.0}]
+)
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError):
         Pareto(**settings)

@@ -16,13 +16,16 @@ import torch
 from torch import Tensor
 
 from beamforge import batching
-from beamforge.constraints import Constraint, JainAtLeast, MeanJainAtLeast, jain_index
+from beamforge.constraints import Constraint, Jain, JainAtLeast, MeanJainAtLeast, jain_index
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
 from beamforge.network import Network
 from beamforge.problem import Problem
 from beamforge.solver import Form, Serves, Solution, Solver, Status
 from beamforge.utilities import SumRate
+
+ZOOM = 8
+"""Times that the steps around the best rung of a ladder are halved where no rung is enough."""
 
 STEPS = 60
 """Evaluations at most between two values that enclose what is looked for; 4 to 8 are usual."""
@@ -43,6 +46,14 @@ def fair(*powers: type[Constraint]) -> tuple[Serves, ...]:
     return tuple(Serves(SumRate, (Form.BROADCAST,), needs=(power, kind)) for power in powers for kind in kinds)
 
 
+def alike(problem: Problem, network: Network) -> bool:
+    """Whether no fairness is asked for, or all rates weigh the same; `ShapeError` for weights that cannot be."""
+    if problem.find(Jain) is None or not isinstance(problem.maximise, SumRate):
+        return True
+    weights = problem.maximise.bind(network).weights
+    return bool((weights == weights.reshape(-1)[0]).all())
+
+
 class FairnessSolver(Solver):
     """Base of the methods with a scalar that trades the sum rate for fairness.
 
@@ -61,6 +72,10 @@ class FairnessSolver(Solver):
     ladder: ClassVar[Sequence[float]]
     neutral: ClassVar[float] = 0.0
     accuracy: ClassVar[float] = 1e-4
+
+    @classmethod
+    def supports(cls, problem: Problem, network: Network) -> bool:
+        return network.streams == network.users and super().supports(problem, network)
 
     def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
         """Solve [B, ...] instances with the scalar [B], each alone."""
@@ -100,7 +115,9 @@ class FairnessSolver(Solver):
         An instance whose rates are no numbers does not count either.
         """
         if (limit != limit[0]).any():
-            raise ConfigError(f"jain must be one number for the mean over a batch, got {limit.unique().tolist()}")
+            least_of, largest = (each.item() for each in limit.aminmax())
+            came = f"numbers from {least_of:g} to {largest:g}"
+            raise ConfigError(f"jain must be one number for the mean over a batch, got {came}")
         heard = instance.seen.H.flatten(1).ne(0).any(-1)
         if not heard.any():
             return limit.new_full((1,), self.ladder[0])
@@ -132,7 +149,7 @@ class FairnessSolver(Solver):
         best = max(each.best.item() for each in found)
         if math.isnan(best):
             return limit.new_full((1,), self.ladder[0])
-        most = math.floor(1e3 * best) / 1e3
+        most = math.floor(1e5 * best) / 1e5
         name = f"the largest mean that {type(self).__name__} reaches on these channels"
         raise ConfigError(f"jain must be at most {most:g}, {name}, got {limit[0].item():g}")
 
@@ -158,9 +175,9 @@ class Found(NamedTuple):
 def least(fairness: Callable[[Tensor], Tensor], target: Tensor, ladder: Sequence[float], accuracy: float) -> Found:
     """The least scalar [M], nearly, with which the fairness [M] is at least the target [M].
 
-    Up the ladder until it is, then false position between the last two rungs, halving the weight of an end that stays
-    (the Illinois rule) and the interval where that is slow. Each entry is looked for by itself, and the derivatives are
-    those of the root.
+    Up the ladder until it is, or, where no rung is enough, closer and closer to the best of them; then false position
+    between the last two values, halving the weight of an end that stays (the Illinois rule) and the interval where that
+    is slow. Each entry is looked for by itself, and the derivatives are those of the root.
 
     >>> least(lambda x: x**2, torch.tensor([0.25, 2.0]), (0.0, 1.0), 1e-6).met
     tensor([ True, False])
@@ -168,14 +185,22 @@ def least(fairness: Callable[[Tensor], Tensor], target: Tensor, ladder: Sequence
     with torch.no_grad():
         low = high = torch.full_like(target, ladder[0])
         below = above = best = fairness(low)
-        for rung in ladder[1:]:
+        place = torch.zeros_like(low)
+        for step, rung in enumerate(ladder[1:], 1):
             short = ~(above >= target)
             if not short.any():
                 break
             low, below = torch.where(short, high, low), torch.where(short, above, below)
             high = torch.where(short, rung, high)
             above = torch.where(short, fairness(high), above)
-            best = best.maximum(above)
+            place, best = torch.where(above > best, step, place), best.maximum(above)
+        between = ~(above >= target) & (best > above + accuracy)  # and not at the last rung
+        if between.any():
+            place, best = peak(fairness, target, ladder, place, best)
+            found = between & (best >= target)
+            foot = rungs_at(ladder, place.ceil() - 1)
+            low, below = torch.where(found, foot, low), torch.where(found, fairness(foot), below)
+            high, above = torch.where(found, rungs_at(ladder, place), high), torch.where(found, best, above)
         met, inside = above >= target, high > low
         rounding = 4 * torch.finfo(target.dtype).eps
         narrow = max(rounding, accuracy / 100)
@@ -200,6 +225,28 @@ def least(fairness: Callable[[Tensor], Tensor], target: Tensor, ladder: Sequence
     if torch.is_grad_enabled():
         high = with_derivatives(fairness, high, met & inside)
     return Found(high, met, best)
+
+
+def peak(
+    fairness: Callable[[Tensor], Tensor], target: Tensor, ladder: Sequence[float], place: Tensor, best: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A place [M] on a ladder, counted in rungs, where the fairness is largest, and that; or where it is enough.
+
+    place, best  the best rung, and how fair it is.
+    """
+    for halved in range(1, ZOOM + 1):
+        for side in (-1, 1):
+            guess = (place + side / 2**halved).clamp(0, len(ladder) - 1)
+            value = fairness(rungs_at(ladder, guess))
+            better = (value > best) & ~(best >= target)
+            place, best = torch.where(better, guess, place), torch.where(better, value, best)
+    return place, best
+
+
+def rungs_at(ladder: Sequence[float], place: Tensor) -> Tensor:
+    """Values [M] at places [M] on a ladder, evenly spaced between two rungs."""
+    rungs, lower = place.new_tensor(ladder), place.floor().clamp(0, len(ladder) - 2)
+    return torch.lerp(rungs[lower.long()], rungs[lower.long() + 1], place - lower)
 
 
 def with_derivatives(fairness: Callable[[Tensor], Tensor], root: Tensor, active: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ several transmitters each uses what it can know, its own channels to all users.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from beamforge.classical.fairness import FairnessSolver, fair
+from beamforge.classical.fairness import FairnessSolver, alike, fair
 from beamforge.classical.power import LIMITS, budget, equal_power
 from beamforge.classical.structure import directions, unit
 from beamforge.constraints import EqualPower, TotalPower
@@ -85,6 +87,7 @@ class WeightedSLNR(FairnessSolver, Linear):
     """
 
     serves = (*Linear.serves, *fair(EqualPower, TotalPower))
+    scope = "fairness of rates of equal weight"
     knob = "alpha"
     ladder = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
     neutral = 1.0
@@ -92,9 +95,13 @@ class WeightedSLNR(FairnessSolver, Linear):
 
     def __init__(self, alpha: float | None = None) -> None:
         super().__init__()
-        if alpha is not None and alpha < 0:
-            raise ConfigError(f"alpha must not be negative, got {alpha:g}")
+        if alpha is not None and not 0 <= alpha < math.inf:
+            raise ConfigError(f"alpha must be finite and not negative, got {alpha:g}")
         self.alpha = alpha
+
+    @classmethod
+    def supports(cls, problem: Problem, network: Network) -> bool:
+        return super().supports(problem, network) and alike(problem, network)
 
     def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
         network = instance.seen

@@ -60,15 +60,15 @@ class Pareto(FairnessSolver, IterativeSolver):
     serves = fair(EqualPower, TotalPower)
     differentiable = False
     knob = "price"
-    ladder = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)
+    ladder = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0, 1e4, 1e5)
     accuracy = 2e-4
 
     def __init__(
         self, price: float | None = None, starts: int = 2, tolerance: float = 1e-7, max_iterations: int = 400
     ) -> None:
         super().__init__(tolerance, max_iterations)
-        if price is not None and price < 0:
-            raise ConfigError(f"price must not be negative, got {price:g}")
+        if price is not None and not 0 <= price < math.inf:
+            raise ConfigError(f"price must be finite and not negative, got {price:g}")
         if not 1 <= starts <= len(ALPHAS):
             raise ConfigError(f"starts must be 1 to {len(ALPHAS)}, got {starts}")
         self.price = price

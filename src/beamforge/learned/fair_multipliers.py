@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from beamforge import batching
-from beamforge.classical.fairness import FairnessSolver, fair
+from beamforge.classical.fairness import FairnessSolver, alike, fair
 from beamforge.classical.power import equal_power
 from beamforge.classical.structure import coefficients, unit
 from beamforge.constraints import EqualPower, MeanJainAtLeast, jain_index
@@ -41,7 +41,6 @@ from beamforge.network import Network
 from beamforge.problem import Problem
 from beamforge.solver import Solution
 from beamforge.training.weights import load
-from beamforge.utilities import SumRate
 
 LIMIT = 8.0
 """Largest correction in nats that the filter can make to a multiplier."""
@@ -74,7 +73,7 @@ class FairMultipliers(FairnessSolver):
     """
 
     serves = fair(EqualPower)
-    scope = "rates of equal weight"
+    scope = "fairness of rates of equal weight"
     knob = "price"
     ladder = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
     accuracy = 1e-9
@@ -100,10 +99,7 @@ class FairMultipliers(FairnessSolver):
 
     @classmethod
     def supports(cls, problem: Problem, network: Network) -> bool:
-        if not super().supports(problem, network):
-            return False
-        assert isinstance(problem.maximise, SumRate)
-        return bool((torch.as_tensor(problem.maximise.weights) == 1).all())
+        return super().supports(problem, network) and alike(problem, network)
 
     def solve_batch(
         self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
