@@ -27,7 +27,6 @@ docs: $(READY)  ## HTML in docs/_build; fails on any warning and on any public n
 bench: $(READY)  ## quality and speed against public baselines; PEERS=FOLDER adds published channels
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sum_rate.py $(if $(PEERS),--peers $(PEERS))
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/min_power.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/min_power.py
 
 constraints:  ## renew constraints.txt from what a fresh environment resolves to
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
