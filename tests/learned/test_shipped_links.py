@@ -44,6 +44,7 @@ def test_they_are_listed_and_come_with_cards(capsys):
         assert "beamforge reproduce power-control" in card
         for links in SIZES:
             assert f"{model}-{links}" in listed and f"beamforge train {model}-{links}" in card
+    assert all(len(line.split()) > 2 for line in listed.splitlines()), "weights without a word on what they are"
     assert main(["list", "methods"]) == 0
     assert "neural-sum-rate         sum-rate (power-control)" in capsys.readouterr().out
 

@@ -60,7 +60,7 @@ class LinkBranchAndBound(Solver):
     """
 
     serves = SERVES
-    scope = f"at most {MOST} links"
+    scope = f"with a proof up to {MOST} links"
 
     def __init__(self, gap: float = 1e-4, max_cells: int = 1_000_000) -> None:
         super().__init__()

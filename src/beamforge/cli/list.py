@@ -31,7 +31,7 @@ def command(kind: str | None) -> None:
             print(f"{name}:" if tables[name] else f"{name}: none")
         width = max(map(len, tables[name]), default=0)
         for entry, words in tables[name].items():
-            print(f"{'' if kind else '  '}{entry:{width}}  {words}".rstrip())
+            print(f"{'' if kind else '  '}{entry:{width}}  {words}".replace("`", "").rstrip())
 
 
 def serves(method: str) -> str:
@@ -62,10 +62,13 @@ def networks(users: int, antennas: int) -> dict[str, tuple[Network, str]]:
 
 
 def shipped(folder: str, suffix: str, told: str) -> dict[str, str]:
-    """Files of a kind that come with the package, and what the file of the same name ending in `told` says of each."""
+    """Files of a kind that come with the package, and what the file of the same name ending in `told` says of each.
+
+    Files that differ in a last number share one: what there is to say of ``gnn-16`` stands in ``gnn.md``.
+    """
     place = files("beamforge") / folder
     names = sorted(item.name.removesuffix(suffix) for item in place.iterdir() if item.name.endswith(suffix))
-    return {name: words(place / f"{name}{told}") for name in names}
+    return {name: words(place / f"{name}{told}") or words(place / f"{name.rpartition('-')[0]}{told}") for name in names}
 
 
 def words(file: Traversable) -> str:
