@@ -91,6 +91,8 @@ def test_list_names_everything(capsys):
     lines = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert list(lines) == list(METHODS)
     assert "sum-rate (broadcast" in lines["wmmse"] and "min-power" not in lines["mrt"]
+    assert "at most" not in lines["global"], "it serves any number of links, and proves its answer for a few"
+    assert "`" not in whole
     assert main(["list", "method"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -99,7 +101,7 @@ def test_list_names_everything(capsys):
 def test_what_is_no_command_is_one_sentence(arguments, capsys):
     assert main(arguments) == 2
     out, sentence = capsys.readouterr()
-    assert out == "" and sentence.count("\n") == 1
+    assert out == "" and sentence.count("\n") == 1 and "--help`" in sentence
 
 
 def test_a_command_can_say_how_it_ended(monkeypatch, capsys):

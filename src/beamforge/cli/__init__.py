@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = [*(sys.argv[1:] if arguments is None else arguments)]
         return beamforge.main(given, "beamforge", standalone_mode=False) or 0  # the status of a command that chose one
     except click.ClickException as error:
-        return failed(error.format_message().rstrip(".").replace(". ", "; "), 2)
+        context = getattr(error, "ctx", None)
+        hint = f"; see `{context.command_path} --help`" if context else ""
+        return failed(error.format_message().rstrip(".").replace(". ", "; ") + hint, 2)
     except BeamforgeError as error:
         return failed(str(error), 2)
     except BrokenPipeError:  # whoever read the output has seen enough
