@@ -11,6 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+UNITS = {"mean_sum_rate": "bit/s/Hz", "mean_least_rate": "bit/s/Hz", "mean_power": "W"}
+"""Of what is always measured in the same one; `unit` of a summary is that of its utility and bound."""
+
 
 def progress() -> Progress:
     """A progress bar on standard error, silent where that is no terminal."""
@@ -26,7 +29,8 @@ def summarise(summary: Mapping[str, Any], *, as_json: bool) -> None:
     said = dict(summary)
     unit = said.pop("unit", "")
     lines = {name: _words(value) for name, value in said.items() if value not in (None, {}, [])}
-    lines |= {name: f"{words} {unit}" for name, words in lines.items() if name in ("mean_utility", "mean_bound")}
+    units = {"mean_utility": unit, "mean_bound": unit, **UNITS}
+    lines |= {name: f"{lines[name]} {units[name]}" for name in lines.keys() & units.keys()}
     width = max(map(len, lines))
     for name, words in lines.items():
         print(f"{name.replace('_', ' '):{width}}  {words}")
