@@ -1,5 +1,7 @@
 """One call and the registry behind it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -60,6 +62,12 @@ def test_settings_reach_the_method_and_strings_are_read():
         ({"p_max": torch.inf}, ShapeError, "limit of TotalPower must be positive and finite, got inf"),
         ({"p_max": [1.0, [2.0]]}, ShapeError, "limit of TotalPower must be a real number"),
         ({"weights": [torch.inf, 1.0, 1.0]}, ShapeError, "non-negative and finite, got inf"),
+        ({"weights": "a.safetensors"}, ConfigError, r'registry.create\(.*, \{"weights": "a.safetensors"\}\)'),
+        ({"weights": Path("a.safetensors")}, ConfigError, "weights must be numbers, those of the rates"),
+        ({"problem": Problem(SumRate(), (TotalPower(1.0),))}, ConfigError, "p_max must be left out with a Problem"),
+        ({"jain": 0.9}, ConfigError, "jain must be left out with sum-rate"),
+        ({"problem": "max-min", "jain": 0.9}, ConfigError, "jain must be left out with max-min"),
+        ({"sinr_target": torch.ones(3)}, ConfigError, "sinr_target must be left out with sum-rate"),
         ({"problem": None}, ConfigError, "problem must be a name or a Problem, got None"),
         ({"method": 3}, ConfigError, "method must be a name or None, got 3"),
         ({"method": "wmmse", "tolerance": None}, ConfigError, "tolerance must be float, got None"),

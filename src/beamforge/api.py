@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from beamforge.problem import Problem
 from beamforge.registry import create
 from beamforge.solver import Solution
 from beamforge.terms import Number
+
+ONLY_FOR = {"sinr_target": ("max-min", "min-power"), "jain": ("fair-sum-rate",)}
+"""Problems that read what is stated under a name; with others it is refused rather than left unread."""
 
 
 def solve(
@@ -58,11 +62,19 @@ def solve(
         raise ConfigError(f"problem must be a name or a Problem, got {problem!r}")
     if not isinstance(method, str | None):
         raise ConfigError(f"method must be a name or None, got {method!r}")
+    if isinstance(weights, str | os.PathLike):
+        given = f'beamforge.registry.create(problem, network, method, {{"weights": "{os.fspath(weights)}"}})'
+        raise ConfigError(f"weights must be numbers, those of the rates, got {weights!r}; trained ones go into {given}")
     limit = "p_max" if serving is None else "p_max_transmitter"
     stated = {limit: p_max, "weights": weights, "sinr_target": sinr_target, "p_max_antenna": p_max_antenna}
     stated["jain"] = jain
     context = {name: value for name, value in stated.items() if value is not None}
+    if isinstance(problem, Problem) and context:
+        raise ConfigError(f"{' and '.join(context)} must be left out with a Problem, which has its own, got some")
     question = problem if isinstance(problem, Problem) else build_problem(problem, context)
+    for name in context:
+        if problem not in ONLY_FOR.get(name, (problem,)):
+            raise ConfigError(f"{name} must be left out with {problem}, got some")
     solver = create(question, network, method, settings)
     return solver.solve(question, Instance.perfect(network), start=start, generator=generator)
 
