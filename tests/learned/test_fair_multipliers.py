@@ -8,7 +8,7 @@ import torch
 from learning import all_random, check_gradient_of_loss
 from scipy.optimize import minimize
 
-from beamforge import Network, Problem
+from beamforge import Network, Problem, evaluate
 from beamforge.batching import take
 from beamforge.checks import check_solver
 from beamforge.classical.linear import WeightedSLNR
@@ -170,6 +170,21 @@ def test_an_instance_out_of_the_range_of_its_precision_fails_alone(size):
     alone = copy(0.3, price=20.0).solve(problem(), Network.broadcast(H[1:], 0.1))
     assert found.solved.tolist() == [size < 1e20, True, True]
     torch.testing.assert_close(found.W[1:], alone.W, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-8])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_more_users_than_antennas_and_little_noise_leave_no_beam_without_power(noise, dtype):
+    """The Gram matrix is far from regular there; rates by NumPy in double precision are as fair as is asked."""
+    network = Network.broadcast(channels(6, 3, dtype=dtype), noise)
+    for jain in (0.35, 0.5):
+        asked = problem(jain=jain)
+        solution = shipped().solve(asked, network)
+        assert evaluate(asked, network, solution.W).feasible.all()
+        power = np.abs(network.channel.numpy().astype(complex) @ solution.W.numpy().astype(complex)) ** 2
+        own = np.diagonal(power, axis1=-2, axis2=-1)
+        rate = np.log2(1 + own / (power.sum(-1) - own + noise))
+        assert (rate.sum(-1) ** 2 / (6 * (rate**2).sum(-1))).mean() >= jain - 1e-4
 
 
 def test_what_the_filter_sees_is_finite_and_of_no_unit():

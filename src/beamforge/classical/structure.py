@@ -96,10 +96,14 @@ def even_coefficients(gram: Tensor, prices: Tensor) -> Tensor:
 
 
 def of_norm_one(gram: Tensor, X: Tensor) -> Tensor:
-    """X with columns such that those of ``H^H X`` have norm one; none for a user without a channel."""
+    """X with columns such that those of ``H^H X`` have norm one; none for a user without a channel.
+
+    With more users than antennas and little noise that norm may be lost to rounding: such a column has norm one itself.
+    """
     D = gram @ X
     norm = (X.real * D.real + X.imag * D.imag).sum(-2, keepdim=True)
     heard = (own(gram).real > 0).unsqueeze(-2)  # else all that there is of a column is rounding
+    norm = torch.where(norm > 0, norm, squared_magnitude(X).sum(-2, keepdim=True))
     return X * torch.where(heard & (norm > 0), norm, torch.inf).rsqrt()
 
 

@@ -34,10 +34,11 @@ from beamforge.learned.fair_sight import (
     objective,
     observe,
     rates,
+    rates_of,
     see,
 )
 from beamforge.learned.graph_filter import GraphFilter
-from beamforge.network import Network
+from beamforge.network import Network, squared_magnitude
 from beamforge.problem import Problem
 from beamforge.solver import Solution
 from beamforge.training.weights import load
@@ -56,7 +57,7 @@ PIECE = 512
 
 
 class FairMultipliers(FairnessSolver):
-    """Sum rate ``S`` under fairness on a broadcast network, every beam of power P/K; O(K^2 N) once and O(K^3).
+    """Sum rate ``S`` under fairness on a broadcast network, every beam of power P/K; O(K^2 (K + N)).
 
     In units where the noise and P/K are one, with mu and nu from the filter::
 
@@ -112,7 +113,7 @@ class FairMultipliers(FairnessSolver):
 
     def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
         channels = see(problem, instance)
-        return formed(problem, instance, channels, self.best(channels, knob)[0])
+        return formed(problem, instance, self.best(channels, knob)[0])
 
     def jain(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Tensor:
         return jain_index(self.best(see(problem, instance), knob)[1])
@@ -131,8 +132,8 @@ class FairMultipliers(FairnessSolver):
         def seen(price: Tensor, every: int) -> tuple[Tensor, Tensor]:
             """Beams for one in so many instances, and by how much the mean [1] of their fairness is above the aim."""
             some = batching.take(channels, slice(None, None, every))
-            X, rate = self.best(some, price.expand(len(some.gram)))
-            return X, jain_index(rate).detach().double().mean().to(price) - aim
+            V, rate = self.best(some, price.expand(len(some.gram)))
+            return V, jain_index(rate).detach().double().mean().to(price) - aim
 
         with torch.no_grad():
             some = batching.take(channels, slice(None, None, few))
@@ -147,9 +148,9 @@ class FairMultipliers(FairnessSolver):
         price = ladder[above - 1] + (aim - curve[above - 1]) / slope
         last = None
         for every in (more, more, *LOOKS * [1]):
-            X, gap = seen(price, every)
+            V, gap = seen(price, every)
             if every == 1 and gap.abs() <= MARGIN / 2:
-                solution = formed(problem, instance, channels, X)
+                solution = formed(problem, instance, V)
                 return replace(solution, info={self.knob: price.expand_as(limit)})
             if last is not None and last[0] == every:
                 secant = (gap - last[2]) / (price - last[1])
@@ -159,17 +160,21 @@ class FairMultipliers(FairnessSolver):
         return None
 
     def best(self, channels: Channels, price: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients [B, K, K] and rates [B, K] of the predicted beams, or of weighted SLNR where that is better."""
+        """Unit beams [B, N, K] and rates [B, K], those predicted or those of weighted SLNR where that is better.
+
+        The rates are those of the beams themselves: by the Gram matrix alone, with more users than antennas and little
+        noise, they are lost to rounding.
+        """
         found = []
         for first in range(0, len(price), PIECE):
-            (_, gram, sight), part = batching.take((channels, price), slice(first, first + PIECE))
+            (H, gram, sight), part = batching.take((channels, price), slice(first, first + PIECE))
             view = look(gram, sight, part)
-            X = coefficients(gram, *self.predict(view))
-            rate = rates(gram, X)
-            better = (objective(rate, part) >= objective(view.rate, part)).unsqueeze(-1)
-            found.append((torch.where(better.unsqueeze(-1), X, view.X), torch.where(better, rate, view.rate)))
-        X, rate = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return X, rate
+            ways = [unit(H.mH @ X) for X in (coefficients(gram, *self.predict(view)), view.X)]
+            (ours, rate), (theirs, floor) = ((V, rates_of(squared_magnitude(H @ V))) for V in ways)
+            better = (objective(rate, part) >= objective(floor, part)).unsqueeze(-1)
+            found.append((torch.where(better.unsqueeze(-1), ours, theirs), torch.where(better, rate, floor)))
+        V, rate = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return V, rate
 
     def predict(self, view: View) -> tuple[Tensor, Tensor]:
         """The corrected prices mu and ridges nu [B, K]."""
@@ -197,6 +202,6 @@ class FairMultipliers(FairnessSolver):
         return -((value - price) / sight.rate).mean(), {name: each.detach().mean() for name, each in shown.items()}
 
 
-def formed(problem: Problem, instance: Instance, channels: Channels, X: Tensor) -> Solution:
-    """Beams ``H^H X`` at the power of each."""
-    return Solution.closed_form(equal_power(problem, instance.seen, unit(channels.H.mH @ X)))
+def formed(problem: Problem, instance: Instance, V: Tensor) -> Solution:
+    """Unit beams at the power of each."""
+    return Solution.closed_form(equal_power(problem, instance.seen, V))
