@@ -56,8 +56,9 @@ class ChannelFile:
     optionally ``weights``, ``sinr_target`` ([K] or [B, K]), ``p_max`` (the total for one transmitter and for G,
     scalar or [B]; the limit of each of several transmitters, scalar, [T] or [B, T]), ``p_max_antenna`` ([N], [T, N] or
     [B, T, N]), ``serving`` ([K] or [B, K]), ``H_estimate``, ``csi_quality``, ``covariance``, ``target_angles``,
-    ``target_gain`` and ``meta``, a JSON string. Watts and linear ratios. One-dimensional noise, weights and targets are per user, never
-    per instance. Any other array of numbers that leads with B is passed on in the context under its own name.
+    ``target_gain`` and ``meta``, a JSON string. Watts and linear ratios. One-dimensional noise, weights and
+    targets are per user, never per instance. Any other array of numbers that leads with B is passed on in the context
+    under its own name.
 
     MATLAB drops trailing dimensions of length one, so its files cannot hold `H` with N = 1: give G instead.
 
