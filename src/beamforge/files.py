@@ -30,6 +30,7 @@ SHAPES = {
     "weights": ("", "K", "BK"),
     "sinr_target": ("", "K", "BK"),
     "p_max": ("", "B"),
+    "jain": ("", "B"),
     "p_max_antenna": ("N", "TN", "BTN"),
     "serving": ("K", "BK"),
     "csi_quality": ("B", "BK"),

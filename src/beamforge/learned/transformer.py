@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +27,12 @@ class Transformer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Linear(FEATURES, WIDTH)
-        self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
+        blocks = [Block() for _ in range(BLOCKS)]
+        into, out = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 2 * ANTENNAS)
+        self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(WIDTH)
-        self.head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(approximate="tanh"), nn.Linear(WIDTH, 2 * ANTENNAS))
-        descend(self)
+        self.head = nn.Sequential(into, nn.GELU(approximate="tanh"), out)
+        descend(self.embed, blocks, into, out)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.head(self.norm(self.blocks(self.embed(features))))
@@ -63,7 +66,7 @@ class Block(nn.Module):
 
 
 @torch.no_grad()
-def descend(network: Transformer) -> None:
+def descend(embed: nn.Linear, blocks: Sequence[Block], into: nn.Linear, out: nn.Linear) -> None:
     """Initial weights of which every block makes about one step ``f_k <- f_k - c sum_l (d_l^H f_k) d_l`` on leakage.
 
     Random weights learn to compare channels only slowly; these begin with comparing them. A fourth of the width holds
@@ -75,14 +78,15 @@ def descend(network: Transformer) -> None:
     seen, beam = slice(FEATURES), slice(FEATURES, 2 * FEATURES - 1)
     real = torch.eye(2 * ANTENNAS)
     imaginary = torch.cat([-real[ANTENNAS:], real[:ANTENNAS]])  # i times what stands in [Re, Im]
-    for name, value in network.named_parameters():
-        if "norm" not in name and "feed.0" not in name:
-            value.mul_(0.0 if name.endswith("bias") else NOISE)
+    for layer in nn.ModuleList([embed, *blocks, into, out]).modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight.mul_(NOISE)
+            layer.bias.zero_()
 
-    network.embed.weight[: 2 * FEATURES] = 0
-    network.embed.weight[seen, :] = torch.eye(FEATURES)
-    network.embed.weight[beam, :-1] = real
-    for block in network.blocks:
+    embed.weight[: 2 * FEATURES] = 0
+    embed.weight[seen, :] = torch.eye(FEATURES)
+    embed.weight[beam, :-1] = real
+    for block in blocks:
         ask = block.ask.weight.unflatten(0, (3, HEADS, WIDTH // HEADS))[:, :, :-1]
         ask.zero_()
         mix = block.mix.weight.unflatten(1, (HEADS, WIDTH // HEADS))[beam, :, :-1]
@@ -91,7 +95,6 @@ def descend(network: Transformer) -> None:
             ask[1, head, :, :-1][:, : 2 * ANTENNAS] = turn
             ask[2, head, :, : 2 * ANTENNAS] = turn
             mix[:, head] -= sign * STRIDE * real
-    into, _, out = network.head
     into.weight[: 4 * ANTENNAS] = 0
     into.weight[: 4 * ANTENNAS, beam] = torch.cat([real, -real])
     out.weight[:, : 4 * ANTENNAS] += torch.cat([real, -real], 1)
