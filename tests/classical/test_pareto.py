@@ -198,3 +198,12 @@ def test_rates_that_are_all_but_equal_are_within_reach():
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError):
         Pareto(**settings)
+
+
+def test_a_start_without_beams_ends_with_beams_of_equal_power():
+    network = Network.broadcast(torch.as_tensor(channels(3, 3, 4, seed=8)), NOISE)
+    problem = Problem(SumRate(), (EqualPower(POWER), MeanJainAtLeast(0.9)))
+    start = torch.ones(3, 4, 3, dtype=torch.complex128)
+    start[0], start[1, :, 1] = 0, 0
+    solution = Pareto(10.0).solve(problem, network, start=start)
+    torch.testing.assert_close(solution.W.abs().square().sum(-2), torch.full((3, 3), POWER / 3, dtype=torch.float64))

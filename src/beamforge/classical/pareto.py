@@ -89,7 +89,10 @@ class Pareto(FairnessSolver, IterativeSolver):
     def init(self, data: Scene, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Climb]:
         assert start is not None
         for W in start.unbind(1):
-            yield lbfgs.begin(lambda point: height(data, point), flat(normalised(data, data.basis.mH @ W)))
+            V = data.basis.mH @ W
+            if data.each:  # from no beam there is no way uphill
+                V = torch.where(squared_magnitude(V).sum(-2, keepdim=True) > 0, V, data.H.mH)
+            yield lbfgs.begin(lambda point: height(data, point), flat(normalised(data, V)))
 
     def step(self, data: Scene, state: Climb) -> tuple[Climb, Tensor]:
         return lbfgs.advance(lambda point: height(data, point), state), state.value
