@@ -67,8 +67,19 @@ def test_the_nearest_network_is_taken_and_what_none_reaches_is_refused(drops):
 def test_other_sizes_are_refused_with_the_methods_that_would_do():
     instance = Rayleigh(4, 16, 10.0).sample(2)
     problem = build_problem("fair-sum-rate", {**instance.context, "jain": 0.9})
-    with pytest.raises(UnsupportedProblem, match=r"wit \(made for 12 users and 16 antennas\) .* pareto"):
+    with pytest.raises(
+        UnsupportedProblem, match=r"wit \(made for 12 users of equal .* pareto"
+    ):
         create(problem, instance.seen, "wit")
+
+
+def test_weights_of_the_rates_that_it_would_ignore_are_refused(drops):
+    few = Network.broadcast(drops.truth.channel[:2], drops.truth.noise[:2])
+    asked = {"p_max": 10.0, "jain": 0.86}
+    unequal = build_problem("fair-sum-rate", {**asked, "weights": torch.arange(1.0, 13.0)})
+    with pytest.raises(UnsupportedProblem, match=r"wit \(.*equal weight.*\) .* pareto"):
+        create(unequal, few, "wit")
+    assert isinstance(create(build_problem("fair-sum-rate", {**asked, "weights": 2.0}), few, "wit"), WiT)
 
 
 def test_by_name(drops):
@@ -95,6 +106,12 @@ def test_elsewhere_another_network_makes_up_for_the_mean(drops):
     found, tuned = WiT().solve(problem, wider), WiT().tuned(problem, wider)
     assert tuned.trained_jain == pytest.approx(found.info["trained_jain"][0].item()) and tuned.trained_jain > 0.86
     assert torch.equal(tuned.solve(problem, wider).W, found.W)
+    H, noise = torch.cat([wider.channel[:1] * 1e30, wider.channel]), torch.cat([wider.noise[:1], wider.noise])
+    beside = WiT().solve(
+        problem, Network.broadcast(H, noise)
+    )  # rates that are no numbers are not fair
+    assert torch.equal(beside.info["trained_jain"][1:], found.info["trained_jain"])
+    torch.testing.assert_close(beside.W[1:], found.W, rtol=1e-4, atol=1e-4)
     widest = spread(1.5)
     with pytest.raises(ConfigError, match=r"jain must be at most 0\.\d+, the largest mean that WiT reaches") as refusal:
         fairness(WiT(), widest, 0.97)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from beamforge.classical.fairness import alike
 from beamforge.classical.structure import unit
 from beamforge.constraints import EqualPower, MeanJainAtLeast, jain_index
 from beamforge.errors import ConfigError
@@ -60,7 +61,7 @@ class WiT(Solver):
     knob = "trained_jain"
     serves = (Serves(SumRate, (Form.BROADCAST,), needs=(EqualPower, MeanJainAtLeast)),)
     tried_on = (USERS, ANTENNAS)
-    scope = f"made for {USERS} users and {ANTENNAS} antennas"
+    scope = f"made for {USERS} users of equal weight and {ANTENNAS} antennas"
 
     def __init__(self, jain: float | None = None, price: float | None = None, weights: str = "shipped") -> None:
         super().__init__()
@@ -85,7 +86,8 @@ class WiT(Solver):
 
     @classmethod
     def supports(cls, problem: Problem, network: Network) -> bool:
-        return (network.users, network.antennas) == (USERS, ANTENNAS) and super().supports(problem, network)
+        size = network.users, network.streams, network.antennas
+        return size == (USERS, USERS, ANTENNAS) and super().supports(problem, network) and alike(problem, network)
 
     @property
     def trained_jain(self) -> float | None:
@@ -183,12 +185,12 @@ def nearest(asked: float) -> float:
 def fair_enough(asked: float, network: Network, power: Tensor) -> tuple[float, Tensor]:
     """The least target from `nearest` on that brings a batch's mean index within `SLACK` of what is asked; its beams.
 
-    Instances without a channel do not count.
+    Instances without a channel, or whose rates are no numbers, do not count.
     """
     heard, best = network.H.flatten(1).ne(0).any(-1), 0.0
     for target in sorted(known for known in targets() if known >= nearest(asked)):
         W = shipped(target).beams(network, power)
-        mean = jain_index(network.rate(W)[heard]).mean().item()
+        mean = jain_index(network.rate(W)[heard]).nanmean().item()
         if not mean < asked - SLACK:
             return target, W
         best = max(best, mean)
