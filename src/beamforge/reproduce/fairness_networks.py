@@ -50,7 +50,7 @@ TRAININGS = (
     Training(0.8, 2.0, 0.86, SHORT),
     Training(0.9, 2.8, 0.86, SHORT),
     Training(0.96, 5.0, 0.97, SHORT),
-    Training(0.93, 3.5, 0.96, SHORT),
+    Training(0.93, 3.5, 0.96, {**SHORT, "run.steps": "4000"}),
     Training(0.973, 6.5, 0.97, SHORT),
     Training(0.7, 1.2, 0.75, SHORT),
     Training(0.6, 0.1, 0.75, SHORT),
