@@ -46,7 +46,7 @@ from beamforge.training.weights import load
 LIMIT = 8.0
 """Largest correction in nats that the filter can make to a multiplier."""
 
-SAMPLES, RUNGS, LOOKS = (32, 256), 12, 5
+SAMPLES, RUNGS, LOOKS = (16, 256), 12, 5
 """Where a price is found for a large batch: instances that tell it roughly, of how many prices, and looks at all."""
 
 MARGIN = 1.5e-3
@@ -57,7 +57,7 @@ PIECE = 512
 
 
 class FairMultipliers(FairnessSolver):
-    """Sum rate ``S`` under fairness on a broadcast network, every beam of power P/K; O(K^2 (K + N)).
+    """Sum rate ``S`` under fairness on a broadcast network, every beam of power P/K; O(K^2 N) once and O(K^3).
 
     In units where the noise and P/K are one, with mu and nu from the filter::
 
@@ -113,7 +113,7 @@ class FairMultipliers(FairnessSolver):
 
     def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
         channels = see(problem, instance)
-        return formed(problem, instance, self.best(channels, knob)[0])
+        return formed(problem, instance, channels, self.best(channels, knob)[0])
 
     def jain(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Tensor:
         return jain_index(self.best(see(problem, instance), knob)[1])
@@ -124,7 +124,7 @@ class FairMultipliers(FairnessSolver):
         A few instances tell the price roughly; more of them, and then all, put it right along the secant. The last look
         at all of them is the solution; derivatives take its price for given.
         """
-        few, more = (len(limit) // size for size in SAMPLES)
+        few, more = (-(-len(limit) // size) for size in SAMPLES)
         channels, aim = see(problem, instance), limit[:1] + MARGIN / 2
         if more < 2 or (limit != limit[0]).any() or not (channels.sight.rate > 0).all():
             return None
@@ -132,8 +132,8 @@ class FairMultipliers(FairnessSolver):
         def seen(price: Tensor, every: int) -> tuple[Tensor, Tensor]:
             """Beams for one in so many instances, and by how much the mean [1] of their fairness is above the aim."""
             some = batching.take(channels, slice(None, None, every))
-            V, rate = self.best(some, price.expand(len(some.gram)))
-            return V, jain_index(rate).detach().double().mean().to(price) - aim
+            X, rate = self.best(some, price.expand(len(some.gram)))
+            return X, jain_index(rate).detach().double().mean().to(price) - aim
 
         with torch.no_grad():
             some = batching.take(channels, slice(None, None, few))
@@ -148,9 +148,9 @@ class FairMultipliers(FairnessSolver):
         price = ladder[above - 1] + (aim - curve[above - 1]) / slope
         last = None
         for every in (more, more, *LOOKS * [1]):
-            V, gap = seen(price, every)
+            X, gap = seen(price, every)
             if every == 1 and gap.abs() <= MARGIN / 2:
-                solution = formed(problem, instance, V)
+                solution = formed(problem, instance, channels, X)
                 return replace(solution, info={self.knob: price.expand_as(limit)})
             if last is not None and last[0] == every:
                 secant = (gap - last[2]) / (price - last[1])
@@ -160,21 +160,24 @@ class FairMultipliers(FairnessSolver):
         return None
 
     def best(self, channels: Channels, price: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit beams [B, N, K] and rates [B, K], those predicted or those of weighted SLNR where that is better.
+        """Coefficients [B, K, K] and rates [B, K] of the predicted beams, or of weighted SLNR where that is better.
 
-        The rates are those of the beams themselves: by the Gram matrix alone, with more users than antennas and little
-        noise, they are lost to rounding.
+        With more users than antennas the Gram matrix is singular, and with little noise rates by it are rounding: there
+        they are those of the beams themselves.
         """
         found = []
         for first in range(0, len(price), PIECE):
             (H, gram, sight), part = batching.take((channels, price), slice(first, first + PIECE))
             view = look(gram, sight, part)
-            ways = [unit(H.mH @ X) for X in (coefficients(gram, *self.predict(view)), view.X)]
-            (ours, rate), (theirs, floor) = ((V, rates_of(squared_magnitude(H @ V))) for V in ways)
+            X = coefficients(gram, *self.predict(view))
+            if H.shape[-2] > H.shape[-1]:
+                rate, floor = (rates_of(squared_magnitude(H @ unit(H.mH @ each))) for each in (X, view.X))
+            else:
+                rate, floor = rates(gram, X), view.rate
             better = (objective(rate, part) >= objective(floor, part)).unsqueeze(-1)
-            found.append((torch.where(better.unsqueeze(-1), ours, theirs), torch.where(better, rate, floor)))
-        V, rate = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return V, rate
+            found.append((torch.where(better.unsqueeze(-1), X, view.X), torch.where(better, rate, floor)))
+        X, rate = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return X, rate
 
     def predict(self, view: View) -> tuple[Tensor, Tensor]:
         """The corrected prices mu and ridges nu [B, K]."""
@@ -202,6 +205,6 @@ class FairMultipliers(FairnessSolver):
         return -((value - price) / sight.rate).mean(), {name: each.detach().mean() for name, each in shown.items()}
 
 
-def formed(problem: Problem, instance: Instance, V: Tensor) -> Solution:
-    """Unit beams at the power of each."""
-    return Solution.closed_form(equal_power(problem, instance.seen, V))
+def formed(problem: Problem, instance: Instance, channels: Channels, X: Tensor) -> Solution:
+    """Beams ``H^H X`` at the power of each."""
+    return Solution.closed_form(equal_power(problem, instance.seen, unit(channels.H.mH @ X)))
