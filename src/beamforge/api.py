@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 
 from beamforge.errors import ConfigError, ShapeError
-from beamforge.goals import build_problem
+from beamforge.goals import ONLY_FOR, build_problem
 from beamforge.instance import Instance
 from beamforge.network import Network
 from beamforge.problem import Problem
 from beamforge.registry import create
 from beamforge.solver import Solution
 from beamforge.terms import Number
-
-ONLY_FOR = {"sinr_target": ("max-min", "min-power"), "jain": ("fair-sum-rate",)}
-"""Problems that read what is stated under a name; with others it is refused rather than left unread."""
 
 
 def solve(

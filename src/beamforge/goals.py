@@ -78,6 +78,9 @@ PROBLEMS: dict[str, Callable[[Context], Problem]] = {
     "fair-sum-rate": fair_sum_rate,
 }
 
+ONLY_FOR = {"sinr_target": ("max-min", "min-power"), "jain": ("fair-sum-rate",)}
+"""Problems that read what is stated under a name; where it is stated for others by hand, it is refused."""
+
 
 def build_problem(name: str, context: Context) -> Problem:
     """The problem of that name for what `context` states; `ConfigError` if the name or a needed number is missing.

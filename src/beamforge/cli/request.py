@@ -12,7 +12,7 @@ from torch import Tensor
 
 from beamforge.errors import ConfigError, unknown
 from beamforge.files import ChannelFile
-from beamforge.goals import PROBLEMS, build_problem
+from beamforge.goals import ONLY_FOR, PROBLEMS, build_problem
 from beamforge.problem import Problem
 from beamforge.units import from_db
 
@@ -48,12 +48,11 @@ class Request:
     def __post_init__(self) -> None:
         if self.problem not in PROBLEMS:
             raise ConfigError(unknown("problem", self.problem, PROBLEMS))
-        if self.sinr_target_db is not None and self.problem not in ("min-power", "max-min"):
+        if self.sinr_target_db is not None and self.problem not in ONLY_FOR["sinr_target"]:
             raise ConfigError(f"sinr-target-db must be left out with {self.problem}, got {self.sinr_target_db:g}")
         if self.sinr_target_db is not None and not abs(self.sinr_target_db) <= LARGEST_DB:
             raise ConfigError(f"sinr-target-db must be within ±{LARGEST_DB:g} dB, got {self.sinr_target_db:g}")
-
-        if self.jain is not None and self.problem != "fair-sum-rate":
+        if self.jain is not None and self.problem not in ONLY_FOR["jain"]:
             raise ConfigError(f"jain must be left out with {self.problem}, got {self.jain:g}")
 
     def open(self, path: str) -> ChannelFile:
