@@ -53,7 +53,7 @@ TRAININGS = (
     Training(0.93, 3.5, 0.96, {**SHORT, "run.steps": "4000"}),
     Training(0.973, 6.5, 0.97, SHORT),
     Training(0.7, 1.2, 0.75, SHORT),
-    Training(0.6, 0.1, 0.75, SHORT),
+    Training(0.6, 0.1, 0.7, SHORT),
 )
 """In the order in which they are trained."""
 
