@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from training import toy
 
 from beamforge.cli import main
@@ -17,7 +18,7 @@ from beamforge.learned.wit import targets
 from beamforge.registry import MODELS
 from beamforge.reproduce import fairness_networks
 from beamforge.reproduce.exhibits import Options, Table
-from beamforge.reproduce.fairness_networks import TRAININGS, networks
+from beamforge.reproduce.fairness_networks import TRAININGS, Training, networks
 from beamforge.reproduce.training import trained
 from beamforge.training import weights
 from beamforge.training.log import read
@@ -90,6 +91,22 @@ def test_the_full_run_trains_every_network_and_begins_with_neighbours(tmp_path, 
             **fairness_networks.SHORT,
         },
     )
+
+
+def test_what_is_trained_is_what_is_used(tmp_path, monkeypatch):
+    few = {"run.steps": "2", "run.batch": "4", "run.validation_batches": "1"}
+    monkeypatch.setattr(
+        fairness_networks, "trained", lambda *asked: trained(*asked[:3], {**(asked[3] if asked[3:] else {}), **few})
+    )
+    monkeypatch.setattr(fairness_networks, "TRAININGS", (Training(0.86, 2.2), Training(0.8, 2.0, after=0.86)))
+    found = networks(Options(tmp_path))
+    assert [network.dual.target for network in found.wit.values()] == [0.8, 0.86]
+    solvers = {"fair-multipliers": found.multipliers, "wit-80": found.wit[0.8], "wit-86": found.wit[0.86]}
+    for folder, solver in solvers.items():
+        file = load_file(tmp_path / folder / "weights.safetensors")
+        assert all(torch.equal(value.to(file[name]), file[name]) for name, value in solver.state_dict().items())
+    before, after = (network.network.embed.weight for network in (found.wit[0.86], found.wit[0.8]))
+    assert 0 < (after - before).abs().max() < 0.02  # two steps from there
 
 
 @pytest.mark.parametrize("options", [{"quick": True}, {"settings": {"weights": "shipped"}}])

@@ -67,9 +67,7 @@ def test_the_nearest_network_is_taken_and_what_none_reaches_is_refused(drops):
 def test_other_sizes_are_refused_with_the_methods_that_would_do():
     instance = Rayleigh(4, 16, 10.0).sample(2)
     problem = build_problem("fair-sum-rate", {**instance.context, "jain": 0.9})
-    with pytest.raises(
-        UnsupportedProblem, match=r"wit \(made for 12 users of equal .* pareto"
-    ):
+    with pytest.raises(UnsupportedProblem, match=r"wit \(made for 12 users of equal .* pareto"):
         create(problem, instance.seen, "wit")
 
 
@@ -107,9 +105,7 @@ def test_elsewhere_another_network_makes_up_for_the_mean(drops):
     assert tuned.trained_jain == pytest.approx(found.info["trained_jain"][0].item()) and tuned.trained_jain > 0.86
     assert torch.equal(tuned.solve(problem, wider).W, found.W)
     H, noise = torch.cat([wider.channel[:1] * 1e30, wider.channel]), torch.cat([wider.noise[:1], wider.noise])
-    beside = WiT().solve(
-        problem, Network.broadcast(H, noise)
-    )  # rates that are no numbers are not fair
+    beside = WiT().solve(problem, Network.broadcast(H, noise))  # rates that are no numbers are not fair
     assert torch.equal(beside.info["trained_jain"][1:], found.info["trained_jain"])
     torch.testing.assert_close(beside.W[1:], found.W, rtol=1e-4, atol=1e-4)
     widest = spread(1.5)
