@@ -287,8 +287,9 @@ def test_unequal_weights_are_heard_or_refused(method, serves):
     plain = beamforge.solve(H, **stated).W
     same = beamforge.solve(H, weights=2.0, **stated).W
     np.testing.assert_allclose(rates(H, same, 0.1), rates(H, plain, 0.1), rtol=0.05)
+    words = Problem(SumRate("some"), (EqualPower(1.0), MeanJainAtLeast(0.4)))
     with pytest.raises(ShapeError, match="weights of SumRate must be a real number"):
-        beamforge.solve(H, weights="some", **stated)
+        beamforge.solve(H, noise=0.1, problem=words, method=method)
     if serves:
         found = beamforge.solve(H, weights=[5.0, 1.0, 1.0], **stated).W
         assert (rates(H, found, 0.1)[:, 0] > rates(H, plain, 0.1)[:, 0]).all()

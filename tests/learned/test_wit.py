@@ -98,6 +98,21 @@ def test_units_and_power_change_no_rate(drops, network):
     torch.testing.assert_close(here.abs().square().sum(-2), (power / 12).unsqueeze(-1).expand(6, 12))
 
 
+def test_phases_of_users_change_no_beam_where_it_is_used(drops, network):
+    turn = torch.polar(torch.ones(6, 12, 1).double(), 9 * torch.rand(6, 12, 1, generator=torch.Generator()).double())
+    moved = Network.broadcast(drops.truth.channel * turn, drops.truth.noise)
+    power = drops.context["p_max"]
+    with torch.no_grad():
+        here, there = (network.beams(wit.settled(each), power) for each in (drops.truth, moved))
+        raw = network.beams(moved, power) - network.beams(drops.truth, power)
+    torch.testing.assert_close(there, here, rtol=1e-8, atol=1e-8)
+    assert raw.abs().max() > 1e-3, "the network itself does see them"
+    d = wit.settled(moved).channel / moved.channel.abs().square().sum(-1, keepdim=True).sqrt()
+    torch.testing.assert_close(wit.settled(moved).rate(here), drops.truth.rate(here))
+    square, cube = (d * d).sum(-1), d.real.pow(3).sum(-1)
+    assert (square.real > 0).all() and square.imag.abs().max() < 1e-9 and (cube > 0).all()
+
+
 def by_hand(instance, W, target, price):
     """Eqs. 3 to 5, 11 and 12 in NumPy."""
     h, noise, _ = channels(instance)

@@ -105,10 +105,11 @@ class WiT(Solver):
     ) -> Solution:
         limit, power = problem.get(MeanJainAtLeast).limit, problem.get(EqualPower).limit
         asked = limit.amax().item()
+        seen = settled(instance.seen)
         if self.network is None:
-            target, W = fair_enough(asked, instance.seen, power)
+            target, W = fair_enough(asked, seen, power)
         elif asked <= self.dual.target + SLACK:
-            target, W = self.dual.target, self.beams(instance.seen, power)
+            target, W = self.dual.target, self.beams(seen, power)
         else:
             raise ConfigError(f"jain must be at most {self.dual.target:g} for these weights, got {asked:g}")
         return Solution.closed_form(W, trained_jain=torch.full_like(limit, target))
@@ -146,6 +147,20 @@ class WiT(Solver):
     def adapt(self, figures: Mapping[str, float]) -> None:
         """The dual step, by the mean index of the whole batch."""
         self.dual.adapt(figures["jain"])
+
+
+def settled(network: Network) -> Network:
+    """A network of the same rates, the phase of every user such that ``sum_n d_n^2`` and ``sum_n (Re d_n)^3`` are
+    positive, with ``d = h / |h|``.
+
+    Training meets all phases, and what it learns still depends on them a little. So they are settled before use, by
+    sums that are as usual with one antenna as with another.
+    """
+    d = unit(network.channel.mH).mT
+    half = -(d * d).sum(-1, keepdim=True).angle() / 2
+    turn = torch.polar(torch.ones_like(half), half)
+    turn = torch.where((d * turn).real.pow(3).sum(-1, keepdim=True) < 0, -turn, turn)
+    return Network.broadcast(network.channel * turn.conj(), network.noise)
 
 
 def features(H: Tensor, power: Tensor) -> Tensor:
