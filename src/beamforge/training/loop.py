@@ -12,7 +12,7 @@ from torch import nn
 from beamforge.errors import ConfigError
 from beamforge.training.interruption import Interruption
 from beamforge.training.log import Line
-from beamforge.training.processes import processes
+from beamforge.training.processes import Processes, processes
 from beamforge.training.recipe import Recipe
 from beamforge.training.record import LAST, Record
 from beamforge.training.steps import Progress, Steps
@@ -43,13 +43,7 @@ def train(
     recipe; for a batch that the processes cannot share; and for a loss or gradient that stays non-finite.
     """
     with processes(recipe.run.device) as team, Interruption() as interruption:
-        steps = Steps(recipe, make, team)
-        if (out / LAST).exists():
-            if not resume:
-                raise ConfigError(f"out must be a folder without a run, got {out}, whose run --resume goes on with")
-            steps.restore(out / LAST)
-        if team.any(team.mean({"step": steps.progress.step})["step"] != steps.progress.step):
-            raise ConfigError(f"out must be a folder that all processes see, got {out} with other runs in some places")
+        steps = begun(recipe, make, out, team, resume=resume)
         with Record(out, steps, report) if team.first else nullcontext() as record:
             run, progress, stopped = recipe.run, steps.progress, False
             while progress.step < run.steps and not stopped:
@@ -66,4 +60,17 @@ def train(
                     record.write(lines, best=improved, last=last)
             if record is not None and progress.step == run.steps:
                 record.finish(origin or {})
+        del steps, record  # while there still are the connections that they hold
         return progress
+
+
+def begun(recipe: Recipe, make: Callable[[], nn.Module], out: Path, team: Processes, *, resume: bool) -> Steps:
+    """A run at its beginning, or where its last checkpoint in `out` is, in every process alike."""
+    steps = Steps(recipe, make, team)
+    if (out / LAST).exists():
+        if not resume:
+            raise ConfigError(f"out must be a folder without a run, got {out}, whose run --resume goes on with")
+        steps.restore(out / LAST)
+    if team.any(team.mean({"step": steps.progress.step})["step"] != steps.progress.step):
+        raise ConfigError(f"out must be a folder that all processes see, got {out} with other runs in some places")
+    return steps

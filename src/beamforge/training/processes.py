@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -79,4 +80,5 @@ def processes(device: str) -> Iterator[Processes]:
     try:
         yield Processes(rank, count, place)
     finally:
+        gc.collect()  # models in cycles hold connections, whose threads must end before the interpreter does
         dist.destroy_process_group()
