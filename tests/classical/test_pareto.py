@@ -57,7 +57,8 @@ def test_brute_force_finds_nothing_better(price):
 
 @pytest.mark.parametrize(("K", "N"), [(3, 5), (4, 4), (5, 3)])
 @pytest.mark.parametrize("each", [True, False])
-def test_the_gradient_by_differences(K, N, each):
+@pytest.mark.parametrize("stiffness", [0.0, 60.0])
+def test_the_gradient_by_differences(K, N, each, stiffness):
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape, dtype=torch.float64):
@@ -66,7 +67,8 @@ def test_the_gradient_by_differences(K, N, each):
     n = min(K, N)
     H, basis = 3 * random(2, K, n, dtype=torch.complex128), random(2, N, n, dtype=torch.complex128)
     weights, price = random(2, K).abs(), torch.tensor([0.0, 20.0], dtype=torch.float64)
-    scene = Scene(H, basis, torch.ones_like(price), weights, price, each)
+    aim, stiff = torch.full_like(price, 0.95), torch.full_like(price, stiffness)
+    scene = Scene(H, basis, torch.ones_like(price), weights, price, each, aim, stiff)
     point, way = random(2, 2 * n * K), random(2, 2 * n * K)
     slope = (height(scene, point)[1] * way).sum(-1)
     expected = (height(scene, point + 1e-6 * way)[0] - height(scene, point - 1e-6 * way)[0]) / 2e-6
@@ -137,6 +139,46 @@ def test_the_mean_is_met_and_almost_equal_rates_can_be_had_but_not_with_a_silent
     assert torch.isfinite(solution.W.abs()).all()
     with pytest.raises(ConfigError, match=r"at most 0\.6[56]"):  # two of three
         solve(H, 0.7)
+
+
+def by_itself(H, limit, **settings):
+    """Sum rates and fairness, in NumPy, where each instance is asked for its own."""
+    problem = Problem(SumRate(), (EqualPower(POWER), JainAtLeast(limit)))
+    solution = Pareto(**settings).solve(problem, Network.broadcast(torch.as_tensor(H), NOISE))
+    assert solution.solved.all()
+    rate = rates(H, solution.W, NOISE)
+    return rate.sum(-1), jain(rate)
+
+
+@pytest.mark.parametrize("limit", [0.7, 0.9, 0.98])
+def test_brute_force_finds_nothing_better_that_is_as_fair(limit):
+    """Two users, two antennas: no fair enough pair of directions on a grid has more; and gaps do not matter."""
+    H = channels(6, 2, 2, seed=3) * np.sqrt([[0.1], [3.0]])
+    S, J = by_itself(H, limit)
+    assert (limit - 1e-9 <= J).all()
+    for b in range(len(H)):
+        (own0, leak0), (own1, leak1) = grid(H[b, 0], H[b, 1]), grid(H[b, 1], H[b, 0])
+        R0 = np.log2(1 + own0[:, None] / (leak1[None] + NOISE))
+        R1 = np.log2(1 + own1[None] / (leak0[:, None] + NOISE))
+        fair = limit <= (R0 + R1) ** 2 / (2 * (R0**2 + R1**2))
+        best = (R0 + R1)[fair].max()
+        assert best * (1 - 1e-3) <= S[b]
+        assert S[b] <= best * 1.05  # the grid is fine enough to say so
+
+
+@pytest.mark.parametrize("limit", [0.6, 0.75, 0.9])
+def test_a_gap_of_the_frontier_costs_nothing(limit):
+    """Asked one by one, where no price ends within a gap, it is above weighted SLNR at each instance's fairness."""
+    H = channels(12, 3, 4, seed=1) * np.sqrt(10.0 ** np.linspace(-2, 1, 3))[:, None]
+    S, J = by_itself(H, limit)
+    problem = Problem(SumRate(), (EqualPower(POWER), JainAtLeast(limit)))
+    slnr = WeightedSLNR().solve(problem, Network.broadcast(torch.as_tensor(H), NOISE))
+    known = rates(H, slnr.W, NOISE).sum(-1) * slnr.solved.numpy()
+    assert (limit - 1e-9 <= J).all() and (0.999 * known <= S).all()
+    alone = beamforge.solve(
+        torch.as_tensor(H[:1]), noise=NOISE, p_max=POWER, problem="fair-sum-rate", jain=limit, method="pareto"
+    )
+    np.testing.assert_allclose(rates(H[:1], alone.W, NOISE).sum(-1), S[:1], rtol=1e-4)
 
 
 def test_every_instance_can_be_asked_by_itself():

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from beamforge import batching
 from beamforge.classical import lbfgs
 from beamforge.classical.fairness import FairnessSolver, fair
 from beamforge.classical.lbfgs import Climb
 from beamforge.classical.linear import WeightedSLNR
-from beamforge.constraints import EqualPower, TotalPower, jain_index
+from beamforge.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
 from beamforge.errors import ConfigError
 from beamforge.instance import Instance
 from beamforge.iterate import RUNNING, IterativeSolver
@@ -25,6 +27,9 @@ from beamforge.utilities import SumRate
 ALPHAS = (0.0, 1.0, 0.5, 2.0, 3.0)
 """Weighted SLNR with these is where the starts are."""
 
+ROUNDS, STIFFER = 6, 3.0
+"""Climbs to a fairness that no price ends at, and how much stiffer each is than the one before."""
+
 STUCK = 1e-6
 """Share of a step below which rounding forbids more."""
 
@@ -32,7 +37,7 @@ STUCK = 1e-6
 class Scene(NamedTuple):
     """Data: channels [B, K, n] in coordinates of a basis [B, N, n] of their span, n = min(K, N), in units of the noise
     and of the power [B] that a point of norm one has; weights [B, K]; price [B]; whether each beam is such a point, or
-    all of them together.
+    all of them together; and, where a fairness is aimed at [B], how stiffly [B].
     """
 
     H: Tensor
@@ -41,6 +46,8 @@ class Scene(NamedTuple):
     weights: Tensor
     price: Tensor
     each: bool
+    aim: Tensor
+    stiffness: Tensor
 
 
 class Pareto(FairnessSolver, IterativeSolver):
@@ -51,7 +58,8 @@ class Pareto(FairnessSolver, IterativeSolver):
     ``v_u / |v_u|`` in the span of the channels (with `TotalPower`, which adds power control, ``V / |V|``), and the
     objective never falls, up to rounding. O(K^2 N) once and O(K^2 min(K, N)) a step.
 
-    price   of fairness, in bit/s/Hz; left out, the least that meets the fairness that the problem asks for.
+    price   of fairness, in bit/s/Hz; left out, the least that meets the fairness that the problem asks for. Where it
+            leaps beyond that, as it may for an instance by itself, an augmented Lagrangian leads back.
     starts  1 to 5, from weighted SLNR with unlike alphas; each instance keeps its best. A `start` replaces them.
 
     Source: the objective is the Lagrangian of the fairness-controlled beamforming paper's Eq. 9.
@@ -74,17 +82,77 @@ class Pareto(FairnessSolver, IterativeSolver):
         self.price = price
         self.starts = starts
 
+    def solve_batch(
+        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        found = super().solve_batch(problem, instance, start, generator)
+        asked = problem.find(JainAtLeast) or (problem.find(MeanJainAtLeast) if len(instance.seen.noise) == 1 else None)
+        if self.price is not None or asked is None:
+            return found
+        beyond = found.solved & (jain_index(instance.seen.rate(found.W)) > asked.limit + 10 * self.accuracy)
+        beyond &= found.info[self.knob] > 0
+        if not beyond.any():
+            return found
+        rows = beyond.nonzero().flatten()
+        part = batching.take((problem, instance, asked.limit, found.info[self.knob], found.W, found.iterations), rows)
+        new = self.back(*part, None if start is None else start[rows])
+        W, iterations = batching.put((found.W, found.iterations), rows, new)
+        return replace(found, W=W, iterations=iterations)
+
+    @torch.no_grad()
+    def back(
+        self,
+        problem: Problem,
+        instance: Instance,
+        limit: Tensor,
+        price: Tensor,
+        best: Tensor,
+        iterations: Tensor,
+        start: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Beams [B, N, K] within a gap of the frontier, of more than the `best` beyond it, and iterations [B] in all.
+
+        No price ends within a gap. There the augmented Lagrangian does: ``a' R - p^2 / (2 c)`` with the price
+        ``p = max(price + c (aim - J), 0)``; after each of `ROUNDS` climbs that is the price, and c grows to `STIFFER`
+        times as much.
+        """
+        assert isinstance(problem.maximise, SumRate)
+        network, weights = instance.seen, problem.maximise.weights
+        rate = network.rate(best)
+        utility, excess = (weights * rate).sum(-1), jain_index(rate) - limit
+        scene = self.scene(problem, instance, price)
+        scene = scene._replace(aim=limit + self.accuracy / 2, stiffness=price / excess)
+        begun = torch.cat([self.ways(problem, instance, start), best.unsqueeze(1)], 1)
+        for _ in range(ROUNDS):
+            climbed = self.answer(scene, begun, None)
+            iterations, rate = iterations + climbed.iterations, network.rate(climbed.W)
+            fairness, reached = jain_index(rate), (weights * rate).sum(-1)
+            better = (fairness >= limit) & (reached > utility)
+            best, utility = batching.where(better, (climbed.W, reached), (best, utility))
+            asked = (scene.price + scene.stiffness * (scene.aim - fairness)).clamp_min(0)
+            scene = scene._replace(price=asked, stiffness=STIFFER * scene.stiffness)
+            begun = climbed.W.unsqueeze(1)
+        return best, iterations
+
     @torch.no_grad()
     def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
+        return self.answer(self.scene(problem, instance, knob), self.ways(problem, instance, start), None)
+
+    def scene(self, problem: Problem, instance: Instance, price: Tensor) -> Scene:
+        """The problem in units of its own, at a price [B]."""
         assert isinstance(problem.maximise, SumRate)
         network, equal = instance.seen, problem.find(EqualPower)
         power = equal.limit / network.users if equal else problem.get(TotalPower).limit
         basis, coordinates = torch.linalg.qr(network.channel.mH)
         H = coordinates.mH * (power.unsqueeze(-1) / network.noise).sqrt().unsqueeze(-1)
-        scene = Scene(H, basis, power, problem.maximise.weights, knob, equal is not None)
+        nothing = torch.zeros_like(price)
+        return Scene(H, basis, power, problem.maximise.weights, price, equal is not None, nothing, nothing)
+
+    def ways(self, problem: Problem, instance: Instance, start: Tensor | None) -> Tensor:
+        """Beams [B, starts, N, K] to begin with."""
         slnr = (WeightedSLNR(alpha) for alpha in ALPHAS[: self.starts])
         ways = [each.solve_batch(problem, instance, None, None).W for each in slnr] if start is None else [start]
-        return self.answer(scene, torch.stack(ways, 1), None)
+        return torch.stack(ways, 1)
 
     def init(self, data: Scene, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Climb]:
         assert start is not None
@@ -119,7 +187,9 @@ def height(data: Scene, point: Tensor) -> tuple[Tensor, Tensor]:
     rate = torch.log1p(own(power) / interference) / math.log(2)
     S, Q = rate.sum(-1, keepdim=True), rate.square().sum(-1, keepdim=True)
     Q = torch.where(Q > 0, Q, 1)
-    worth = data.weights + data.price.unsqueeze(-1) * 2 * S / (rate.shape[-1] * Q) * (1 - S * rate / Q)
+    fairness = jain_index(rate)
+    price = (data.price + data.stiffness * (data.aim - fairness)).clamp_min(0)
+    worth = data.weights + price.unsqueeze(-1) * 2 * S / (rate.shape[-1] * Q) * (1 - S * rate / Q)
     # dR_u / dP_ul is 1/T_u for the user's own beam and 1/T_u - 1/I_u for the others', over ln 2
     slope = -(own(power) / interference).unsqueeze(-1).expand_as(power)
     slope = torch.diagonal_scatter(slope, torch.ones_like(rate), dim1=-2, dim2=-1)
@@ -127,7 +197,9 @@ def height(data: Scene, point: Tensor) -> tuple[Tensor, Tensor]:
     gradient = data.H.mH @ (slope * A)
     radial = V.real * gradient.real + V.imag * gradient.imag
     radial = radial.sum(-2, keepdim=True) if data.each else radial.sum((-2, -1), keepdim=True)
-    value = (data.weights * rate).sum(-1) + data.price * jain_index(rate)
+    stiff = data.stiffness > 0
+    aimed = -price.square() / (2 * torch.where(stiff, data.stiffness, 1))
+    value = (data.weights * rate).sum(-1) + torch.where(stiff, aimed, data.price * fairness)
     return value, flat((gradient - V * radial) / size)
 
 
