@@ -52,11 +52,11 @@ def test_the_file_meets_the_mean_and_tells_the_scalar(channels, tmp_path, monkey
 
 def test_a_mean_that_the_file_asks_for_is_reported_like_one_that_is_given(channels, tmp_path, capsys):
     given = dict(np.load(channels))
-    write(tmp_path, given | {"jain": np.full(60, 0.8)}, name="stated")
-    assert (
-        solve(tmp_path / "stated.npz", tmp_path / "s.npz", "--method", "wslnr", "--json", problem="fair-sum-rate") == 0
-    )
-    assert json.loads(capsys.readouterr().out)["mean_jain"] == pytest.approx(0.8, abs=1e-6)
+    for stated in (np.full(60, 0.8), np.float64(0.8)):
+        write(tmp_path, given | {"jain": stated}, name="stated")
+        asked = ("--method", "wslnr", "--json")
+        assert solve(tmp_path / "stated.npz", tmp_path / "s.npz", *asked, problem="fair-sum-rate") == 0
+        assert json.loads(capsys.readouterr().out)["mean_jain"] == pytest.approx(0.8, abs=1e-6)
     write(tmp_path, given | {"jain": np.linspace(0.7, 0.9, 60)}, name="unlike")
     arguments = ["--problem", "fair-sum-rate", "--method", "wslnr", "--out", tmp_path / "u.npz"]
     before = sorted(path.name for path in tmp_path.iterdir())

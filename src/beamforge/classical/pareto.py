@@ -59,7 +59,8 @@ class Pareto(FairnessSolver, IterativeSolver):
     objective never falls, up to rounding. O(K^2 N) once and O(K^2 min(K, N)) a step.
 
     price   of fairness, in bit/s/Hz; left out, the least that meets the fairness that the problem asks for. Where it
-            leaps beyond that, as it may for an instance by itself, an augmented Lagrangian leads back.
+            leaps beyond that, as it may for an instance by itself, an augmented Lagrangian leads back; iterations and
+            trace are those of the climb at that price.
     starts  1 to 5, from weighted SLNR with unlike alphas; each instance keeps its best. A `start` replaces them.
 
     Source: the objective is the Lagrangian of the fairness-controlled beamforming paper's Eq. 9.
@@ -94,10 +95,8 @@ class Pareto(FairnessSolver, IterativeSolver):
         if not beyond.any():
             return found
         rows = beyond.nonzero().flatten()
-        part = batching.take((problem, instance, asked.limit, found.info[self.knob], found.W, found.iterations), rows)
-        new = self.back(*part, None if start is None else start[rows])
-        W, iterations = batching.put((found.W, found.iterations), rows, new)
-        return replace(found, W=W, iterations=iterations)
+        part = batching.take((problem, instance, asked.limit, found.info[self.knob], found.W), rows)
+        return replace(found, W=found.W.index_copy(0, rows, self.back(*part, None if start is None else start[rows])))
 
     @torch.no_grad()
     def back(
@@ -107,14 +106,13 @@ class Pareto(FairnessSolver, IterativeSolver):
         limit: Tensor,
         price: Tensor,
         best: Tensor,
-        iterations: Tensor,
         start: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Beams [B, N, K] within a gap of the frontier, of more than the `best` beyond it, and iterations [B] in all.
+    ) -> Tensor:
+        """Beams [B, N, K] within a gap of the frontier, of more than the `best` beyond it.
 
         No price ends within a gap. There the augmented Lagrangian does: ``a' R - p^2 / (2 c)`` with the price
         ``p = max(price + c (aim - J), 0)``; after each of `ROUNDS` climbs that is the price, and c grows to `STIFFER`
-        times as much.
+        times as much. (M. Hestenes, "Multiplier and gradient methods", J. Optim. Theory Appl. 4, 1969.)
         """
         assert isinstance(problem.maximise, SumRate)
         network, weights = instance.seen, problem.maximise.weights
@@ -124,15 +122,15 @@ class Pareto(FairnessSolver, IterativeSolver):
         scene = scene._replace(aim=limit + self.accuracy / 2, stiffness=price / excess)
         begun = torch.cat([self.ways(problem, instance, start), best.unsqueeze(1)], 1)
         for _ in range(ROUNDS):
-            climbed = self.answer(scene, begun, None)
-            iterations, rate = iterations + climbed.iterations, network.rate(climbed.W)
+            W = self.answer(scene, begun, None).W
+            rate = network.rate(W)
             fairness, reached = jain_index(rate), (weights * rate).sum(-1)
             better = (fairness >= limit) & (reached > utility)
-            best, utility = batching.where(better, (climbed.W, reached), (best, utility))
+            best, utility = batching.where(better, (W, reached), (best, utility))
             asked = (scene.price + scene.stiffness * (scene.aim - fairness)).clamp_min(0)
             scene = scene._replace(price=asked, stiffness=STIFFER * scene.stiffness)
-            begun = climbed.W.unsqueeze(1)
-        return best, iterations
+            begun = W.unsqueeze(1)
+        return best
 
     @torch.no_grad()
     def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:

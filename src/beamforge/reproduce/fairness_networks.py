@@ -31,13 +31,8 @@ class Training:
 
     @property
     def name(self) -> str:
-        """Of its folder and of its weights."""
-        return name(self.limit)
-
-
-def name(limit: float) -> str:
-    """Of the network for a target: ``wit-86`` is for 0.86."""
-    return f"wit-{f'{limit:g}'.removeprefix('0.').ljust(2, '0')}"
+        """Of its folder and of its weights: ``wit-86`` is for 0.86."""
+        return f"wit-{f'{self.limit:g}'.removeprefix('0.').ljust(2, '0')}"
 
 
 SHORT = {"run.steps": "1500", "optimiser.lr": "1e-3", "optimiser.warm_up": "10"}
