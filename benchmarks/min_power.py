@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from beamforge import Network, Problem
-from beamforge.classical.duality import Duality
-from beamforge.constraints import SinrAtLeast
-from beamforge.utilities import TransmitPower
+from beamforge.classical.duality.min_power import Duality
+from beamforge.core.constraints import SinrAtLeast
+from beamforge.core.utilities import TransmitPower
 
 
 class ConeProgram:

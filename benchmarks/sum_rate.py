@@ -19,10 +19,10 @@ from textbook import textbook_step
 
 from beamforge import Network, Problem
 from beamforge.bench.timing import Machine, interleaved
-from beamforge.classical.wmmse import HEAT, Cell, Multipliers, ReducedWMMSE, annealed, from_ridge
-from beamforge.constraints import TotalPower
-from beamforge.instance import Instance
-from beamforge.utilities import SumRate
+from beamforge.classical.sum_rate.reduced_wmmse import HEAT, Cell, Multipliers, ReducedWMMSE, annealed, from_ridge
+from beamforge.core.constraints import TotalPower
+from beamforge.core.instance import Instance
+from beamforge.core.utilities import SumRate
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -29,11 +29,11 @@ from rich.table import Table
 from beamforge.bench.figures import rate_cdf
 from beamforge.classical.bounds import bound
 from beamforge.cli import main as beamforge
-from beamforge.constraints import jain_index
-from beamforge.files import ChannelFile
-from beamforge.goals import build_problem
+from beamforge.core.constraints import jain_index
+from beamforge.core.named_problems import build_problem
+from beamforge.io.channels import ChannelFile
+from beamforge.plot.style import png, styled
 from beamforge.scenarios.raytraced import AZIMUTH, BASE_STATION, DOWNTILT, site
-from beamforge.style import png, styled
 
 JOBS = {
     "MRT": ("sum-rate", "mrt"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from beamforge import Network, Problem
-from beamforge.classical.power_control import amplitudes
-from beamforge.constraints import TotalPower
+from beamforge.classical.links.balancing import amplitudes
+from beamforge.core.constraints import TotalPower
+from beamforge.core.utilities import SumRate
 from beamforge.scenarios import Strong
-from beamforge.utilities import SumRate
 
 
 def solve(kind, G, noise, power, weights=1.0, start=None, **settings):

@@ -7,11 +7,11 @@ import torch
 
 import beamforge
 from beamforge import BeamforgeError, ConfigError, Network, Problem, ShapeError, UnsupportedProblem
-from beamforge.classical.wmmse import ReducedWMMSE
-from beamforge.constraints import TotalPower
-from beamforge.goals import PROBLEMS, build_problem
+from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
+from beamforge.core.constraints import TotalPower
+from beamforge.core.named_problems import PROBLEMS, build_problem
+from beamforge.core.utilities import MinRate, MinSinr, SumRate
 from beamforge.registry import METHODS, configure, methods_for
-from beamforge.utilities import MinRate, MinSinr, SumRate
 
 H = torch.randn(5, 3, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
 

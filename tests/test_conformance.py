@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from beamforge import batching
 from beamforge.checks import answer, check_solver, questions_for, same
+from beamforge.core import batching
 from beamforge.registry import METHODS
 
 KINDS = sorted({kind for kinds in METHODS.values() for kind in kinds}, key=lambda kind: kind.__name__)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from beamforge import Network
-from beamforge.goals import build_problem
+from beamforge.core.named_problems import build_problem
 from beamforge.registry import METHODS, methods_for
 
 REPOSITORY = Path(__file__).parent.parent

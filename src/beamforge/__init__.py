@@ -1,12 +1,12 @@
 """beamforge: the best beamformers and transmit powers for many users, classical and learned, behind one interface."""
 
 from beamforge.api import solve
-from beamforge.errors import BeamforgeError, ChannelFileError, ConfigError, ShapeError, UnsupportedProblem
-from beamforge.evaluate import Report, evaluate
-from beamforge.instance import Instance
-from beamforge.network import Network
-from beamforge.problem import Problem
-from beamforge.solver import Solution, Solver, Status
+from beamforge.core.errors import BeamforgeError, ChannelFileError, ConfigError, ShapeError, UnsupportedProblem
+from beamforge.core.evaluate import Report, evaluate
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network
+from beamforge.core.problem import Problem
+from beamforge.core.solver import Solution, Solver, Status
 
 __version__ = "0.1.0"
 

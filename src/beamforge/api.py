@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from beamforge.errors import ConfigError, ShapeError
-from beamforge.goals import ONLY_FOR, build_problem
-from beamforge.instance import Instance
-from beamforge.network import Network
-from beamforge.problem import Problem
+from beamforge.core.errors import ConfigError, ShapeError
+from beamforge.core.instance import Instance
+from beamforge.core.named_problems import ONLY_FOR, build_problem
+from beamforge.core.network import Network
+from beamforge.core.problem import Problem
+from beamforge.core.solver import Solution
+from beamforge.core.terms import Number
 from beamforge.registry import create
-from beamforge.solver import Solution
-from beamforge.terms import Number
 
 
 def solve(

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge import batching
-from beamforge.constraints import (
+from beamforge.core import batching
+from beamforge.core.constraints import (
     Constraint,
     EqualPower,
     JainAtLeast,
@@ -24,12 +24,12 @@ from beamforge.constraints import (
     SinrAtLeast,
     TotalPower,
 )
-from beamforge.evaluate import evaluate
-from beamforge.instance import Instance
-from beamforge.network import Network, squared_magnitude
-from beamforge.problem import Problem
-from beamforge.solver import Form, Solution, Solver, Status
-from beamforge.terms import Bound
+from beamforge.core.evaluate import evaluate
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.problem import Problem
+from beamforge.core.solver import Form, Solution, Solver, Status
+from beamforge.core.terms import Bound
 
 BATCH = 4
 

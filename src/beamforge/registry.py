@@ -9,34 +9,34 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from beamforge.classical.branch_and_bound import BranchAndBound
-from beamforge.classical.duality import Duality
-from beamforge.classical.fastfp import FastFP
+from beamforge.classical.duality.max_min import MaxMin
+from beamforge.classical.duality.min_power import Duality
+from beamforge.classical.duality.power_limited import PricedDuality, PricedMaxMin
+from beamforge.classical.fairness.pareto import Pareto
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
-from beamforge.classical.link_branch_and_bound import LinkBranchAndBound
-from beamforge.classical.links import LinkWMMSE
-from beamforge.classical.many_starts import ManyStarts
-from beamforge.classical.maxmin import MaxMin
-from beamforge.classical.mm_admm import MMADMM
-from beamforge.classical.multicell import MulticellWMMSE
-from beamforge.classical.pareto import Pareto
-from beamforge.classical.power_control import FoschiniMiljanic, PerronFrobenius
-from beamforge.classical.priced import PricedDuality, PricedMaxMin
-from beamforge.classical.quasi_inverse import QuasiInverse
-from beamforge.classical.sca import SuccessiveGP
-from beamforge.classical.wmmse import ReducedWMMSE
-from beamforge.errors import ConfigError, UnsupportedProblem, unknown
-from beamforge.learned.fair_multipliers import FairMultipliers
-from beamforge.learned.gnn import GNN
-from beamforge.learned.multipliers import SumRateMultipliers
-from beamforge.learned.neural_sum_rate import NeuralSumRate
-from beamforge.learned.neural_sum_rate_shared import NeuralSumRateShared
-from beamforge.learned.td3 import TD3
-from beamforge.learned.wit import WiT
-from beamforge.network import Network
-from beamforge.problem import Problem
-from beamforge.settings import convert
-from beamforge.solver import Solver, describe
+from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobenius
+from beamforge.classical.links.branch_and_bound import LinkBranchAndBound
+from beamforge.classical.links.many_starts import ManyStarts
+from beamforge.classical.links.mm_admm import MMADMM
+from beamforge.classical.links.quasi_inverse import QuasiInverse
+from beamforge.classical.links.sca import SuccessiveGP
+from beamforge.classical.links.wmmse import LinkWMMSE
+from beamforge.classical.sum_rate.branch_and_bound import BranchAndBound
+from beamforge.classical.sum_rate.fastfp import FastFP
+from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
+from beamforge.classical.sum_rate.wmmse import MulticellWMMSE
+from beamforge.core.errors import ConfigError, UnsupportedProblem, unknown
+from beamforge.core.network import Network
+from beamforge.core.problem import Problem
+from beamforge.core.settings import convert
+from beamforge.core.solver import Solver, describe
+from beamforge.learned.fairness.multipliers import FairMultipliers
+from beamforge.learned.fairness.wit import WiT
+from beamforge.learned.links.gnn import GNN
+from beamforge.learned.links.neural_sum_rate import NeuralSumRate
+from beamforge.learned.links.neural_sum_rate_shared import NeuralSumRateShared
+from beamforge.learned.links.td3 import TD3
+from beamforge.learned.multipliers.sum_rate import SumRateMultipliers
 
 METHODS: dict[str, tuple[type[Solver], ...]] = {
     "perron-frobenius": (PerronFrobenius,),

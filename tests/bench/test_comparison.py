@@ -11,12 +11,12 @@ from beamforge.bench import comparison as module
 from beamforge.bench.comparison import compare
 from beamforge.bench.suites import SUITES, Candidate, Suite, candidates, find_suite
 from beamforge.classical.linear import MRT, RZF
-from beamforge.errors import ConfigError
-from beamforge.evaluate import evaluate
-from beamforge.goals import build_problem
+from beamforge.core.errors import ConfigError
+from beamforge.core.evaluate import evaluate
+from beamforge.core.named_problems import build_problem
+from beamforge.core.solver import Solution, Status
 from beamforge.scenarios import Rayleigh
 from beamforge.scenarios.base import TEST_SEEDS
-from beamforge.solver import Solution, Status
 
 
 class Raising(MRT):

@@ -9,10 +9,10 @@ from oracles import channels, rates, water_filling
 from beamforge import Network, Problem, ShapeError
 from beamforge.classical.bounds import bound, dpc_sum_capacity
 from beamforge.classical.linear import RZF
-from beamforge.classical.simplex import simplex_maximum
-from beamforge.classical.wmmse import ReducedWMMSE
-from beamforge.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
-from beamforge.utilities import MinRate, MinSinr, SumRate, TransmitPower
+from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
+from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower
+from beamforge.optim.simplex import simplex_maximum
 
 SIZES = [(2, 4), (4, 4), (5, 3)]
 

@@ -10,8 +10,8 @@ from beamforge import Network, Problem
 from beamforge.checks import check_solver
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.structure import directions, unit
-from beamforge.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
-from beamforge.utilities import SumRate
+from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
+from beamforge.core.utilities import SumRate
 
 
 @pytest.mark.parametrize("kind", [MRT, ZF, RZF, WeightedSLNR])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from channel_files import broadcast, normal, write, write_h5, write_mat5, write_mat73
 
-from beamforge import files
 from beamforge.cli import main
+from beamforge.io import channels as files
 
 
 def report(capsys, *arguments):

@@ -10,11 +10,11 @@ import pytest
 from channel_files import normal, read_solution, write
 from solving import refused, solve
 
-from beamforge import files
 from beamforge.classical.linear import WeightedSLNR
 from beamforge.cli import main
 from beamforge.cli import solve as command
 from beamforge.cli.solve import Job
+from beamforge.io import channels as files
 
 SPREAD = np.sqrt([[0.1], [1.0], [10.0]])
 FAIR = ("--method", "wslnr", "--jain", "0.8")

@@ -11,12 +11,12 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from beamforge import batching
 from beamforge.cli import label as command
 from beamforge.cli import main
-from beamforge.errors import ConfigError
-from beamforge.files import ChannelFile
-from beamforge.learned.labels import Certificate, label
+from beamforge.core import batching
+from beamforge.core.errors import ConfigError
+from beamforge.io.channels import ChannelFile
+from beamforge.learned.links.labels import Certificate, label
 from beamforge.scenarios import Rayleigh, Strong, Weak
 
 

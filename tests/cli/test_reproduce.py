@@ -14,17 +14,17 @@ from oracles_sumrate import sum_rate
 from beamforge.bench.statistics import Estimate, percent_of_mean
 from beamforge.bench.timing import one_thread
 from beamforge.cli import main
-from beamforge.errors import ConfigError
-from beamforge.evaluate import evaluate
-from beamforge.goals import build_problem
-from beamforge.learned.multipliers import SumRateMultipliers
-from beamforge.reproduce import race
+from beamforge.core.errors import ConfigError
+from beamforge.core.evaluate import evaluate
+from beamforge.core.named_problems import build_problem
+from beamforge.learned.multipliers.sum_rate import SumRateMultipliers
 from beamforge.reproduce.exhibits import Goal, Table
-from beamforge.reproduce.ways import ANNEALED, Learned, Wmmse
+from beamforge.reproduce.multipliers.methods import ANNEALED, Learned, Wmmse
+from beamforge.reproduce.multipliers.tables import time_to_rate as race
 from beamforge.scenarios import Rayleigh
 from beamforge.scenarios.base import Scenario
 
-multipliers = importlib.import_module("beamforge.reproduce.multipliers")
+multipliers = importlib.import_module("beamforge.reproduce.multipliers.tables")
 FILES = {"steps.csv", "rate-steps.png", "time.csv", "rate-time.csv", "rate-time.png", "goals.csv"}
 
 

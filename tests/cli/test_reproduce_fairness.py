@@ -8,15 +8,16 @@ import importlib
 import numpy as np
 import pytest
 
-from beamforge import batching
+from beamforge.classical.fairness.pareto import Pareto
 from beamforge.classical.linear import WeightedSLNR
-from beamforge.classical.pareto import Pareto
 from beamforge.cli import main
-from beamforge.reproduce import fairness_networks, frontier
+from beamforge.core import batching
+from beamforge.reproduce.fairness.tables import frontier
+from beamforge.reproduce.fairness import networks as fairness_networks
 from beamforge.scenarios import Fairness
 from beamforge.scenarios.base import VALIDATION_SEEDS
 
-fairness = importlib.import_module("beamforge.reproduce.fairness")
+fairness = importlib.import_module("beamforge.reproduce.fairness.tables")
 DROPS = Fairness().sample(8, seed=VALIDATION_SEEDS[0])
 
 

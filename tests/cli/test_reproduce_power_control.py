@@ -11,10 +11,10 @@ import torch
 from oracles_links import PAPER_OPTIMUM, nats
 
 from beamforge.cli import main
-from beamforge.reproduce import unrolling
+from beamforge.reproduce.power_control import figures as unrolling
 from beamforge.scenarios import Strong, Weak
 
-power_control = importlib.import_module("beamforge.reproduce.power_control")
+power_control = importlib.import_module("beamforge.reproduce.power_control.tables")
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from beamforge.cli import main
-from beamforge.goals import build_problem
+from beamforge.core.named_problems import build_problem
 from beamforge.scenarios.power_control import Strong, Weak
 
-module = importlib.import_module("beamforge.reproduce.neural_sum_rate_shared")
+module = importlib.import_module("beamforge.reproduce.power_control.shared")
 
 
 def rows(path):

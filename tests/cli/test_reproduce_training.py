@@ -13,14 +13,14 @@ from training import toy
 
 from beamforge.cli import main
 from beamforge.cli import reproduce as cli
-from beamforge.errors import ConfigError
-from beamforge.learned.wit import targets
+from beamforge.core.errors import ConfigError
+from beamforge.io import weights
+from beamforge.learned.fairness.wit import targets
 from beamforge.registry import MODELS
-from beamforge.reproduce import fairness_networks
 from beamforge.reproduce.exhibits import Options, Table
-from beamforge.reproduce.fairness_networks import TRAININGS, Training, networks
+from beamforge.reproduce.fairness.networks import TRAININGS, Training, networks
+from beamforge.reproduce.fairness import networks as fairness_networks
 from beamforge.reproduce.training import trained
-from beamforge.training import weights
 from beamforge.training.log import read
 
 

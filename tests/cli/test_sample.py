@@ -14,8 +14,8 @@ import beamforge
 from beamforge import __version__
 from beamforge.cli import main
 from beamforge.cli import sample as command
-from beamforge.files import ChannelFile
-from beamforge.goals import PROBLEMS
+from beamforge.core.named_problems import PROBLEMS
+from beamforge.io.channels import ChannelFile
 from beamforge.registry import METHODS
 from beamforge.scenarios import SCENARIOS, scenario
 

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from solving import ENVIRONMENT, refused, solve
 
-from beamforge import files, writing
 from beamforge.cli import main
 from beamforge.cli.solve import Job
+from beamforge.io import channels as files
+from beamforge.io import writers as writing
 
 
 # --- pieces ----------------------------------------------------------------------------------------------------------
@@ -46,7 +47,7 @@ def test_pieces_do_not_matter(size, method, suffix, tmp_path_factory):
 def test_what_a_method_draws_depends_on_the_seed_alone(tmp_path, monkeypatch):
     """A stand-in that puts its draws where the beams go: pieces draw the same, seeds differ."""
     from beamforge.classical.linear import MRT
-    from beamforge.solver import Solution
+    from beamforge.core.solver import Solution
 
     def drawn(self, problem, instance, start, generator):
         one = torch.randn(4, 3, dtype=torch.complex128, generator=generator)
@@ -65,7 +66,8 @@ def test_what_a_method_draws_depends_on_the_seed_alone(tmp_path, monkeypatch):
 
 KILLED = """
 import os, signal, sys
-from beamforge import files, writing
+from beamforge.io import channels as files
+from beamforge.io import writers as writing
 from beamforge.cli import main
 files.CHUNK_BYTES, moment, last = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 store, finish = writing.Hdf5Writer.store, os.replace

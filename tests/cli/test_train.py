@@ -8,9 +8,9 @@ import pytest
 from training import toy
 
 from beamforge.cli import main
+from beamforge.io import weights
 from beamforge.registry import MODELS
 from beamforge.scenarios.base import TEST_SEEDS
-from beamforge.training import weights
 
 
 @pytest.fixture

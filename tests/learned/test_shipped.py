@@ -11,14 +11,14 @@ import beamforge
 from beamforge import Instance
 from beamforge.checks import check_solver
 from beamforge.cli import main
-from beamforge.evaluate import evaluate
-from beamforge.goals import build_problem
-from beamforge.learned.multipliers import SumRateMultipliers
-from beamforge.reproduce.ways import Learned, Wmmse
+from beamforge.core.evaluate import evaluate
+from beamforge.core.named_problems import build_problem
+from beamforge.io.weights import load
+from beamforge.learned.multipliers.sum_rate import SumRateMultipliers
+from beamforge.reproduce.multipliers.methods import Learned, Wmmse
 from beamforge.scenarios import Rayleigh, Recorded
 from beamforge.scenarios.base import TEST_SEEDS
 from beamforge.training.recipe import Recipe
-from beamforge.training.weights import load
 
 
 def rates(way, instance: Instance, steps):

@@ -9,15 +9,15 @@ import torch
 
 import beamforge
 from beamforge import Problem
-from beamforge.classical.pareto import Pareto
+from beamforge.classical.fairness.pareto import Pareto
 from beamforge.cli import main
-from beamforge.constraints import EqualPower, MeanJainAtLeast, jain_index
-from beamforge.learned.fair_multipliers import FairMultipliers
+from beamforge.core.constraints import EqualPower, MeanJainAtLeast, jain_index
+from beamforge.core.utilities import SumRate
+from beamforge.io.weights import load
+from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.scenarios import Fairness
 from beamforge.scenarios.base import TEST_SEEDS
 from beamforge.training.recipe import Recipe
-from beamforge.training.weights import load
-from beamforge.utilities import SumRate
 
 
 def test_the_header_tells_where_they_come_from():

@@ -9,13 +9,13 @@ import torch
 
 import beamforge
 from beamforge.cli import main
-from beamforge.goals import build_problem
-from beamforge.learned.labels import label
+from beamforge.core.named_problems import build_problem
+from beamforge.io.weights import load
+from beamforge.learned.links.labels import label
 from beamforge.registry import create
 from beamforge.scenarios import Strong, Weak
 from beamforge.scenarios.base import TEST_SEEDS
 from beamforge.training.recipe import Recipe
-from beamforge.training.weights import load
 
 MODELS = ("neural-sum-rate", "gnn", "td3")
 SIZES = (4, 16, 64)

@@ -11,15 +11,15 @@ import torch
 import beamforge
 from beamforge.classical.linear import WeightedSLNR
 from beamforge.cli import main
-from beamforge.errors import ConfigError, UnsupportedProblem
-from beamforge.evaluate import evaluate
-from beamforge.goals import build_problem
-from beamforge.learned.wit import SLACK, WiT, nearest, shipped, targets
-from beamforge.network import Network
+from beamforge.core.errors import ConfigError, UnsupportedProblem
+from beamforge.core.evaluate import evaluate
+from beamforge.core.named_problems import build_problem
+from beamforge.core.network import Network
+from beamforge.io.weights import load
+from beamforge.learned.fairness.wit import SLACK, WiT, nearest, shipped, targets
 from beamforge.registry import create
 from beamforge.scenarios import Fairness, Rayleigh
 from beamforge.scenarios.base import TEST_SEEDS
-from beamforge.training.weights import load
 
 
 @pytest.fixture(scope="module")

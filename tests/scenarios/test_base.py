@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from beamforge.batching import leaves
-from beamforge.errors import ConfigError
+from beamforge.core.batching import leaves
+from beamforge.core.errors import ConfigError
 from beamforge.scenarios import SCENARIOS, Rayleigh, scenario
 from beamforge.scenarios.base import seeded
 

@@ -7,10 +7,10 @@ from scipy import stats
 
 from beamforge import Instance, evaluate
 from beamforge.classical.linear import WeightedSLNR
-from beamforge.constraints import TotalPower
-from beamforge.problem import Problem
+from beamforge.core.constraints import TotalPower
+from beamforge.core.problem import Problem
+from beamforge.core.utilities import SumRate
 from beamforge.scenarios import Cell, Fairness, PathLoss
-from beamforge.utilities import SumRate
 
 LOUD = 1e12
 """A Rician factor that leaves nothing of the fading."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from beamforge.errors import ConfigError
+from beamforge.core.errors import ConfigError
 from beamforge.scenarios import UPA, Cell, Fairness, Interference, PathLoss, PilotCSI, Rayleigh
 
 COUNT = 20_000

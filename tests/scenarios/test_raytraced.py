@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from beamforge.errors import ConfigError
+from beamforge.core.errors import ConfigError
 from beamforge.scenarios import raytraced
 from beamforge.scenarios.raytraced import Munich, site
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from beamforge.errors import ConfigError
+from beamforge.core.errors import ConfigError
 from beamforge.scenarios import SCENARIOS, Fairness, PilotCSI, Rayleigh, UMa, scenario, summary
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from beamforge.errors import ConfigError
+from beamforge.core.errors import ConfigError
 from beamforge.scenarios import tr38901
 from beamforge.scenarios.base import seeded
 from beamforge.scenarios.tr38901 import CDL, RMa, UMa, UMi

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from training import toy_fair
 
-from beamforge.errors import ConfigError
+from beamforge.core.errors import ConfigError
 from beamforge.training import log
 from beamforge.training.dual_ascent import DualAscent
 

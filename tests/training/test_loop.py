@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from beamforge.errors import ConfigError
-from beamforge.training import checkpoints, curves, log, steps, weights
+from beamforge.core.errors import ConfigError
+from beamforge.io import weights
+from beamforge.training import checkpoints, curves, log, steps
 from beamforge.training.loop import train
 from beamforge.training.recipe import Recipe
 from beamforge.training.schedules import SCHEDULES, learning_rate

@@ -82,7 +82,7 @@ def test_two_processes_do_what_one_does_on_the_same_batches(tmp_path):
 
 
 def test_a_batch_is_shared_out_evenly_or_not_at_all():
-    from beamforge.errors import ConfigError
+    from beamforge.core.errors import ConfigError
 
     rows = [Processes(rank, 4, torch.device("cpu")).rows(12) for rank in range(4)]
     assert [row for part in rows for row in range(12)[part]] == list(range(12))

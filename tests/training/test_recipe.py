@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from beamforge.errors import ConfigError
+from beamforge.core.errors import ConfigError
 from beamforge.training.recipe import Optimiser, Recipe, Run, literal, shipped, toml
 
 NAMED = '[model]\nname = "multipliers"\n'

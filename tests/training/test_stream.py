@@ -9,11 +9,11 @@ import pytest
 import torch
 from scipy import stats
 
-from beamforge import batching
-from beamforge.errors import ConfigError
+from beamforge.core import batching
+from beamforge.core.errors import ConfigError
 from beamforge.scenarios.base import TEST_SEEDS, VALIDATION_SEEDS, seeded
 from beamforge.scenarios.rayleigh import correlated
-from beamforge.training.downlink import Downlink, sizes
+from beamforge.training.data.downlink import Downlink, sizes
 from beamforge.training.stream import Stream
 
 MIXED = Downlink(users=(2, 6), spread_share=0.5, noise_spread_db=(0.0, 20.0), correlated_share=0.5, weighted_share=0.5)

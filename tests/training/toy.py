@@ -11,10 +11,10 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from beamforge.constraints import TotalPower
+from beamforge.core.constraints import TotalPower
+from beamforge.core.solver import Form, Serves, Solution, Solver
+from beamforge.core.utilities import SumRate
 from beamforge.registry import MODELS
-from beamforge.solver import Form, Serves, Solution, Solver
-from beamforge.utilities import SumRate
 
 RECIPE = """
 [model]

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from beamforge import batching, registry
+from beamforge import registry
 from beamforge.bench import statistics
 from beamforge.bench.suites import Candidate, Suite
 from beamforge.bench.timing import Machine, interleaved
 from beamforge.classical.bounds import bound
-from beamforge.errors import BeamforgeError
-from beamforge.evaluate import Report, evaluate
-from beamforge.goals import build_problem
-from beamforge.instance import Instance
-from beamforge.problem import Problem
-from beamforge.solver import Solution, Solver, Status
+from beamforge.core import batching
+from beamforge.core.errors import BeamforgeError
+from beamforge.core.evaluate import Report, evaluate
+from beamforge.core.instance import Instance
+from beamforge.core.named_problems import build_problem
+from beamforge.core.problem import Problem
+from beamforge.core.solver import Solution, Solver, Status
 
 ROUNDS = 3
 """Timed rounds of the whole batch; instances are timed alone in four times as many."""

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from beamforge.bench.comparison import Comparison, Row
-from beamforge.style import COLOURS, DASHES, MARKERS, png, styled
+from beamforge.plot.style import COLOURS, DASHES, MARKERS, png, styled
 
 
 def figures(comparison: Comparison) -> dict[str, bytes]:

@@ -16,8 +16,8 @@ from typing import Any
 import beamforge
 from beamforge.bench.comparison import Comparison, Row
 from beamforge.bench.figures import figures
-from beamforge.solver import Status
-from beamforge.writing import beside
+from beamforge.core.solver import Status
+from beamforge.io.writers import beside
 
 COLUMNS = {
     "method": "Method",

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from beamforge.errors import ConfigError, unknown
-from beamforge.instance import Instance
+from beamforge.core.errors import ConfigError, unknown
+from beamforge.core.instance import Instance
 from beamforge.scenarios import Fairness, Interference, Rayleigh, Recorded, Strong
 from beamforge.scenarios.base import TEST_SEEDS, Scenario
 

@@ -12,17 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge import batching
-from beamforge.classical.duality import Duality
-from beamforge.classical.maxmin import MaxMin
-from beamforge.classical.simplex import simplex_maximum
-from beamforge.classical.uplink import Uplink
-from beamforge.constraints import EqualPower, PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
-from beamforge.instance import Instance
-from beamforge.network import Network, per_instance, squared_magnitude
-from beamforge.problem import Problem
-from beamforge.terms import Number
-from beamforge.utilities import MinRate, MinSinr, SumRate, TransmitPower
+from beamforge.classical.duality.max_min import MaxMin
+from beamforge.classical.duality.min_power import Duality
+from beamforge.classical.duality.uplink import Uplink
+from beamforge.core import batching
+from beamforge.core.constraints import EqualPower, PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network, per_instance, squared_magnitude
+from beamforge.core.problem import Problem
+from beamforge.core.terms import Number
+from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower
+from beamforge.optim.simplex import simplex_maximum
 
 PRECISION = 1e-9
 """Relative width to which bounds are tightened."""
@@ -35,7 +35,7 @@ def bound(problem: Problem, network: Network) -> Tensor:
     for orthogonal users or one user. Least rate or SINR, and least power: the virtual uplink, exact on a broadcast
     network with a total power limit. Infinite (of the sign that says nothing) where nothing is known.
 
-    >>> from beamforge.constraints import TotalPower
+    >>> from beamforge.core.constraints import TotalPower
     >>> network = Network.broadcast(torch.eye(2, dtype=torch.complex128), noise=1.0)
     >>> bound(Problem(SumRate(), (TotalPower(2.0),)), network)
     tensor(2.0000, dtype=torch.float64)

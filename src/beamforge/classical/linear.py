@@ -11,16 +11,16 @@ import math
 import torch
 from torch import Tensor
 
-from beamforge.classical.fairness import FairnessSolver, alike, fair
-from beamforge.classical.power import LIMITS, budget, equal_power
+from beamforge.classical.fairness.trade_off import FairnessSolver, alike, fair
+from beamforge.classical.power_limits import LIMITS, budget, equal_power
 from beamforge.classical.structure import directions, unit
-from beamforge.constraints import EqualPower, TotalPower
-from beamforge.errors import ConfigError
-from beamforge.instance import Instance
-from beamforge.network import Network, squared_magnitude
-from beamforge.problem import Problem
-from beamforge.solver import Form, Serves, Solution, Solver
-from beamforge.utilities import MinRate, MinSinr, SumRate
+from beamforge.core.constraints import EqualPower, TotalPower
+from beamforge.core.errors import ConfigError
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.problem import Problem
+from beamforge.core.solver import Form, Serves, Solution, Solver
+from beamforge.core.utilities import MinRate, MinSinr, SumRate
 
 
 class Linear(Solver):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from beamforge.network import own, squared_magnitude
+from beamforge.core.network import own, squared_magnitude
 
 
 def directions(H: Tensor, multipliers: Tensor, gram: Tensor | None = None) -> Tensor:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import click
 
 from beamforge import __version__
-from beamforge.errors import BeamforgeError
+from beamforge.core.errors import BeamforgeError
 
 COMMANDS = {
     "solve": "Beams or powers for every instance of a channel file.",

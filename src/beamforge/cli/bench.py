@@ -15,7 +15,7 @@ from beamforge.bench.comparison import Comparison, compare
 from beamforge.bench.report import cells, headings, write_report
 from beamforge.bench.suites import SUITES, find_suite
 from beamforge.cli.output import progress
-from beamforge.errors import ConfigError
+from beamforge.core.errors import ConfigError
 
 PIPE_WIDTH = 160
 """Characters a line may have where no terminal says how many there are."""

@@ -13,13 +13,13 @@ from torch import Tensor
 from beamforge.classical.bounds import bound
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, stating
-from beamforge.constraints import MeanConstraint
-from beamforge.evaluate import Report, evaluate
-from beamforge.instance import Instance
-from beamforge.problem import Problem
-from beamforge.settings import device_of
-from beamforge.solutions import STATUS_NAMES, SolutionFile, stated_for
-from beamforge.solver import Status
+from beamforge.core.constraints import MeanConstraint
+from beamforge.core.evaluate import Report, evaluate
+from beamforge.core.instance import Instance
+from beamforge.core.problem import Problem
+from beamforge.core.settings import device_of
+from beamforge.core.solver import Status
+from beamforge.io.solutions import STATUS_NAMES, SolutionFile, stated_for
 
 
 @click.command("evaluate")

@@ -22,10 +22,10 @@ import torch
 import beamforge
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import pairs
-from beamforge.files import channel_arrays
-from beamforge.learned.labels import Certificate, label
+from beamforge.io.channels import channel_arrays
+from beamforge.io.writers import check_writable, open_writer
+from beamforge.learned.links.labels import Certificate, label
 from beamforge.scenarios import scenario as make
-from beamforge.writing import check_writable, open_writer
 
 PIECE = 16
 """Instances labelled at once; however many processes there are, the same ones are together."""

@@ -9,8 +9,8 @@ from itertools import product
 import click
 import torch
 
-from beamforge.goals import PROBLEMS, build_problem
-from beamforge.network import Network
+from beamforge.core.named_problems import PROBLEMS, build_problem
+from beamforge.core.network import Network
 from beamforge.registry import METHODS
 from beamforge.scenarios import SCENARIOS, summary
 

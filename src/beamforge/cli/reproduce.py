@@ -16,10 +16,10 @@ from beamforge.bench.timing import Machine, one_thread
 from beamforge.cli.bench import PIPE_WIDTH, make_folder
 from beamforge.cli.output import progress
 from beamforge.cli.request import pairs
-from beamforge.errors import ConfigError, unknown
+from beamforge.core.errors import ConfigError, unknown
+from beamforge.io.writers import beside
 from beamforge.reproduce import PAPERS
 from beamforge.reproduce.exhibits import Exhibit, Options, Table
-from beamforge.writing import beside
 
 
 @click.command("reproduce", epilog=f"Papers: {', '.join(PAPERS)}.")

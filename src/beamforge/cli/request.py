@@ -10,11 +10,11 @@ import click
 import torch
 from torch import Tensor
 
-from beamforge.errors import ConfigError, unknown
-from beamforge.files import ChannelFile
-from beamforge.goals import ONLY_FOR, PROBLEMS, build_problem
-from beamforge.problem import Problem
-from beamforge.units import from_db
+from beamforge.core.errors import ConfigError, unknown
+from beamforge.core.named_problems import ONLY_FOR, PROBLEMS, build_problem
+from beamforge.core.problem import Problem
+from beamforge.core.units import from_db
+from beamforge.io.channels import ChannelFile
 
 LARGEST_DB = 300.0
 """Targets beyond this, either way, are a slip: their ratios leave the range of numbers."""

@@ -12,9 +12,9 @@ import torch
 import beamforge
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import pairs
-from beamforge.files import CHUNK_BYTES, channel_arrays, common
+from beamforge.io.channels import CHUNK_BYTES, channel_arrays, common
+from beamforge.io.writers import check_writable, open_writer
 from beamforge.scenarios import scenario as make
-from beamforge.writing import check_writable, open_writer
 
 
 @click.command("sample")

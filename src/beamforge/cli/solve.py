@@ -17,14 +17,14 @@ import torch
 import beamforge
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, pairs, precision_of, stating
-from beamforge.constraints import MeanConstraint, jain_index
-from beamforge.errors import ConfigError
-from beamforge.evaluate import evaluate
-from beamforge.files import ChannelFile
+from beamforge.core.constraints import MeanConstraint, jain_index
+from beamforge.core.errors import ConfigError
+from beamforge.core.evaluate import evaluate
+from beamforge.core.settings import device_of
+from beamforge.io.channels import ChannelFile
+from beamforge.io.solutions import STATUS_NAMES, solution_rows
+from beamforge.io.writers import Writer, check_writable, open_writer
 from beamforge.registry import create, methods_for
-from beamforge.settings import device_of
-from beamforge.solutions import STATUS_NAMES, solution_rows
-from beamforge.writing import Writer, check_writable, open_writer
 
 SAMPLE_BYTES = 64 << 20
 """Of channels and beams, on which what a method takes from the whole file is found."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from beamforge.reproduce.exhibits import Paper
-from beamforge.reproduce.fairness import fairness
-from beamforge.reproduce.multipliers import multipliers
-from beamforge.reproduce.neural_sum_rate_shared import neural_sum_rate_shared
-from beamforge.reproduce.power_control import power_control
+from beamforge.reproduce.fairness.tables import fairness
+from beamforge.reproduce.multipliers.tables import multipliers
+from beamforge.reproduce.power_control.shared import neural_sum_rate_shared
+from beamforge.reproduce.power_control.tables import power_control
 
 PAPERS: Mapping[str, Paper] = {
     "multipliers": multipliers,

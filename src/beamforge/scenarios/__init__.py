@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_type_hints
 
-from beamforge.errors import ConfigError, unknown
+from beamforge.core.errors import ConfigError, unknown
+from beamforge.core.settings import convert
 from beamforge.scenarios.base import Scenario
 from beamforge.scenarios.cell import Cell, Fairness, PathLoss
 from beamforge.scenarios.csi import PilotCSI
@@ -17,7 +18,6 @@ from beamforge.scenarios.raytraced import Munich
 from beamforge.scenarios.recorded import Recorded
 from beamforge.scenarios.tr38901 import CDL, RMa, UMa, UMi
 from beamforge.scenarios.upa import UPA
-from beamforge.settings import convert
 
 __all__ = [
     "CDL",

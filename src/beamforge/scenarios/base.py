@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beamforge.batching import tree_map
-from beamforge.errors import ConfigError
-from beamforge.instance import Instance
+from beamforge.core.batching import tree_map
+from beamforge.core.errors import ConfigError
+from beamforge.core.instance import Instance
 
 TEST_SEEDS = range(10**9, 10**9 + 10**6)
 """Seeds of benchmarks and of reported figures; training draws from none of them."""

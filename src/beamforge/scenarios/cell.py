@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from beamforge.instance import Instance
-from beamforge.network import Network
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network
+from beamforge.core.units import from_dbm
 from beamforge.scenarios.base import (
     Scenario,
     complex_normal,
@@ -18,7 +19,6 @@ from beamforge.scenarios.base import (
     require_positive,
     uniform,
 )
-from beamforge.units import from_dbm
 
 
 @dataclass(frozen=True)

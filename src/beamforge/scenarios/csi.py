@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from beamforge.instance import Instance
-from beamforge.network import Network
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network
 from beamforge.scenarios.base import (
     Scenario,
     complex_normal,

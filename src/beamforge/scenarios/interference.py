@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from beamforge.instance import Instance
-from beamforge.network import Network
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network
+from beamforge.core.units import from_db
 from beamforge.scenarios.base import Scenario, complex_normal, require, require_positive, uniform
-from beamforge.units import from_db
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from beamforge.instance import Instance
-from beamforge.network import Network
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network
 from beamforge.scenarios.base import Scenario, require, require_positive, uniform
 
 

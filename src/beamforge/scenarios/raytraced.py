@@ -29,11 +29,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beamforge.errors import ConfigError
-from beamforge.instance import Instance
-from beamforge.network import Network
+from beamforge.core.errors import ConfigError
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network
+from beamforge.core.units import thermal_noise
 from beamforge.scenarios.base import Scenario, require_positive, uniform
-from beamforge.units import thermal_noise
 
 CARRIER = 3.5e9
 """Hertz."""

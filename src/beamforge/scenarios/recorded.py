@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from beamforge.batching import tree_map
-from beamforge.files import ChannelFile
-from beamforge.instance import Instance
+from beamforge.core.batching import tree_map
+from beamforge.core.instance import Instance
+from beamforge.io.channels import ChannelFile
 from beamforge.scenarios.base import Scenario, require, seeded
 
 

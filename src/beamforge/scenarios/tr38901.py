@@ -26,11 +26,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from beamforge.errors import ConfigError
-from beamforge.instance import Instance
-from beamforge.network import Network
+from beamforge.core.errors import ConfigError
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network
+from beamforge.core.units import from_dbm, thermal_noise
 from beamforge.scenarios.base import Scenario, require, require_positive, uniform
-from beamforge.units import from_dbm, thermal_noise
 
 SECTOR = math.radians(120.0)
 BANDWIDTH = 20e6
@@ -183,7 +183,7 @@ class CDL(Scenario):
     >>> CDL(profile="F")
     Traceback (most recent call last):
         ...
-    beamforge.errors.ConfigError: profile must be one of A, B, C, D, E, got 'F'
+    beamforge.core.errors.ConfigError: profile must be one of A, B, C, D, E, got 'F'
     """
 
     profile: str = "A"

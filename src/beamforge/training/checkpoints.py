@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from beamforge.errors import ConfigError
-from beamforge.writing import beside
+from beamforge.core.errors import ConfigError
+from beamforge.io.writers import beside
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

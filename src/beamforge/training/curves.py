@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from beamforge.style import COLOURS, styled
+from beamforge.plot.style import COLOURS, styled
 from beamforge.training.log import Line
 
 OWN = ("step", "seconds", "lr", "loss", "gradient_norm", "skipped")

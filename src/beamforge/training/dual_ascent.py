@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from beamforge.errors import ConfigError
+from beamforge.core.errors import ConfigError
 
 
 class DualAscent(nn.Module):

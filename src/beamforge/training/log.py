@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from beamforge.writing import beside
+from beamforge.io.writers import beside
 
 Line = Mapping[str, Any]
 """``step`` (1 after the first), ``seconds``, and either loss, metrics, ``lr`` and ``gradient_norm`` of a training step

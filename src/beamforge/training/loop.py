@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from beamforge.errors import ConfigError
+from beamforge.core.errors import ConfigError
 from beamforge.training.interruption import Interruption
 from beamforge.training.log import Line
 from beamforge.training.processes import Processes, processes

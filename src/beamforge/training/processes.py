@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from beamforge.errors import ConfigError
-from beamforge.settings import device_of
+from beamforge.core.errors import ConfigError
+from beamforge.core.settings import device_of
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from beamforge.errors import ConfigError, unknown
+from beamforge.core.errors import ConfigError, unknown
 from beamforge.scenarios.base import require
-from beamforge.training.downlink import Downlink
+from beamforge.training.data.downlink import Downlink
+from beamforge.training.data.sources import SOURCES
 from beamforge.training.schedules import SCHEDULES
-from beamforge.training.sources import SOURCES
 from beamforge.training.stream import Source
 
 Config = TypeVar("Config")

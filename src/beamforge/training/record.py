@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from beamforge.errors import ConfigError
-from beamforge.training import checkpoints, log, weights
+from beamforge.core.errors import ConfigError
+from beamforge.io import weights
+from beamforge.io.weights import Weights
+from beamforge.io.writers import beside
+from beamforge.training import checkpoints, log
 from beamforge.training.log import Line, Log
 from beamforge.training.steps import Steps
 from beamforge.training.trainable import Scaffolded
-from beamforge.training.weights import Weights
-from beamforge.writing import beside
 
 LAST, BEST, WEIGHTS = "last.pt", "best.pt", "weights.safetensors"
 
@@ -50,7 +51,7 @@ class Record:
 
     def draw(self) -> None:
         """Draw the curves."""
-        from beamforge.style import png
+        from beamforge.plot.style import png
         from beamforge.training.curves import curves
 
         picture = self.out / "curves.png"

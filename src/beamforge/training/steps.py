@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from beamforge.errors import ConfigError
-from beamforge.instance import Instance
+from beamforge.core.errors import ConfigError
+from beamforge.core.instance import Instance
 from beamforge.training import checkpoints
 from beamforge.training.log import Line
 from beamforge.training.processes import Processes

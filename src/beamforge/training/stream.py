@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from beamforge.errors import ConfigError
-from beamforge.instance import Instance
+from beamforge.core.errors import ConfigError
+from beamforge.core.instance import Instance
 from beamforge.scenarios.base import TEST_SEEDS, VALIDATION_SEEDS, cast, seeded
 
 HELD_OUT = {"test": TEST_SEEDS, "validation": VALIDATION_SEEDS}
@@ -34,7 +34,7 @@ class Stream:
 
     Make one by `training` or `validation`, which see to it that the two never meet each other or a test.
 
-    >>> from beamforge.training.downlink import Downlink
+    >>> from beamforge.training.data.downlink import Downlink
     >>> stream = Stream.training(Downlink(users=(4, 4), load=(0.5, 0.5)), seed=0, batch=3)
     >>> stream.batch_at(7).truth.channel.shape
     torch.Size([3, 4, 8])

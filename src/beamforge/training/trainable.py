@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from beamforge.instance import Instance
+from beamforge.core.instance import Instance
 
 
 @runtime_checkable

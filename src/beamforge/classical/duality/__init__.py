@@ -1,0 +1,1 @@
+"""Least power and max-min fairness by uplink-downlink duality."""

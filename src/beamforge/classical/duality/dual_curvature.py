@@ -1,0 +1,107 @@
+"""Least power and balanced SINRs under limits of antennas, transmitters or all together: duality with priced antennas.
+
+Give every limit l a price m_l >= 0. With the power of antenna n of transmitter t counted ``b + sum_l m_l E_l,tn / P_l``
+times, the uplink answers as it does without limits; what is left is a concave maximisation over few prices, with the
+share f_l of each limit that is used as its slope. Its second derivatives follow in closed form, so prices and slacks s
+are found by a primal-dual interior-point method: ``f_l + s_l = 1``, ``m_l s_l = mu -> 0``.
+
+Source: W. Yu, T. Lan, "Transmitter optimization for the multi-antenna downlink with per-antenna power constraints",
+IEEE Trans. Signal Process. 55 (2007) (the dual); the second-order method is ours.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge.classical.duality.uplink import Uplink
+from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
+from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.problem import Problem
+
+
+class Curvature(NamedTuple):
+    """What a change of prices does: shares used f [B, L], their derivatives over prices [B, L, L] and over the common
+    level [B, L], and that of the uplink's total power over the level [B]."""
+
+    used: Tensor
+    over_price: Tensor
+    over_level: Tensor
+    power_over_level: Tensor
+
+
+def limits_of(problem: Problem, network: Network) -> Tensor:
+    """Rows ``E_l / P_l`` [B, L, T, N] of the linear limits on antenna powers, whose value may not exceed one."""
+    T, N = network.transmitters, network.antennas
+    like = network.noise.double()
+    rows = []
+    if total := problem.find(TotalPower):
+        rows.append((1 / total.limit.double())[:, None, None, None].expand(-1, 1, T, N))
+    if each := problem.find(PerTransmitterPower):
+        alone = torch.eye(T, dtype=like.dtype, device=like.device)[None, :, :, None]
+        rows.append((alone / each.limit.double()[:, :, None, None]).expand(-1, T, T, N))
+    if antenna := problem.find(PerAntennaPower):
+        alone = torch.eye(T * N, dtype=like.dtype, device=like.device).reshape(1, T * N, T, N)
+        rows.append(alone / antenna.limit.double().reshape(-1, T * N, 1, 1))
+    return torch.cat(rows, 1)
+
+
+def most_power(problem: Problem, network: Network) -> Tensor:
+    """[B]: no beams within the limits send more than this many watts; infinite where they do not say."""
+    each = torch.full_like(network.noise[:, :1], torch.inf).double().expand(-1, network.transmitters)
+    if limit := problem.find(PerTransmitterPower):
+        each = torch.minimum(each, limit.limit.double())
+    if antenna := problem.find(PerAntennaPower):
+        each = torch.minimum(each, antenna.limit.double().sum(-1))
+    total = problem.find(TotalPower)
+    return each.sum(-1) if total is None else torch.minimum(each.sum(-1), total.limit.double())
+
+
+def curvature(uplink: Uplink, weight: Tensor, rows: Tensor, x: Tensor, target: Tensor, slope: Tensor) -> Curvature:
+    """Second derivatives of the least power with priced antennas, at balanced uplink powers x [B, K].
+
+    weight [B, T, N] is the uplink's, target [B, K] the SINRs at x, slope [B, K] their d log SINR over the level.
+    With beams ``u_k`` of unit response in the inverse ``A_k`` of what disturbs user k, ``q_k = target_k / (c_k^H A_k^-1
+    c_k)`` has the derivative ``u_k^H dA u_k`` and the second ``-2 u_k^H dA (A_k^-1 - d_k u_k u_k^H) dA u_k``.
+    """
+    on = x > 0
+    q = uplink.watts(x)
+    B, K = x.shape
+    pick = uplink.serving
+    H = uplink.H.expand(B, *uplink.H.shape[1:])
+    C = torch.take_along_dim(H, pick[:, :, None, None], 1).conj()  # [B, K(stream), K(user), N]: columns c
+    R = (rows / weight.unsqueeze(1)).transpose(1, 2)  # [B, T, L, N]: of dA in the priced coordinates
+    R = torch.take_along_dim(R, pick[:, :, None, None], 1)  # [B, K, L, N]
+    eye = torch.eye(K, dtype=torch.bool, device=x.device)
+    root = torch.where(eye, 0, q.unsqueeze(1).expand(B, K, K)).sqrt()
+    V = C * root.unsqueeze(-1)  # [B, k, j, N]
+    A = torch.diag_embed(torch.ones_like(V[:, :, 0])) + V.mT @ V.conj()
+    own = torch.diagonal(C, dim1=1, dim2=2).mT  # [B, K, N]
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(A)[0])
+    a = (inverse @ own.unsqueeze(-1)).squeeze(-1)
+    d = (own.conj() * a).sum(-1).real
+    safe = torch.where(on, d, 1)
+    u = torch.where(on.unsqueeze(-1), a / safe.unsqueeze(-1), 0)
+    response = (V.conj() * u.unsqueeze(2)).sum(-1)  # [B, k, j]
+    J = safe.unsqueeze(-1) * squared_magnitude(response)
+    direct = torch.einsum("bkln,bkn->bkl", R, squared_magnitude(u))  # u^H dA_l u
+    system = torch.eye(K, dtype=x.dtype, device=x.device) - J
+    t = torch.linalg.solve_ex(system.mT, q.unsqueeze(-1))[0].squeeze(-1)  # pi_k q_k
+    force = torch.where(on, t * safe, 0)  # pi_k target_k, as target_k = q_k d_k
+    used = torch.einsum("bk,bkl->bl", force, direct)
+    right = torch.cat([safe.unsqueeze(-1) * direct, torch.where(on, slope, 0).unsqueeze(-1)], -1)
+    X = torch.linalg.solve_ex(system, right)[0]  # d log q over prices and level, [B, K, L + 1]
+    Y = torch.cat([V * response.unsqueeze(-1), R * u.unsqueeze(2)], 2)  # [B, k, K + L, N]: dA u
+    project = inverse - safe[..., None, None] * u.unsqueeze(-1) * u.unsqueeze(-2).conj()
+    hessian = -2 * torch.einsum("bk,bkmn->bmn", force, (Y.conj() @ project @ Y.mT).real)  # [B, K + L, K + L]
+    L = rows.shape[1]
+    unit = torch.cat([torch.eye(L, dtype=x.dtype, device=x.device), x.new_zeros(L, 1)], -1).expand(B, L, L + 1)
+    D = torch.cat([X, unit], 1)  # [B, K + L, L + 1]
+    second = D.mT @ hessian @ D
+    mixed = torch.cat(
+        [(J.mT @ (slope * t).unsqueeze(-1)).squeeze(-1), torch.einsum("bk,bkl->bl", slope * force, direct)], -1
+    )
+    over_level = second[:, :L, L] + (D.mT @ mixed.unsqueeze(-1)).squeeze(-1)[:, :L]
+    return Curvature(used, second[:, :L, :L], over_level, (torch.where(on, slope, 0) * t).sum(-1))

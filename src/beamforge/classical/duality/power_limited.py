@@ -1,0 +1,358 @@
+"""Least power, and balanced SINRs or rates, under any mix of power limits: an interior-point method on the prices.
+
+See `limits` for the dual problem and its derivatives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge.classical.duality.dual_curvature import Curvature, curvature, limits_of, most_power
+from beamforge.classical.duality.max_min import Level, MaxMin, Shares, balance_of, balanced, within
+from beamforge.classical.duality.min_power import Newton, approach, begin
+from beamforge.classical.duality.rescaled_powers import levelled
+from beamforge.classical.duality.uplink import Uplink
+from beamforge.classical.power_limits import LIMITS
+from beamforge.core import batching
+from beamforge.core.constraints import SinrAtLeast
+from beamforge.core.evaluate import TOLERANCE
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.problem import Problem
+from beamforge.core.solver import Form, Serves, Solution, Status
+from beamforge.core.utilities import MinRate, MinSinr, TransmitPower
+from beamforge.optim.iterate import RUNNING
+
+
+class Prices(NamedTuple):
+    """State: price m and slack s of every limit [B, L], the priced power to spend [B] (max-min alone), uplink powers q
+    in watts [B, K], the last error of the optimality conditions [B], and the greatest bound on the least power [B]."""
+
+    price: Tensor
+    slack: Tensor
+    budget: Tensor
+    q: Tensor
+    error: Tensor
+    bound: Tensor
+
+
+class Priced(Newton):
+    """Base: the interior-point step. A method supplies `balance`, the uplink at given prices, and its `base` weight.
+
+    Price and slack of a limit stay positive; their product, the same for all limits, falls tenfold and faster a step.
+    """
+
+    base = 0.0
+
+    def __init__(self, tolerance: float = 1e-9, max_iterations: int = 60) -> None:
+        super().__init__(tolerance, max_iterations)
+
+    def balance(self, data: Any, state: Prices) -> tuple[Uplink, Tensor, Tensor, Tensor]:
+        """Uplink at these prices, its balanced powers x [B, K], the SINRs there and their slope over the level."""
+        raise NotImplementedError
+
+    def weight(self, data: Any, price: Tensor) -> Tensor:
+        """How many times each antenna's power counts, [B, T, N]."""
+        return self.base + torch.einsum("bl,bltn->btn", price, data.rows)
+
+    def curve(self, data: Any, price: Tensor, uplink: Uplink, x: Tensor, sinr: Tensor, slope: Tensor) -> Curvature:
+        """Second derivatives at prices [B, L] and uplink powers x [B, K]."""
+        return curvature(uplink, self.weight(data, price), data.rows, x, sinr, slope)
+
+    def move(self, curve: Curvature, price: Tensor, slack: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Change of prices [B, L] and budget [B] for the residual `right` [B, L] of ``f_l + mu / m_l = 1``."""
+        matrix = torch.diag_embed(slack / price) - curve.over_price
+        change = torch.linalg.solve_ex(matrix, right.unsqueeze(-1))[0].squeeze(-1)
+        return change, torch.zeros_like(change[:, 0])
+
+    def step(self, data: Any, state: Prices) -> tuple[Prices, Tensor]:
+        price, slack = state.price, state.slack
+        uplink, x, sinr, slope = self.balance(data, state)
+        curve = self.curve(data, price, uplink, x, sinr, slope)
+        total = (price * slack).sum(-1, keepdim=True)
+        excess = (curve.used + slack - 1).abs().amax(-1)
+        scale = uplink.power(x).unsqueeze(-1)
+        gap = (total / scale).squeeze(-1)
+        centring = torch.where(excess <= 10 * gap, 0.05, 1.0).unsqueeze(-1)  # first the limits, then their products
+        aim = torch.maximum(centring * total, 0.1 * self.tolerance * scale) / price.shape[-1]
+        change, more = self.move(curve, price, slack, curve.used - 1 + aim / price)
+        fill = (aim - slack * change) / price - slack
+        length = torch.minimum(self.reach(state, change, more, scale), room(slack, fill, 1 + slack))
+        after = Prices(
+            price + length * change,
+            slack + length * fill,
+            state.budget + length.squeeze(-1) * more,
+            uplink.watts(x),
+            torch.maximum(excess, gap),
+            torch.fmax(state.bound, (scale - price.sum(-1, keepdim=True)).squeeze(-1)),
+        )
+        return after, self.value(data, price, uplink, x, sinr)
+
+    def reach(self, state: Prices, change: Tensor, more: Tensor, scale: Tensor) -> Tensor:
+        """Longest step [B, 1] in prices and budget."""
+        return room(state.price, change, 10 * (state.price + scale))
+
+    def value(self, data: Any, price: Tensor, uplink: Uplink, x: Tensor, sinr: Tensor) -> Tensor:
+        """The merit [B]: a bound on the utility."""
+        raise NotImplementedError
+
+    def verdict(self, data: Any, state: Prices, after: Prices, merit: Tensor, before: Tensor) -> Tensor:
+        return torch.where(after.error <= self.tolerance, int(Status.CONVERGED), RUNNING)
+
+    def attach(self, data: Any, state: Prices) -> Prices:
+        """Prices with their derivatives: the shares used, as a function of everything but the prices, move them."""
+        uplink, x, sinr, slope = self.balance(data, state)
+        with torch.no_grad():
+            frozen = batching.tree_map(Tensor.detach, (uplink, x, sinr, slope))
+            plain = batching.tree_map(Tensor.detach, data)
+            curve = self.curve(plain, state.price, *frozen)
+        used = self.used(data, uplink, self.weight(data, state.price), x, sinr)
+        change, more = self.move(curve, state.price, state.slack, used - used.detach())
+        price = state.price + change
+        return state._replace(price=price, budget=state.budget + more)
+
+    def used(self, data: Any, uplink: Uplink, weight: Tensor, x: Tensor, sinr: Tensor) -> Tensor:
+        """Share of every limit that is used [B, L]."""
+        return self.shares_used(data, self.sent(uplink, weight, x, sinr), uplink.serving)
+
+    def shares_used(self, data: Any, W: Tensor, serving: Tensor) -> Tensor:
+        """Share of every limit [B, L] that beams W [B, N, K] use."""
+        power = squared_magnitude(W)
+        own = torch.nn.functional.one_hot(serving, data.rows.shape[2]).to(power.dtype)
+        return torch.einsum("bnk,bkt,bltn->bl", power, own, data.rows)
+
+    def sent(self, uplink: Uplink, weight: Tensor, x: Tensor, sinr: Tensor) -> Tensor:
+        """Beams [B, N, K] at balanced powers x."""
+        root = weight.rsqrt()
+        return uplink.beams(x, sinr) * torch.take_along_dim(root, uplink.serving.unsqueeze(-1), 1).mT
+
+    def beams(self, data: Any, state: Prices) -> Tensor:
+        uplink, x, sinr, _ = self.balance(data, state)
+        return self.sent(uplink, self.weight(data, state.price), x, sinr)
+
+
+def room(value: Tensor, change: Tensor, rise: Tensor, fall: float | Tensor = 0.99) -> Tensor:
+    """Largest step in (0, 1] [B, 1] that lets no value rise by more than `rise` or fall by more than a share `fall`."""
+    down = torch.where(change < 0, -fall * value / change, torch.inf)
+    up = torch.where(change > 0, rise / change, torch.inf)
+    return torch.minimum(down, up).amin(-1, keepdim=True).clamp_max(1)
+
+
+class LimitedTargets(NamedTuple):
+    """Data of least power: the network, SINR targets [B, K], rows [B, L, T, N] and the most power [B] of its limits."""
+
+    network: Network
+    target: Tensor
+    rows: Tensor
+    most: Tensor
+
+
+class PricedDuality(Priced):
+    """Least total power for SINR targets under limits of antennas, transmitters and the total; any network.
+
+    INFEASIBLE if the targets cannot be met with any power, or if the dual bound on the least power exceeds what the
+    limits let the network send in all: a proof, which the method finds exactly if no beams are feasible.
+
+    info:  dual [B, K] and price [B, L] (of watts over the limit: the total's first, then transmitters', then antennas',
+           of those that are limited), with ``sum noise dual - sum price`` = least power; duality_gap [B], relative.
+    """
+
+    serves = (Serves(TransmitPower, (Form.MULTICELL,), needs=(SinrAtLeast,), allows=LIMITS),)
+    base = 1.0
+
+    @classmethod
+    def supports(cls, problem: Problem, network: Network) -> bool:
+        kinds = {type(limit) for limit in problem.subject_to} & set(LIMITS)
+        return bool(kinds) and network.streams == network.users and super().supports(problem, network)
+
+    def prepare(self, problem: Problem, instance: Instance) -> LimitedTargets:
+        rows = limits_of(problem, instance.seen)
+        return LimitedTargets(
+            instance.seen, problem.get(SinrAtLeast).target.double(), rows, most_power(problem, instance.seen)
+        )
+
+    def init(self, data: LimitedTargets, start: Tensor | None, generator: torch.Generator | None) -> Sequence[Prices]:
+        uplink = Uplink.of(data.network)
+        x, found = settle(uplink, data.target, begin(uplink, data.target, start).x)
+        x = torch.where(found.unsqueeze(-1), x, torch.nan)  # not even without limits
+        power = uplink.power(x)
+        used = self.used(data, uplink, torch.ones_like(data.rows[:, 0]), x, data.target)
+        price = (0.1 * power / used.shape[-1]).unsqueeze(-1).expand_as(used)
+        slack = (1 - used).clamp_min(0.1)
+        none = torch.full_like(power, torch.inf)
+        return [Prices(price, slack, power, uplink.watts(x), none, torch.where(found, -none, none))]
+
+    def balance(self, data: LimitedTargets, state: Prices) -> tuple[Uplink, Tensor, Tensor, Tensor]:
+        uplink = Uplink.of(data.network, self.weight(data, state.price))
+        with torch.no_grad():
+            x, _ = settle(uplink, data.target, state.q * uplink.gain)
+        if torch.is_grad_enabled():
+            x = approach(uplink, data.target, x).x
+        return uplink, x, data.target, torch.ones_like(x)
+
+    def value(self, data: LimitedTargets, price: Tensor, uplink: Uplink, x: Tensor, sinr: Tensor) -> Tensor:
+        return uplink.power(x) - price.sum(-1)
+
+    def verdict(self, data: LimitedTargets, state: Prices, after: Prices, merit: Tensor, before: Tensor) -> Tensor:
+        verdict = super().verdict(data, state, after, merit, before)
+        return torch.where(after.bound > data.most * (1 + 1e-9), int(Status.INFEASIBLE), verdict)
+
+    def certify(self, data: LimitedTargets, network: Network, state: Prices, solution: Solution) -> Solution:
+        tolerance = TOLERANCE[network.noise.dtype]
+        met = (network.sinr(solution.W) >= data.target * (1 - tolerance)).all(-1)
+        kept = (self.shares_used(data, solution.W.to(torch.complex128), network.serving) <= 1 + tolerance).all(-1)
+        wrong = (solution.status <= Status.MAX_ITERATIONS) & ~(met & kept)
+        status = torch.where(wrong, int(Status.NUMERICAL_FAILURE), solution.status)
+        power, dual = network.transmit_power(solution.W).sum(-1), state.q.sum(-1) - state.price.sum(-1)
+        gap = torch.where(status <= Status.MAX_ITERATIONS, (power - dual).abs() / power, torch.inf)
+        info = {"dual": state.q / network.noise, "price": state.price, "duality_gap": gap}
+        return replace(solution, status=status, info=info)
+
+
+def settle(uplink: Uplink, target: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Balanced powers [B, K] by Newton's method from x, and whether they were found [B]."""
+    moved = torch.full_like(x[:, 0], torch.inf)
+    for _ in range(40):
+        after = approach(uplink, target, x)
+        x = after.x
+        going = (after.moved > 1e-9) & ((after.moved > 1e-6) | (after.moved < moved))  # NaN, a lost cause, is not
+        moved = after.moved
+        if not going.any():
+            break
+    return x, moved < 1e-6
+
+
+class Weighed(NamedTuple):
+    """Data of the max-min problem: the network, rows [B, L, T, N] of its limits, and what `maxmin.Shares` balances."""
+
+    network: Network
+    rows: Tensor
+    target: Tensor
+    weights: Tensor
+    counted: Tensor
+
+
+class PricedMaxMin(Priced):
+    """Greatest common ``SINR_k / target_k`` or ``weights_k rate_k`` under any mix of power limits; globally optimal.
+
+    At any prices m the level that is balanced with ``sum m`` watts of priced power is at least the optimum, which is
+    their minimum. On the way there a little less is spent, so that every iterate keeps the limits; at the end powers
+    are levelled along the directions found. Where interference alone decides (several transmitters, too few antennas,
+    some far below their limits) prices are flat, and rounding widens the bound or stops them early: by a share of 1e-5
+    at 20 dB, 1e-3 at 40 dB, and beyond some instances fail. An instance is at MAX_ITERATIONS if its level falls short
+    of the bound by more than 1e-6 (1e-4 in single precision) for every user. Users without a channel or a weight are
+    left out, as without limits.
+
+    info:  dual [B, K], price [B, L] (total first, then transmitters, then antennas, of those that are limited; they sum
+           to one), and duality_gap [B], by how much the bound at these prices exceeds the level, relatively: its
+           greatest value, over the users.
+    """
+
+    serves = tuple(Serves(goal, (Form.MULTICELL,), allows=LIMITS) for goal in (MinSinr, MinRate))
+
+    def __init__(self, tolerance: float = 1e-7, max_iterations: int = 60) -> None:
+        super().__init__(tolerance, max_iterations)
+
+    @classmethod
+    def supports(cls, problem: Problem, network: Network) -> bool:
+        return bool(problem.subject_to) and network.streams == network.users and super().supports(problem, network)
+
+    def prepare(self, problem: Problem, instance: Instance) -> Weighed:
+        gain = Uplink.of(instance.seen).gain
+        return Weighed(instance.seen, limits_of(problem, instance.seen), *balance_of(problem, gain))
+
+    def init(self, data: Weighed, start: Tensor | None, generator: torch.Generator | None) -> Sequence[Prices]:
+        price = torch.full_like(data.rows[:, :, 0, 0], 1 / data.rows.shape[1])
+        uplink = Uplink.of(data.network, self.weight(data, price))
+        x = torch.where(data.counted, data.target, 0)
+        none = torch.full_like(price[:, 0], torch.inf)
+        return [Prices(price, torch.full_like(price, 0.1), 0.9 * torch.ones_like(none), uplink.watts(x), none, -none)]
+
+    def balance(self, data: Weighed, state: Prices) -> tuple[Uplink, Tensor, Tensor, Tensor]:
+        uplink = Uplink.of(data.network, self.weight(data, state.price))
+        shares = Shares(uplink, state.budget, data.target, data.weights, data.counted)
+        method, level = MaxMin(), level_at(shares, state.q)
+        with torch.no_grad():
+            level = even(method, shares, level)
+        if torch.is_grad_enabled():
+            level = method.step(shares, level)[0]
+        x = torch.where(data.counted, level.log_x.exp(), 0)
+        sinr = torch.where(data.counted, uplink.receive(x)[0], 1)
+        return uplink, x, sinr, 1 / balanced(shares, sinr)[1]
+
+    def move(self, curve: Curvature, price: Tensor, slack: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        drift = curve.over_level / curve.power_over_level.unsqueeze(-1)  # what a watt of priced power adds to the use
+        matrix = torch.diag_embed(slack / price) - curve.over_price + drift.unsqueeze(-1) * curve.used.unsqueeze(-2)
+        plain, up = torch.linalg.solve_ex(matrix, torch.stack([right, drift], -1))[0].unbind(-1)
+        more = -plain.sum(-1) / up.sum(-1)  # the scale of the prices is free: they sum to one
+        return plain + more.unsqueeze(-1) * up, more
+
+    def reach(self, state: Prices, change: Tensor, more: Tensor, scale: Tensor) -> Tensor:
+        budget = state.budget.unsqueeze(-1)
+        return torch.minimum(room(state.price, change, 3 * state.price), room(budget, more.unsqueeze(-1), budget, 0.5))
+
+    def step(self, data: Weighed, state: Prices) -> tuple[Prices, Tensor]:
+        after, merit = super().step(data, state)
+        served = data.counted.any(-1)
+        return batching.where(served, after, state._replace(error=torch.zeros_like(after.error))), merit
+
+    def value(self, data: Weighed, price: Tensor, uplink: Uplink, x: Tensor, sinr: Tensor) -> Tensor:
+        return self.levels(data, sinr)[0]
+
+    def levels(self, data: Weighed, sinr: Tensor) -> tuple[Tensor, Tensor]:
+        """Least and greatest ``SINR / target`` or weighted rate [B] of the users that count."""
+        rate = data.weights * sinr.log1p() / math.log(2)
+        u = torch.where(data.weights > 0, rate, sinr / data.target)
+        return torch.where(data.counted, u, torch.inf).amin(-1), torch.where(data.counted, u, 0).amax(-1)
+
+    def beams(self, data: Weighed, state: Prices) -> Tensor:
+        uplink, x, sinr, _ = self.balance(data, state)
+        weight = self.weight(data, state.price)
+        W = self.sent(uplink, weight, x, sinr)
+        most = self.shares_used(data, W, uplink.serving).amax(-1)
+        W = W * torch.where(most > 0, torch.where(most > 0, most, 1).rsqrt(), 0)[:, None, None]
+        power = squared_magnitude(W.detach())
+        sender = torch.nn.functional.one_hot(uplink.serving, data.rows.shape[2]).to(power.dtype)
+        cost = torch.einsum("bnk,bkt,bltn->blk", power, sender, data.rows)
+        exact = Network(data.network.H.to(W.dtype), data.network.noise.double(), data.network.serving)
+        with torch.no_grad():  # one but for rounding, whatever the channels, so without derivatives
+            factor = levelled(exact, W, cost, data.target, data.weights)
+        return W * factor.sqrt().unsqueeze(-2)
+
+    def certify(self, data: Weighed, network: Network, state: Prices, solution: Solution) -> Solution:
+        exact = Network(network.H.to(torch.complex128), network.noise.double(), network.serving)
+        reached, _ = self.levels(data, exact.sinr(solution.W.to(torch.complex128)))
+        sinr = self.balance(data, state._replace(budget=state.price.sum(-1)))[2]
+        served = data.counted.any(-1)
+        short, gap = (torch.where(served, bound / reached - 1, 0) for bound in self.levels(data, sinr))
+        tolerance = max(10 * self.tolerance, TOLERANCE[network.noise.dtype])
+        status = torch.where(short > tolerance, int(Status.MAX_ITERATIONS), solution.status)
+        status = torch.where(gap <= tolerance, int(Status.CONVERGED), status)
+        status = torch.where(gap < 0.1, status, int(Status.NUMERICAL_FAILURE))
+        status = torch.where(solution.status <= Status.MAX_ITERATIONS, status, solution.status)
+        return replace(
+            solution, status=status, info={"dual": state.q / network.noise, "price": state.price, "duality_gap": gap}
+        )
+
+
+def level_at(shares: Shares, q: Tensor) -> Level:
+    """The balanced powers' Newton state from uplink powers q in watts [B, K]."""
+    x = torch.where(shares.counted & (q > 0), q * shares.uplink.gain, shares.target)
+    return Level(within(shares, x.log()), torch.full_like(shares.limit, torch.inf))
+
+
+def even(method: MaxMin, shares: Shares, level: Level) -> Level:
+    """Newton's method for balanced powers from `level`, to rounding."""
+    for _ in range(40):
+        after, _ = method.step(shares, level)
+        going = (after.spread > 1e-12) & ((after.spread > 1e-6) | (after.spread < level.spread))
+        level = after
+        if not going.any():
+            break
+    return level

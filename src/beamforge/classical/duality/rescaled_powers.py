@@ -1,0 +1,61 @@
+"""The best powers of given beams for balanced SINRs or rates under any mix of power limits.
+
+Along fixed directions the least powers for a common level t solve a linear system, grow with t, and fit within the
+limits up to a greatest t. Multipliers can be so flat that rounding leaves the powers they imply uneven; these are even.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from beamforge.core.network import Network, own, squared_magnitude
+
+REACH, HALVINGS = 1024.0, 63
+"""The range of the level, from that of the beams given, and how often it is halved: down to rounding."""
+
+
+def levelled(network: Network, W: Tensor, cost: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Factors [B, K] of the powers of beams W [B, N, K] that reach the greatest common level along their directions.
+
+    ::
+
+        maximise t   subject to   s_k a_kk >= g_k(t) (sum_{j != k} s_j a_kj + noise_k),   sum_k cost_lk s_k <= 1
+
+    with ``a_kj = |h_k^H w_j|^2`` and ``g_k`` the SINR of user k at level t, ``t target_k`` or, where weights are
+    positive, ``2^(t / weights_k) - 1``. The level is searched for from that of W, which keeps the limits, up to
+    `REACH` times that. A beam of zeros is left alone: its user does not count.
+
+    cost  share of limit l that beam k uses, [B, L, K].
+    """
+    power = squared_magnitude(network.received(W))
+    signal = own(power)
+    counted = signal > 0
+    eye = torch.eye(signal.shape[-1], dtype=torch.bool, device=W.device)
+    heard = power.masked_fill(eye, 0) / torch.where(counted, signal, 1).unsqueeze(-1)  # in units of the own signal
+    noise = torch.where(counted, network.noise / torch.where(counted, signal, 1), 0)
+    rated = weights > 0
+    weights = torch.where(rated, weights, 1)
+
+    def factors(level: Tensor) -> tuple[Tensor, Tensor]:
+        """Least powers for a level [B], and whether they exist within the limits [B]."""
+        t = level.unsqueeze(-1)
+        sinr = torch.where(counted, torch.where(rated, torch.expm1(t * math.log(2) / weights), t * target), 0)
+        system = eye.to(noise.dtype) - sinr.unsqueeze(-1) * heard
+        s = torch.linalg.solve_ex(system, (sinr * noise).unsqueeze(-1))[0].squeeze(-1)
+        within = ((cost * s.unsqueeze(-2)).sum(-1) <= 1).all(-1)
+        return s, within & ((s > 0) | ~counted).all(-1)
+
+    sinr = 1 / (heard.sum(-1) + noise)
+    level = torch.where(rated, weights * sinr.log1p() / math.log(2), sinr / target)
+    low = torch.where(counted, level, torch.inf).amin(-1)
+    best, high = torch.ones_like(signal), REACH * low
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        s, fits = factors(middle)
+        better = fits & (middle > low)
+        best = torch.where(better.unsqueeze(-1), s, best)
+        low, high = torch.where(better, middle, low), torch.where(fits, high, middle)
+    return best

@@ -1,0 +1,119 @@
+"""The virtual uplink, in which the convex problems are solved: users send with powers, receivers are the best ones.
+
+Whatever SINRs beams reach in the downlink, the same beams reach as receivers of the uplink, with the same total power.
+There the best receivers are known, ``v_k ∝ (I + sum_j q_j h_j h_j^H)^-1 h_k``, so what is left are K powers. They are
+kept as ``x_k = q_k |h_k|^2 / noise_k``, the SNR a user would have alone, and channels as unit rows: no unit, gain or
+noise can then unbalance the arithmetic. With several transmitters h_j is what transmitter serving[k] hears of user j.
+
+Source: M. Schubert, H. Boche, "Solution of the multiuser downlink beamforming problem with individual SINR
+constraints", IEEE Trans. Veh. Technol. 53 (2004); ``S = (I + X^1/2 C X^1/2)^-1``, C the Gram matrix, is ours.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge.classical.structure import unit
+from beamforge.core.network import Network, own, squared_magnitude
+
+
+class Uplink(NamedTuple):
+    """Channels of the uplink, in double precision whatever the network's: what comes of them is K numbers.
+
+    H        complex [B, T, K, N]: in units of the noise, and divided by ``weight^1/2`` where antennas are priced.
+    factor   complex [B, T, K or N, K]: of the Gram matrices ``C = factor^H factor`` of H with rows in units of each
+             user's own channel.
+    gain     real [B, K]: ``|h_k|^2`` of the user's own channel; 0 for a user without one.
+    serving  integer [B, K].
+    """
+
+    H: Tensor
+    factor: Tensor
+    gain: Tensor
+    serving: Tensor
+
+    @classmethod
+    def of(cls, network: Network, weight: Tensor | None = None) -> Uplink:
+        """The uplink of a network, with power counted as ``sum weight_tn |W_n|^2``, weight [B, T, N] (default one)."""
+        H, serving = network.H.to(torch.complex128), network.serving
+        H = H * network.noise.double().rsqrt()[:, None, :, None]
+        if weight is not None:
+            H = H * weight.rsqrt().unsqueeze(-2)
+        norm = squared_magnitude(H).sum(-1)
+        gain = norm.squeeze(1) if H.shape[1] == 1 else norm.gather(1, serving.unsqueeze(1)).squeeze(1)
+        rows = H * torch.where(gain > 0, gain, 1).rsqrt()[:, None, :, None]
+        small = H.shape[-1] > H.shape[-2] and not rows.requires_grad  # parallel users have no derivative of this QR
+        factor = torch.linalg.qr(rows.mH, mode="r")[1] if small else rows.mH
+        return cls(H, factor, gain, serving)
+
+    def receive(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the best receivers hear at powers x [B, K]: SINR [B, K], interference J [B, K, K] and noise [B, K].
+
+        With ``S = (I + X^1/2 C X^1/2)^-1``: ``SINR_k = 1/S_kk - 1``, and the shares of user j and of the noise in what
+        disturbs user k are ``J_kj = |S_kj|^2 / (S_kk (1 - S_kk))`` (0 for itself) and what these leave of one. J is the
+        elasticity too: ``J_kj = -d log SINR_k / d log x_j``. S comes of a QR factorisation, which does not square the
+        condition number of nearly parallel users; the noise's share is computed by itself, so it is never negative.
+        """
+        heard, root = self.receivers(x)
+        itself = torch.eye(x.shape[-1], dtype=torch.bool, device=x.device)
+        S = self.rows(root @ root.mH)
+        passed = heard @ root @ root.mH  # F X^1/2 S
+        error = own(S).real
+        rest = self.each((heard.conj() * passed).real.sum(-2))  # 1 - S_kk
+        signal = torch.where(error < 0.5, 1 - error, rest)  # whichever keeps its digits
+        scale = error * signal
+        J = squared_magnitude(S).masked_fill(itself, 0) / scale.unsqueeze(-1)
+        return signal / error, J, self.each(squared_magnitude(passed).sum(-2)) / scale
+
+    def receivers(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``F X^1/2`` with F the factor, [B, T, ., K], and upper triangular U [B, T, K, K] of ``S = U U^H``."""
+        heard = self.factor * x.sqrt()[:, None, None, :]
+        eye = torch.eye(x.shape[-1], dtype=heard.dtype, device=x.device).expand(*heard.shape[:2], -1, -1)
+        _, R = torch.linalg.qr(torch.cat([eye, heard], -2), mode="reduced" if heard.requires_grad else "r")
+        return heard, torch.linalg.solve_triangular(R, eye, upper=True)
+
+    def rows(self, of_transmitter: Tensor) -> Tensor:
+        """[B, K, n]: row k of the matrix [B, T, K, n] of the transmitter that serves user k."""
+        if of_transmitter.shape[1] == 1:
+            return of_transmitter.squeeze(1)
+        return torch.take_along_dim(of_transmitter, self.serving[:, None, :, None], 1).squeeze(1)
+
+    def each(self, of_transmitter: Tensor) -> Tensor:
+        """[B, K]: entry k of the row [B, T, K] of the transmitter that serves user k."""
+        if of_transmitter.shape[1] == 1:
+            return of_transmitter.squeeze(1)
+        return of_transmitter.gather(1, self.serving.unsqueeze(1)).squeeze(1)
+
+    def watts(self, x: Tensor) -> Tensor:
+        """Uplink powers q [B, K] in watts (where the noise is one) of powers x; 0 for a user without a channel."""
+        return torch.where(self.gain > 0, x / torch.where(self.gain > 0, self.gain, 1), 0)
+
+    def power(self, x: Tensor) -> Tensor:
+        """Total power [B] of the uplink, watts."""
+        return self.watts(x).sum(-1)
+
+    def beams(self, x: Tensor, sinr: Tensor) -> Tensor:
+        """Beams W [B, N, K] along the receivers of powers x that reach `sinr` [B, K] in the downlink.
+
+        The downlink powers p solve ``p_k a_kk / sinr_k - sum_j a_kj p_j = 1``, ``a_kj = |h_k^H v_j|^2``. Written in
+        ``q_k p_k a_kk / sinr_k`` the columns of that system are diagonally dominant. A user whose x is 0 gets nothing.
+        """
+        q = self.watts(x)
+        on = q > 0
+        _, root = self.receivers(x)
+        V = unit(self.H.mH @ (q.sqrt()[:, None, :, None] * (root @ root.mH)))  # [B, T, N, K]
+        V = V.squeeze(1) if V.shape[1] == 1 else torch.take_along_dim(V, self.serving[:, None, None, :], 1).squeeze(1)
+        if self.H.shape[1] == 1:
+            heard = self.H.squeeze(1) @ V
+        else:
+            heard = torch.einsum("bjkn,bnj->bkj", torch.take_along_dim(self.H, self.serving[..., None, None], 1), V)
+        power = squared_magnitude(heard)
+        eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        each = torch.where(on, sinr / own(power) / torch.where(on, q, 1), 0)  # watts per unit of the unknown, over q
+        system = eye - q.unsqueeze(-1) * power * each.unsqueeze(-2) * (1 - eye)
+        unknown = torch.linalg.solve_ex(system, q.unsqueeze(-1))[0].squeeze(-1)
+        p = unknown * each
+        return V * torch.where(p > 0, p, 0).sqrt().unsqueeze(-2)

@@ -1,0 +1,1 @@
+"""Sum rate under a prescribed fairness."""

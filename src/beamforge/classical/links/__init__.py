@@ -1,0 +1,1 @@
+"""Power control: single-antenna links."""

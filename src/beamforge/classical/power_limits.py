@@ -1,0 +1,51 @@
+"""Powers of given directions: shared equally, and brought within whatever power limits a problem states."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from beamforge.core.constraints import EqualPower, PerAntennaPower, PerTransmitterPower, TotalPower
+from beamforge.core.network import Network
+from beamforge.core.problem import Problem
+
+LIMITS = (TotalPower, PerTransmitterPower, PerAntennaPower)
+"""The power constraints that are limits: less power meets them too."""
+
+
+def budget(problem: Problem, network: Network) -> Tensor:
+    """Watts [..., T] that each transmitter may spend at most under the problem's power limits.
+
+    A total shared by several transmitters is split by the number of streams each sends; limits of antennas add up.
+    """
+    sent = torch.nn.functional.one_hot(network.serving, network.transmitters).to(network.noise.dtype).sum(-2)
+    found = []
+    if equal := problem.find(EqualPower):
+        found.append(equal.limit.unsqueeze(-1) * sent / network.streams)
+    if total := problem.find(TotalPower):
+        found.append(total.limit.unsqueeze(-1) * sent / network.streams)
+    if each := problem.find(PerTransmitterPower):
+        found.append(each.limit)
+    if antenna := problem.find(PerAntennaPower):
+        found.append(antenna.limit.sum(-1))
+    return torch.stack(found).amin(0)
+
+
+def equal_power(problem: Problem, network: Network, directions: Tensor) -> Tensor:
+    """Unit directions [..., N, D] with each transmitter's budget split equally over its streams, within all limits."""
+    streams = torch.nn.functional.one_hot(network.serving, network.transmitters).to(network.noise.dtype).sum(-2)
+    share = budget(problem, network) / streams.clamp_min(1)
+    return within_limits(problem, network, directions * share.gather(-1, network.serving).sqrt().unsqueeze(-2))
+
+
+def within_limits(problem: Problem, network: Network, W: Tensor) -> Tensor:
+    """W with every transmitter's beams scaled down by the least common factor that meets all power limits."""
+    power = network.antenna_power(W)
+    excess = torch.ones_like(power[..., 0])
+    if total := problem.find(TotalPower):
+        excess = excess.maximum((power.sum((-2, -1)) / total.limit).unsqueeze(-1))
+    if each := problem.find(PerTransmitterPower):
+        excess = excess.maximum(power.sum(-1) / each.limit)
+    if antenna := problem.find(PerAntennaPower):
+        excess = excess.maximum((power / antenna.limit).amax(-1))
+    return W * excess.rsqrt().gather(-1, network.serving).unsqueeze(-2)

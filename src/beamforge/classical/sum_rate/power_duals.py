@@ -1,0 +1,177 @@
+"""Multipliers of power limits: the least cost of sending within them, priced.
+
+The dual of a problem whose cost is quadratic in the beams is to minimise, over prices ``lambda >= 0`` of the limits ::
+
+    value(G^T lambda) + sum_g lambda_g limit_g
+
+where `value` is convex in the prices of the units (antennas or transmitters), its gradient minus their powers.
+
+Source: Newton's method on power^-1/2 as for trust regions, J. Moré, D. Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983),
+section 3, projected as by D. Bertsekas, SIAM J. Control Optim. 20 (1982); the barrier method of Y. Nesterov,
+A. Nemirovskii, "Interior-point polynomial algorithms in convex programming", SIAM, 1994, chapter 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge.core import batching
+from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
+from beamforge.core.problem import Problem
+
+STEPS = 100
+"""Newton steps at most; 3 to 15 are usual."""
+
+LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e12
+"""Of a step that failed at first, and where an instance's prices are as good as rounding allows."""
+
+GAP = 1e-10
+"""Where the barrier ends: slack times price, as a share of the mean over the limits of price times limit."""
+
+LATE = 6
+"""Steps of the barrier method after its weight stopped falling: rounding may forbid more accuracy."""
+
+
+class Limits(NamedTuple):
+    """Power limits on groups of units: groups [B, G, U] of zeros and ones, bound [B, G] watts.
+
+    The U units are the T transmitters, or their T N antennas if there are limits on antennas.
+    """
+
+    groups: Tensor
+    bound: Tensor
+
+    @classmethod
+    def of(cls, problem: Problem, transmitters: int, antennas: int) -> Limits:
+        """The limits that a bound problem states, on the coarsest units that express them all."""
+        antenna = problem.find(PerAntennaPower)
+        size = 1 if antenna is None else antennas
+        groups, bound = [], []
+        if total := problem.find(TotalPower):
+            groups.append(total.limit.new_ones(1, size * transmitters))
+            bound.append(total.limit.unsqueeze(-1))
+        if each := problem.find(PerTransmitterPower):
+            groups.append(torch.eye(transmitters).to(each.limit).repeat_interleave(size, -1))
+            bound.append(each.limit)
+        if antenna:
+            groups.append(torch.eye(size * transmitters).to(antenna.limit))
+            bound.append(antenna.limit.flatten(-2))
+        together = torch.cat(bound, -1)
+        return cls(torch.cat(groups).expand(len(together), -1, -1), together)
+
+    def load(self, power: Tensor) -> Tensor:
+        """What the units' powers [B, U] add up to in each group, [B, G]."""
+        return (self.groups @ power.unsqueeze(-1)).squeeze(-1)
+
+    def spread(self, prices: Tensor) -> Tensor:
+        """What each unit pays [B, U] when its groups' prices [B, G] add up."""
+        return (self.groups.mT @ prices.unsqueeze(-1)).squeeze(-1)
+
+    def curvature(self, slope: Tensor) -> Tensor:
+        """Second derivatives [B, G, G] of the value in the groups' prices, from those in the units' [B, U, U]."""
+        return self.groups @ slope @ self.groups.mT
+
+
+class Response(NamedTuple):
+    """The cheapest beams at given prices of the units: value [B], power [B, U], ``-d power / d price`` [B, U, U]."""
+
+    value: Tensor
+    power: Tensor
+    slope: Tensor
+
+
+class Prices(NamedTuple):
+    """Optimal prices [B, G], and what their derivatives need: ``curvature d price = d load`` on the `active` limits."""
+
+    prices: Tensor
+    target: Tensor
+    curvature: Tensor
+    active: Tensor
+
+    def corrected(self, load: Tensor, bound: Tensor) -> Tensor:
+        """The change [B, G] of the prices in one Newton step: zero to rounding, its derivatives the solution's."""
+        right = torch.where(self.active, load - bound - (self.target - bound).detach(), 0)
+        return torch.linalg.solve_ex(self.curvature, right.unsqueeze(-1))[0].squeeze(-1)
+
+
+Market = Callable[[Tensor], Response]
+
+
+def projected_newton(at: Market, limits: Limits, prices: Tensor) -> Prices:
+    """Prices [B, G] from a guess: few steps, where beams stay bounded when prices vanish.
+
+    Undamped steps are on ``load^-1/2``, nearly linear in the price; a step that raises the cost is tried again on the
+    load itself with more damping, in the limit along the gradient.
+    """
+    tolerance = torch.finfo(prices.dtype).eps ** 0.5  # one more step is attached, which squares it
+    rounding = 8 * torch.finfo(prices.dtype).eps
+    response = at(limits.spread(prices))
+    cost = response.value + (prices * limits.bound).sum(-1)
+    damping = torch.zeros_like(cost)
+    for _ in range(STEPS):
+        load = limits.load(response.power)
+        excess = load / limits.bound - 1
+        free = (prices > 0) | (excess > 0)
+        worst = torch.where(prices > 0, excess.abs(), excess).amax(-1)
+        going = (worst > tolerance) & (damping < MOST_DAMPING)  # not where it is NaN
+        if not going.any():
+            break
+        undamped = 2 * load * (torch.where(free, load / limits.bound, 1).sqrt() - 1)
+        right = torch.where((damping > 0).unsqueeze(-1), load - limits.bound, undamped)
+        curvature = restricted(limits.curvature(response.slope), free, damping)
+        step = torch.linalg.solve_ex(curvature, torch.where(free, right, 0).unsqueeze(-1))[0].squeeze(-1)
+        candidate = (prices + step).clamp_min(0)
+        tried = at(limits.spread(candidate))
+        tried_cost = tried.value + (candidate * limits.bound).sum(-1)
+        better = going & (tried_cost <= cost + rounding * cost.abs())
+        prices, response, cost = batching.where(better, (candidate, tried, tried_cost), (prices, response, cost))
+        relaxed = torch.where(damping > LEAST_DAMPING, damping / 10, 0)
+        damping = torch.where(better, relaxed, torch.where(going, (10 * damping).clamp_min(LEAST_DAMPING), damping))
+    active = prices > 0
+    curvature = restricted(limits.curvature(response.slope), active, torch.zeros_like(cost))
+    return Prices(prices, limits.bound, curvature, active)
+
+
+def restricted(curvature: Tensor, free: Tensor, damping: Tensor) -> Tensor:
+    """The curvature of the `free` limits alone, the identity on the others, its diagonal raised by `damping`."""
+    curvature = curvature * (free.unsqueeze(-1) & free.unsqueeze(-2))
+    diagonal = torch.diagonal(curvature, dim1=-2, dim2=-1)
+    raised = diagonal * (damping.unsqueeze(-1) + 16 * torch.finfo(diagonal.dtype).eps)
+    return curvature + torch.diag_embed(torch.where(diagonal > 0, raised, 1))
+
+
+def barrier(at: Market, limits: Limits, prices: Tensor, least: Tensor) -> Prices:
+    """Prices [B, G] from a guess, where beams may grow without bound as prices vanish; `least` [B, G] is far below any.
+
+    Newton's method on ``value + sum lambda limit - tau sum log lambda``, which is self-concordant, with tau falling as
+    fast as the steps allow. Beams are strictly within the limits, at a cost above the least by at most G tau.
+    """
+    prices = prices.maximum(least).maximum(1e-6 * prices.amax(-1, keepdim=True))
+    worth = (prices * limits.bound).mean(-1)
+    tau, end = worth / 10, torch.maximum(GAP * worth, (least * limits.bound).amax(-1))
+    tau = torch.maximum(tau, end)
+    tolerance = torch.finfo(prices.dtype).eps ** 0.5
+    late = torch.zeros_like(tau)
+    for _ in range(STEPS):
+        response = at(limits.spread(prices))
+        load = limits.load(response.power)
+        slack = tau.unsqueeze(-1) / prices
+        curvature = limits.curvature(response.slope) + torch.diag_embed(slack / prices)
+        scaled = curvature * prices.unsqueeze(-1) * prices.unsqueeze(-2)
+        right = (load - limits.bound + slack) * prices
+        step = torch.linalg.solve_ex(scaled, right.unsqueeze(-1))[0].squeeze(-1)
+        size = step.abs().amax(-1)
+        ended = tau <= end
+        late = late + ended
+        going = ~(ended & ((size < tolerance) | (late > LATE))) & torch.isfinite(size)
+        if not going.any():
+            break
+        length = torch.where(size < 0.5, 1, 1 / (1 + size))
+        prices = torch.where(going.unsqueeze(-1), prices * (1 + length.unsqueeze(-1) * step), prices)
+        shrink = torch.where(size < 0.5, size.clamp(1e-4, 0.1), 1)
+        tau = torch.where(going, torch.maximum(tau * shrink, end), tau)
+    return Prices(prices, limits.bound - slack, curvature, torch.ones_like(prices, dtype=torch.bool))

@@ -1,0 +1,93 @@
+"""Problems by name, built from what an instance's source states (limits, weights, targets)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from beamforge.core.constraints import (
+    Constraint,
+    EqualPower,
+    MeanJainAtLeast,
+    PerAntennaPower,
+    PerTransmitterPower,
+    SinrAtLeast,
+    TotalPower,
+)
+from beamforge.core.errors import ConfigError, unknown
+from beamforge.core.problem import Problem
+from beamforge.core.terms import Number
+from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower
+
+Context = Mapping[str, Number | Tensor]
+
+
+def power_limits(context: Context, *, required: bool) -> tuple[Constraint, ...]:
+    """The power constraints stated by `p_max` (total), `p_max_transmitter` and `p_max_antenna`, watts."""
+    kinds = {
+        "p_max": TotalPower,
+        "p_max_transmitter": PerTransmitterPower,
+        "p_max_antenna": PerAntennaPower,
+    }
+    limits = tuple(kind(context[name]) for name, kind in kinds.items() if name in context)
+    if required and not limits:
+        raise ConfigError("p_max (watts) must be given for this problem, got none")
+    return limits
+
+
+def sum_rate(context: Context) -> Problem:
+    """Maximise ``sum_k weights_k rate_k`` within the power limits."""
+    return Problem(SumRate(context.get("weights", 1.0)), power_limits(context, required=True))
+
+
+def max_min(context: Context) -> Problem:
+    """Maximise the least weights·rate where weights are given, else SINR/target where targets are, else rate."""
+    limits = power_limits(context, required=True)
+    if "weights" in context:
+        return Problem(MinRate(context["weights"]), limits)
+    if "sinr_target" in context:
+        return Problem(MinSinr(context["sinr_target"]), limits)
+    return Problem(MinRate(), limits)
+
+
+def min_power(context: Context) -> Problem:
+    """Minimise the transmit power subject to SINR targets (linear), and to power limits where there are any."""
+    if "sinr_target" not in context:
+        raise ConfigError("sinr_target must be given for min-power, got none")
+    targets = SinrAtLeast(context["sinr_target"])
+    return Problem(TransmitPower(), (targets, *power_limits(context, required=False)))
+
+
+def fair_sum_rate(context: Context) -> Problem:
+    """Maximise ``sum_k weights_k rate_k`` with equal powers and the mean of Jain's index at least `jain`."""
+    for name, whose in (("p_max_transmitter", "several transmitters"), ("p_max_antenna", "antennas")):
+        if name in context:
+            raise ConfigError(f"fair-sum-rate must be of one transmitter with p_max alone, got power limits of {whose}")
+    for name, what in (("p_max", "watts, the total of one transmitter"), ("jain", "mean of Jain's index")):
+        if name not in context:
+            raise ConfigError(f"{name} ({what}) must be given for fair-sum-rate, got none")
+    limits = EqualPower(context["p_max"]), MeanJainAtLeast(context["jain"])
+    return Problem(SumRate(context.get("weights", 1.0)), limits)
+
+
+PROBLEMS: dict[str, Callable[[Context], Problem]] = {
+    "sum-rate": sum_rate,
+    "max-min": max_min,
+    "min-power": min_power,
+    "fair-sum-rate": fair_sum_rate,
+}
+
+ONLY_FOR = {"sinr_target": ("max-min", "min-power"), "jain": ("fair-sum-rate",)}
+"""Problems that read what is stated under a name; where it is stated for others by hand, it is refused."""
+
+
+def build_problem(name: str, context: Context) -> Problem:
+    """The problem of that name for what `context` states; `ConfigError` if the name or a needed number is missing.
+
+    >>> build_problem("sum-rate", {"p_max": 1.0}).maximise
+    SumRate(weights=1.0)
+    """
+    if name not in PROBLEMS:
+        raise ConfigError(unknown("problem", name, PROBLEMS))
+    return PROBLEMS[name](context)

@@ -1,0 +1,42 @@
+"""Problem: one utility, and the constraints it is subject to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from beamforge.core.constraints import Constraint
+from beamforge.core.network import Network
+from beamforge.core.utilities import Utility
+
+Kind = TypeVar("Kind", bound=Constraint)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Optimise `maximise` (or minimise it, if its sense is -1) subject to every constraint.
+
+    >>> from beamforge.core.constraints import TotalPower
+    >>> from beamforge.core.utilities import SumRate
+    >>> problem = Problem(SumRate(), (TotalPower(1.0),))
+    >>> problem.find(TotalPower).limit
+    1.0
+    """
+
+    maximise: Utility
+    subject_to: tuple[Constraint, ...] = ()
+
+    def find(self, kind: type[Kind]) -> Kind | None:
+        """The constraint of type `kind`, or None."""
+        return next((constraint for constraint in self.subject_to if isinstance(constraint, kind)), None)
+
+    def get(self, kind: type[Kind]) -> Kind:
+        """The constraint of type `kind`; `LookupError` if there is none (a solver declares what it needs)."""
+        found = self.find(kind)
+        if found is None:
+            raise LookupError(f"the problem has no {kind.__name__}")
+        return found
+
+    def bind(self, network: Network) -> Problem:
+        """Every number as a tensor that leads with the network's batch dimensions; `ShapeError` if it cannot be."""
+        return Problem(self.maximise.bind(network), tuple(constraint.bind(network) for constraint in self.subject_to))

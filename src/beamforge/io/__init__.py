@@ -1,0 +1,1 @@
+"""Files: named arrays in several formats, channels, solutions and trained weights."""

@@ -1,0 +1,118 @@
+"""Solution files: what a solver's answer is written as, and anybody's beams read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from beamforge.core.errors import ChannelFileError
+from beamforge.core.evaluate import Report
+from beamforge.core.solver import Solution, Status
+from beamforge.io.channels import ChannelFile
+from beamforge.io.stores import open_store
+
+NUMBER = (int, float)
+STATED: dict[str, Any] = {"problem": str} | dict.fromkeys(("p_max", "noise", "sinr_target_db", "jain"), NUMBER)
+"""Types of what a solution's `meta` may state of its request; anything else in their place is somebody else's."""
+
+STATUS_NAMES = [status.name.lower() for status in Status]
+
+
+def solution_rows(solution: Solution, report: Report, *, powers: bool) -> dict[str, np.ndarray]:
+    """A batch [B] of solutions and their report by the keys of a file, each leading with B.
+
+    ``W`` complex [B, N, D], or where `powers` says so (single-antenna power control) ``p`` real [B, K]; ``rate`` and
+    ``sinr`` [B, K]; ``utility`` [B]; ``status`` and ``iterations`` [B]. An instance without usable beams has W, p, rate
+    and sinr 0 and utility NaN; one whose figures overflow is a numerical failure.
+    """
+    broken = solution.solved & ~(torch.isfinite(report.rate).all(-1) & torch.isfinite(report.utility))
+    status = torch.where(broken, int(Status.NUMERICAL_FAILURE), solution.status)
+    solved = status <= Status.MAX_ITERATIONS
+
+    def kept(value: Tensor, otherwise: float = 0.0) -> Tensor:
+        mask = solved.reshape(-1, *(1,) * (value.ndim - 1))
+        return torch.where(mask, value, torch.full_like(value, otherwise))
+
+    beams = kept(solution.W)
+    rows = {
+        "p" if powers else "W": beams.abs().square().squeeze(-2) if powers else beams,
+        "rate": kept(report.rate),
+        "sinr": kept(report.sinr),
+        "utility": kept(report.utility, torch.nan),
+        "status": status.to(torch.int8),
+        "iterations": solution.iterations.to(torch.int32),
+    }
+    return {name: value.resolve_conj().cpu().numpy() for name, value in rows.items()}
+
+
+def stated_for(path: str | Path) -> dict[str, Any]:
+    """The problem that a solution was made for and what was stated of it, as far as its file tells."""
+    with open_store(path) as store:
+        text = {name: store.text(name) for name in ("problem", "meta") if name in store.headers}
+    try:
+        stated = json.loads(text.pop("meta", "{}"))
+    except ValueError:
+        stated = {}
+    stated = stated if isinstance(stated, dict) else {}
+    sound = {name: value for name, value in stated.items() if isinstance(value, STATED.get(name, object))}
+    return sound | text
+
+
+class SolutionFile:
+    """Beams ``W`` complex [B, N, D], or powers ``p`` real [B, K] for a file of gains G, from whatever source.
+
+    Only these are needed. Raises `ChannelFileError` for beams that do not fit the channels, are not numbers, or are not
+    finite.
+    """
+
+    def __init__(self, path: str | Path, channels: ChannelFile) -> None:
+        self.path, self.channels = Path(path), channels
+        self.store = open_store(path)
+        headers = self.store.headers
+        self.name = "p" if channels.main == "G" and "p" in headers else "W"
+        B, K, N = (channels.sizes[axis] for axis in "BKN")
+        expected = f"real [B, K] = {(B, K)}" if self.name == "p" else f"complex [B, N, D] = {(B, N, K)}"
+        if self.name not in headers:
+            came = ", ".join(sorted(headers)) or "no arrays"
+            raise ChannelFileError(f"{self.path}: {self.name} must be given, {expected}, got only {came}")
+        shape, dtype = headers[self.name]
+        shape += (1,) * (3 - len(shape)) if self.store.matlab and self.name == "W" else ()
+        kinds, sizes = (("f", (4, 8)), (B, K)) if self.name == "p" else (("c", (8, 16)), (B, N, K))
+        if dtype.kind != kinds[0] or dtype.itemsize not in kinds[1] or shape != sizes:
+            raise ChannelFileError(f"{self.path}: {self.name} must be {expected}, got {dtype} {shape}")
+        self.dtype = torch.complex64 if dtype.itemsize == kinds[1][0] else torch.complex128
+
+    def beams(self, first: int, count: int) -> Tensor:
+        """W [count, N, D] of instances first..first+count-1."""
+        value = self.store.read(self.name, first, count)
+        wrong = ~np.isfinite(value) | ((value < 0) if self.name == "p" else False)
+        if wrong.any():
+            place = np.argwhere(wrong)[0]
+            expected = "finite and non-negative" if self.name == "p" else "finite"
+            where = f"{value[tuple(place)]} in instance {first + place[0]}"
+            raise ChannelFileError(f"{self.path}: {self.name} must be {expected}, got {where}")
+        tensor = torch.from_numpy(np.require(value, requirements="W"))
+        if self.name == "p":
+            return tensor.sqrt().to(self.dtype).unsqueeze(1)
+        return tensor.reshape(count, self.channels.sizes["N"], -1)
+
+    def statuses(self) -> np.ndarray | None:
+        """Integers [B], each a `Status`, if a solver of this library made the file."""
+        header = self.store.headers.get("status")
+        ours = "status_names" in self.store.headers and header and header.shape == (self.channels.count,)
+        return self.store.read("status") if ours else None
+
+    def close(self) -> None:
+        """Release the file."""
+        self.store.close()
+
+    def __enter__(self) -> SolutionFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Learned beams under a prescribed fairness."""

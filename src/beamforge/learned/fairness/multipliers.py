@@ -1,0 +1,210 @@
+"""Learn the multipliers, let algebra make the beams: this library's own method for sum rate and fairness together.
+
+On the frontier between sum rate and Jain's index every beam has the form ``(sum_l mu_l h_l h_l^H + nu_u I)^-1 h_u``:
+mu prices interference, nu prices power. A graph filter over users looks at the K x K Gram matrix and at the price of
+fairness, and predicts these 2K numbers; so one small network serves the whole frontier, any number of users and any
+number of antennas. Training differentiates through the algebra, on rate and fairness themselves, without labels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from beamforge.classical.fairness.trade_off import FairnessSolver, alike, fair
+from beamforge.classical.power_limits import equal_power
+from beamforge.classical.structure import coefficients, unit
+from beamforge.core import batching
+from beamforge.core.constraints import EqualPower, MeanJainAtLeast, jain_index
+from beamforge.core.errors import ConfigError
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.problem import Problem
+from beamforge.core.solver import Solution
+from beamforge.io.weights import load
+from beamforge.learned.fairness.features import (
+    DEAREST,
+    FEATURES,
+    SHIFTS,
+    Channels,
+    View,
+    look,
+    normalised,
+    objective,
+    observe,
+    rates,
+    rates_of,
+    see,
+)
+from beamforge.learned.graph_filter import GraphFilter
+
+LIMIT = 8.0
+"""Largest correction in nats that the filter can make to a multiplier."""
+
+SAMPLES, RUNGS, LOOKS = (16, 256), 12, 5
+"""Where a price is found for a large batch: instances that tell it roughly, of how many prices, and looks at all."""
+
+MARGIN = 1.5e-3
+"""By how much the mean of Jain's index may be more than is asked for there."""
+
+PIECE = 512
+"""Instances that pass the filter at once."""
+
+
+class FairMultipliers(FairnessSolver):
+    """Sum rate ``S`` under fairness on a broadcast network, every beam of power P/K; O(K^2 N) once and O(K^3).
+
+    In units where the noise and P/K are one, with mu and nu from the filter::
+
+        w_u ∝ (sum_l mu_l h_l h_l^H + nu_u I)^-1 h_u,     mu_l ∝ |h_l|^(-2 alpha) e^(x_l),     nu_u = e^(y_u)
+
+    so that outputs x, y [B, K] of zero are weighted SLNR, its alpha in proportion to the price lambda of fairness. The
+    filter is told lambda; what it predicts is meant to maximise ``S + lambda J``, J Jain's index of the rates. An
+    instance on which weighted SLNR has more of that keeps it, so that none is ever worse.
+
+    price          lambda, bit/s/Hz; left out, the least that meets the fairness that the problem asks for.
+    weights        "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
+                   gradients, unless asked for by `requires_grad_`.
+    width, rounds  of the graph filter, where its weights are random; else they come with the weights.
+    """
+
+    serves = fair(EqualPower)
+    scope = "fairness of rates of equal weight"
+    knob = "price"
+    ladder = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
+    accuracy = 1e-9
+
+    def __init__(self, price: float | None = None, weights: str = "shipped", width: int = 40, rounds: int = 3) -> None:
+        super().__init__()
+        if price is not None and not 0 <= price < math.inf:
+            raise ConfigError(f"price must be finite and not negative, got {price:g}")
+        if min(width, rounds) < 1:
+            raise ConfigError(f"width and rounds must be at least 1, got {width} and {rounds}")
+        self.price = price
+        name = "fair-multipliers"
+        trained = None if weights == "random" else load(name, None if weights == "shipped" else Path(weights))
+        try:
+            if trained is not None:
+                width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
+            self.filter = GraphFilter(FEATURES, 2, SHIFTS, width, rounds)
+            if trained is not None:
+                self.load_state_dict(trained.tensors)
+                self.requires_grad_(False)
+        except (KeyError, ValueError, RuntimeError):
+            raise ConfigError(f"weights must fit this version's graph filter, got others in {weights}") from None
+
+    @classmethod
+    def supports(cls, problem: Problem, network: Network) -> bool:
+        return super().supports(problem, network) and alike(problem, network)
+
+    def solve_batch(
+        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        mean = problem.find(MeanJainAtLeast)
+        if self.price is None and mean is not None:
+            if (quick := self.for_many(mean.limit, problem, instance)) is not None:
+                return quick
+        return super().solve_batch(problem, instance, start, generator)
+
+    def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
+        channels = see(problem, instance)
+        return formed(problem, instance, channels, self.best(channels, knob)[0])
+
+    def jain(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Tensor:
+        return jain_index(self.best(see(problem, instance), knob)[1])
+
+    def for_many(self, limit: Tensor, problem: Problem, instance: Instance) -> Solution | None:
+        """A large batch at the least price for its mean, nearly; None where it is small, or the quick way fails.
+
+        A few instances tell the price roughly; more of them, and then all, put it right along the secant. The last look
+        at all of them is the solution; derivatives take its price for given.
+        """
+        few, more = (-(-len(limit) // size) for size in SAMPLES)
+        channels, aim = see(problem, instance), limit[:1] + MARGIN / 2
+        if more < 2 or (limit != limit[0]).any() or not (channels.sight.rate > 0).all():
+            return None
+
+        def seen(price: Tensor, every: int) -> tuple[Tensor, Tensor]:
+            """Beams for one in so many instances, and by how much the mean [1] of their fairness is above the aim."""
+            some = batching.take(channels, slice(None, None, every))
+            X, rate = self.best(some, price.expand(len(some.gram)))
+            return X, jain_index(rate).detach().double().mean().to(price) - aim
+
+        with torch.no_grad():
+            some = batching.take(channels, slice(None, None, few))
+            ladder = DEAREST * channels.sight.rate.mean() * torch.linspace(0, 1, RUNGS).to(limit).square()
+            every_rung = batching.tree_map(lambda leaf: leaf.repeat(RUNGS, *[1] * (leaf.ndim - 1)), some)
+            rate = self.best(every_rung, ladder.repeat_interleave(len(some.gram)))[1]
+        curve = jain_index(rate).reshape(RUNGS, -1).mean(-1)
+        above = int((curve < aim).sum())
+        if not 0 < above < RUNGS:
+            return None
+        slope = (curve[above] - curve[above - 1]) / (ladder[above] - ladder[above - 1])
+        price = ladder[above - 1] + (aim - curve[above - 1]) / slope
+        last = None
+        for every in (more, more, *LOOKS * [1]):
+            X, gap = seen(price, every)
+            if every == 1 and gap.abs() <= MARGIN / 2:
+                solution = formed(problem, instance, channels, X)
+                return replace(solution, info={self.knob: price.expand_as(limit)})
+            if last is not None and last[0] == every:
+                secant = (gap - last[2]) / (price - last[1])
+                slope = torch.where(secant > 0, secant.clamp(slope / 3, 3 * slope), slope)
+            last = every, price, gap
+            price = (price - gap / slope).clamp_min(0)
+        return None
+
+    def best(self, channels: Channels, price: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients [B, K, K] and rates [B, K] of the predicted beams, or of weighted SLNR where that is better.
+
+        With more users than antennas the Gram matrix is singular, and with little noise rates by it are rounding: there
+        they are those of the beams themselves.
+        """
+        found = []
+        for first in range(0, len(price), PIECE):
+            (H, gram, sight), part = batching.take((channels, price), slice(first, first + PIECE))
+            view = look(gram, sight, part)
+            X = coefficients(gram, *self.predict(view))
+            if H.shape[-2] > H.shape[-1]:
+                rate, floor = (rates_of(squared_magnitude(H @ unit(H.mH @ each))) for each in (X, view.X))
+            else:
+                rate, floor = rates(gram, X), view.rate
+            better = (objective(rate, part) >= objective(floor, part)).unsqueeze(-1)
+            found.append((torch.where(better.unsqueeze(-1), X, view.X), torch.where(better, rate, floor)))
+        X, rate = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return X, rate
+
+    def predict(self, view: View) -> tuple[Tensor, Tensor]:
+        """The corrected prices mu and ridges nu [B, K]."""
+        weights = {name: value.to(view.nodes) for name, value in self.filter.state_dict(keep_vars=True).items()}
+        corrections = functional_call(self.filter, weights, (view.nodes, view.shifts)).clamp(-LIMIT, LIMIT)
+        return view.mu * corrections[..., 0].exp(), corrections[..., 1].exp()
+
+    def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Minus ``(S - lambda (1 - J)) / S_0``: S_0 [B] is the uplink's rate, lambda is 0 to 7 of it, mostly little.
+
+        That is of the predicted beams in training, and of the better ones, as in use, in validation.
+        """
+        H = normalised(instance.seen, instance.context["p_max"])
+        with torch.no_grad():
+            gram = H @ H.mH
+            sight = observe(gram)
+            draw = torch.rand(len(gram), generator=generator, dtype=gram.real.dtype, device=gram.device)
+            price = DEAREST * draw**1.5 * sight.rate
+            view = look(gram, sight, price)
+            floor = objective(view.rate, price)
+        rate = rates(gram, coefficients(gram, *self.predict(view)))
+        value = objective(rate, price)
+        value = value if self.training else value.maximum(floor)
+        shown = {"rate": rate.sum(-1), "jain": jain_index(rate), "to_slnr": value / floor}
+        return -((value - price) / sight.rate).mean(), {name: each.detach().mean() for name, each in shown.items()}
+
+
+def formed(problem: Problem, instance: Instance, channels: Channels, X: Tensor) -> Solution:
+    """Beams ``H^H X`` at the power of each."""
+    return Solution.closed_form(equal_power(problem, instance.seen, unit(channels.H.mH @ X)))

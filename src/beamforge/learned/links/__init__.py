@@ -1,0 +1,1 @@
+"""Learned power control of single-antenna links."""

@@ -1,0 +1,72 @@
+"""Labels to learn from: the best powers known for links that share one total power, and how sure they are."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge.classical.links.branch_and_bound import LinkBranchAndBound
+from beamforge.classical.links.many_starts import ManyStarts
+from beamforge.classical.links.quasi_inverse import QuasiInverse
+from beamforge.core import batching
+from beamforge.core.errors import ConfigError
+from beamforge.core.instance import Instance
+from beamforge.core.named_problems import build_problem
+from beamforge.core.network import squared_magnitude
+from beamforge.core.solver import Status
+
+
+class Certificate(IntEnum):
+    """What says that no powers are better."""
+
+    MANY_STARTS = 0
+    BRANCH_AND_BOUND = 1
+    QUASI_INVERSE = 2
+
+    @property
+    def words(self) -> str:
+        """In words."""
+        return {0: "best of many starts, no proof", 1: "branch and bound", 2: "quasi-inverse"}[self]
+
+
+class Labels(NamedTuple):
+    """Powers p [B, L] in watts, their weighted sum rate [B] in bit/s/Hz, and a `Certificate` each [B]."""
+
+    p: Tensor
+    utility: Tensor
+    certificate: Tensor
+
+
+@torch.no_grad()
+def label(instance: Instance) -> Labels:
+    """The best powers known for a batch [B] of links that states ``p_max`` and, where they are not one, ``weights``.
+
+    The quasi-inverse finds and proves them where it can. Elsewhere they are the best of many starts, which branch and
+    bound proves or betters where there are few links.
+
+    Raises `ConfigError` for networks that are no links under one total power.
+
+    >>> from beamforge.scenarios.power_control import ThreeLinks
+    >>> found = label(ThreeLinks().sample(1, dtype=torch.complex128))
+    >>> found.p, Certificate(int(found.certificate)).words
+    (tensor([[0.7421, 0.1912, 0.9167]], dtype=torch.float64), 'quasi-inverse')
+    """
+    problem, network = build_problem("sum-rate", instance.context), instance.seen
+    if not ManyStarts.supports(problem, network):
+        came = f"{network.transmitters} transmitters, {network.users} users and {network.antennas} antennas"
+        raise ConfigError(f"labels must be of links under one total power, got a network of {came}")
+    easy = QuasiInverse().solve(problem, network)
+    proven = easy.info["certified"] & (easy.status == Status.CONVERGED)
+    W, certificate = easy.W, torch.where(proven, int(Certificate.QUASI_INVERSE), int(Certificate.MANY_STARTS))
+    if (rest := (~proven).nonzero().squeeze(-1)).numel():
+        few = LinkBranchAndBound.supports(problem, network)
+        hard = batching.take((problem.bind(network), network), rest)
+        found = (LinkBranchAndBound() if few else ManyStarts()).solve(*hard)
+        W = W.index_copy(0, rest, found.W)
+        if few:
+            certificate[rest[found.status == Status.CONVERGED]] = int(Certificate.BRANCH_AND_BOUND)
+    utility = problem.bind(network).maximise.value(network, W)
+    return Labels(squared_magnitude(W).squeeze(-2), utility, certificate)

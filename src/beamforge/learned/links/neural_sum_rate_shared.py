@@ -1,0 +1,212 @@
+"""Power control for the weighted sum rate by learned steps, one set of weights for any number of links: our own.
+
+Which link leads decides which optimum WMMSE finds. So two dozen candidates start out, each led by another link, and
+a few rounds take all of them to where they would end: a round is a step of WMMSE whose length, link by link, a small
+network chooses from what the link sees. The best candidates may go on by plain classical steps. Training is on the rate
+of the best candidate itself: no labels, and no reason for the candidates to become alike.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from beamforge.classical.links.single_link_starts import STRIDE, climb, led, logarithm, moved
+from beamforge.classical.links.wmmse import SERVES, SharedPower, respond
+from beamforge.core import batching
+from beamforge.core.errors import ConfigError
+from beamforge.core.instance import Instance
+from beamforge.core.named_problems import build_problem
+from beamforge.core.problem import Problem
+from beamforge.core.solver import Solution, Solver, Status
+from beamforge.io.weights import load
+
+LEADERS = 23
+"""Links that may lead a candidate; one more starts from equal powers."""
+
+OPEN = 2
+"""Rounds that all candidates take part in."""
+
+KEPT = 8
+"""Candidates that take part in the others."""
+
+FEATURES = 12
+
+CROWD = 2**15
+"""Shares in flight at once: what is made of this many stays within a processor's cache."""
+
+SHARPNESS = 500.0
+"""Of the soft maximum over candidates in the loss: a percent of the rate is e^5."""
+
+AFTERWARDS = 3
+"""Stretched steps, twice as long as WMMSE's, after which the loss looks again."""
+
+ALL = 0.01
+"""Weight of the mean over candidates in the loss, so that none is ever out of reach of a gradient."""
+
+
+class NeuralSumRateShared(Solver):
+    """Weighted sum rate of L links under one total power; O(L^2) a round and candidate, and a step.
+
+    Candidates: equal powers, and 0.9 of the power on one of the 23 links best when alone. With p the shares of the
+    power and d what a step of WMMSE would add to their logarithms, a round takes each candidate to ::
+
+        log p_l + 3 exp(a_l) d_l + b_l + const,     sum_l p_l = 1
+
+    with a, b (and a memory for the next round) from a network that sees p_l, d_l, the link's SINR, interference, price,
+    rate and weight, and how far the candidate is behind the best; for all links and candidates it is the same one.
+    At initialisation a and b are zero. Equal powers as they are stand by too, so no answer is worse than these.
+
+    steps    classical steps after the rounds, none of which lowers the rate: see `climb`.
+    samples  how many candidates, the best first, take these steps; the best of them at the end is the answer. A `start`
+             given to `solve` joins the candidates after the rounds.
+    weights  "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have gradients,
+             unless asked for by `requires_grad_`.
+    width    of the network, where its weights are random; else it comes with the weights.
+    rounds   how many, likewise.
+
+    >>> from beamforge.scenarios.power_control import ThreeLinks
+    >>> instance = ThreeLinks().sample(1, dtype=torch.complex128)
+    >>> problem = build_problem("sum-rate", instance.context)
+    >>> solution = NeuralSumRateShared(weights="random").solve(problem, instance)
+    >>> solution.W.detach().abs().square().squeeze(-2).round(decimals=3)
+    tensor([[0.7420, 0.1910, 0.9170]], dtype=torch.float64)
+    """
+
+    serves = SERVES
+
+    def __init__(
+        self, steps: int = 10, samples: int = 1, weights: str = "shipped", width: int = 16, rounds: int = 6
+    ) -> None:
+        super().__init__()
+        if steps < 0:
+            raise ConfigError(f"steps must not be negative, got {steps}")
+        if min(samples, width, rounds) < 1:
+            raise ConfigError(f"samples, width and rounds must be at least 1, got {samples}, {width} and {rounds}")
+        self.steps, self.samples = steps, samples
+        model = "neural-sum-rate-shared"
+        trained = None if weights == "random" else load(model, None if weights == "shipped" else Path(weights))
+        try:
+            if trained is not None:
+                width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
+            self.rounds = Rounds(width, rounds)
+            if trained is not None:
+                self.load_state_dict(trained.tensors)
+                self.requires_grad_(False)
+        except (KeyError, ValueError, RuntimeError):
+            raise ConfigError(f"weights must fit this version's network, got others in {weights}") from None
+
+    def solve_batch(
+        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        data = SharedPower.of(problem, instance.seen)
+        B, L = data.direct.shape
+        pieces = torch.arange(B, device=data.direct.device).split(max(1, CROWD // ((LEADERS + 1) * L)))
+        p = torch.cat([self.candidates(batching.take(data, piece)) for piece in pieces])
+        p = torch.cat([torch.full_like(p[:, :1], 1 / L), p], 1)
+        if start is not None:
+            p = torch.cat([p, moved(logarithm(data.shares(start)), 0 * p[:, 0]).exp().unsqueeze(1)], 1)
+        order = data.rate(p).nan_to_num(-torch.inf).argsort(dim=-1, descending=True, stable=True)[:, : self.samples]
+        p, rates = climb(data, p.take_along_dim(order.unsqueeze(-1), 1), self.steps)
+        best = rates[..., -1].argmax(-1)
+        p = p.take_along_dim(best[:, None, None], 1).squeeze(1)
+        status = torch.full_like(best, int(Status.CONVERGED))
+        return Solution(data.beams(p), status, torch.full_like(best, self.steps), rates.amax(1))
+
+    def candidates(self, data: SharedPower) -> Tensor:
+        """Shares [B, S, L] after the rounds, in the precision of the data and where that is."""
+        total = data.weights.sum(-1, keepdim=True)
+        data = data._replace(weights=data.weights / torch.where(total > 0, total, 1))
+        weights = {name: value.to(data.direct) for name, value in self.rounds.state_dict(keep_vars=True).items()}
+        return functional_call(self.rounds, weights, (data, led(data, LEADERS))).exp()
+
+    def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Minus the logarithm of the best candidate's rate, a soft maximum; half of it three steps later.
+
+        instance  links with `p_max` and `weights` in their context.
+        """
+        problem = build_problem("sum-rate", instance.context).bind(instance.seen)
+        data = SharedPower.of(problem, instance.seen)
+        p = self.candidates(data)
+        before = data.rate(p)
+        for _ in range(AFTERWARDS):
+            p = moved(logarithm(p), 4 * logarithm(respond(data, p).pull)).exp()
+        after = data.rate(p)
+        tiny = torch.finfo(p.dtype).tiny ** 0.5
+        loss = sum(-soft_maximum(rate.clamp_min(tiny).log()).mean() / 2 for rate in (before, after))
+        loss = loss - ALL * after.clamp_min(tiny).log().mean()
+        return loss, {"rate": before.detach().amax(-1).mean(), "rate_afterwards": after.detach().amax(-1).mean()}
+
+
+def soft_maximum(x: Tensor) -> Tensor:
+    """``log mean exp(c x) / c`` over the last dimension, c being `SHARPNESS`."""
+    return (torch.logsumexp(SHARPNESS * x, -1) - math.log(x.shape[-1])) / SHARPNESS
+
+
+class Rounds(nn.Module):
+    """The rounds at the head of `NeuralSumRateShared`: data and shares [B, S, L] to logarithms of shares [B, S, L].
+
+    >>> from beamforge.classical.links.wmmse import SharedPower
+    >>> data = SharedPower(torch.zeros(2, 3, 3), torch.ones(2, 3), torch.full((2, 3), 1 / 3), torch.ones(2))
+    >>> Rounds(width=8, rounds=2)(data, led(data, 3)).shape
+    torch.Size([2, 4, 3])
+    """
+
+    def __init__(self, width: int, rounds: int) -> None:
+        super().__init__()
+        self.see = nn.ModuleList(nn.Linear(FEATURES, width) for _ in range(rounds))
+        say = [nn.Linear(width, 3) for _ in range(rounds)]
+        for layer in say:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.say = nn.ModuleList(say)
+
+    def forward(self, data: SharedPower, p: Tensor) -> Tensor:
+        z, memory = logarithm(p), [torch.zeros_like(p)] * 2
+        for number, (see, say) in enumerate(zip(self.see, self.say, strict=True)):
+            if number == OPEN:
+                best = data.rate(z.exp()).nan_to_num(-torch.inf).argsort(dim=-1, descending=True, stable=True)
+                z, *memory = (x.take_along_dim(best[:, :KEPT, None], 1) for x in (z, *memory))
+            d, features = look(data, z)
+            x = torch.stack([*features, *memory], 1).flatten(2)
+            a, b, told = affine(say, affine(see, x).relu_()).unflatten(-1, z.shape[1:]).unbind(1)
+            memory = [d.clamp(-8, 8) / 2, told]
+            z = moved(z, (STRIDE * d).clamp(-30, 30) * a.clamp(-3, 2).exp() + b)
+        return z
+
+
+def affine(layer: nn.Module, x: Tensor) -> Tensor:
+    """The linear layer on the columns of x [B, inputs, n], which are long rows in memory."""
+    assert isinstance(layer, nn.Linear)
+    weight = layer.weight.expand(x.shape[0], -1, -1)
+    return torch.baddbmm(layer.bias.unsqueeze(-1), weight, x)
+
+
+def look(data: SharedPower, z: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """What a step of WMMSE adds to logarithms z of shares [B, S, L], and ten numbers that a link sees there."""
+    tiny = torch.finfo(z.dtype).tiny ** 0.5
+    p = z.exp()
+    seen = respond(data, p)
+    nats = torch.log1p(seen.sinr)
+    rate = data.weights.unsqueeze(-2) * nats
+    total = rate.sum(-1, keepdim=True).clamp_min(tiny)
+    behind = (total / total.amax(-2, keepdim=True)).log().clamp_min(-2)
+    d = 2 * logarithm(seen.pull)
+    usual = data.weights.mean(-1, keepdim=True).clamp_min(tiny)
+    alone = torch.stack([(data.weights / usual).clamp_min(1e-4).log() / 2, torch.log1p(data.direct) / 3], 1)
+    features = [
+        z.clamp_min(-15) / 4,
+        2 * p,
+        torch.log1p(seen.interference) / 3,
+        nats / 2,
+        d.clamp(-8, 8) / 2,
+        2 * rate / total,
+        seen.price.clamp_min(1e-9).log() / 2,
+        3 * behind.expand_as(z),
+        *alone.unsqueeze(-2).expand(-1, -1, *z.shape[1:]).unbind(1),
+    ]
+    return d, features

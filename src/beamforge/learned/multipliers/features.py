@@ -1,0 +1,86 @@
+"""What a filter over users sees of a downlink: features and shifts from the Gram matrix, nothing of the antennas."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge.classical.structure import lifted_inverse
+from beamforge.classical.sum_rate.reduced_wmmse import Cell, receivers
+from beamforge.core.network import own, squared_magnitude
+
+FEATURES = 10
+SHIFTS = 3
+
+HEAVY = 10.0
+"""Times the usual ridge ``K s2/P``: the zero forcing whose multipliers are corrected."""
+
+
+CAUTION = 20.0
+"""Times the first-order effect of rounding by which the floor is raised."""
+
+
+class Sight(NamedTuple):
+    """Features [B, K, 10] and shifts [B, 3, K, K], and the floor [B] under what is learned: the weighted sum rate of
+    plain regularised zero forcing, raised by what rounding may hide, and infinite where it may hide all."""
+
+    nodes: Tensor
+    shifts: Tensor
+    floor: Tensor
+
+
+def observe(data: Cell) -> Sight:
+    """Look at a batch once, by one inverse: ``R = (H H^H + K I)^-1`` in units where noise and power are one.
+
+    Shifts, one row for each user and nothing of itself: squared correlation of channels; of the rows of R; and the
+    share that each other channel has in what heavily regularised zero forcing lets user k hear. What the beams
+    ``H^H R`` do can be told from |R|^2 alone, since ``H H^H R = I - K R``.
+    """
+    K, gain = data.gram.shape[-1], own(data.gram).real
+    eps, tiny = torch.finfo(gain.dtype).eps, torch.finfo(gain.dtype).tiny ** 0.5
+    level = K + 4 * eps * gain  # the ridge, and what rounding asks for on top
+    inverse = lifted_inverse(data.gram, level)
+    kept, square, far = own(inverse).real, squared_magnitude(data.gram), squared_magnitude(inverse)
+    scale = torch.where(gain > 0, gain, torch.inf).reciprocal()
+    across = square * scale.unsqueeze(-1)
+    shifts = torch.stack(
+        [
+            across * scale.unsqueeze(-2),
+            far / (kept.unsqueeze(-1) * kept.unsqueeze(-2)),
+            across / (gain + HEAVY * K).unsqueeze(-1),
+        ],
+        1,
+    )
+    shifts.diagonal(dim1=-2, dim2=-1).zero_()
+    left = (level * kept).clamp(tiny, 1)  # 1/(1 + SINR) of the dual uplink
+    far = torch.diagonal_scatter(far, torch.zeros_like(gain), dim1=-2, dim2=-1)
+    spent = kept * (1 - left) - (level.unsqueeze(-2) @ far).squeeze(-2)  # by each beam
+    share = torch.where(spent > 0, K * spent, torch.inf).reciprocal()
+    forced, rate = receivers(
+        data.weights, (1 - left).square() * share, level.square() * (far @ share.unsqueeze(-1)).squeeze(-1)
+    )
+    lost = gain.amax(-1) / K + (kept / torch.where(spent > 0, spent, 0)).amax(-1)
+    nodes = torch.stack(
+        [
+            gain.clamp_min(tiny).log() / 5,
+            (gain / K).clamp_min(tiny).log() / 5,
+            shifts[:, 0].sum(-1),
+            shifts[:, 0].square().sum(-1),
+            shifts[:, 1].sum(-1),
+            left,
+            ((1 - left).clamp_min(tiny) / left).log() / 3,
+            preference(data).log(),
+            forced.gain.clamp_min(tiny).log(),
+            forced.root.clamp_min(tiny).log(),
+        ],
+        -1,
+    )
+    return Sight(nodes, shifts, (1 + CAUTION * eps * lost) * rate)
+
+
+def preference(data: Cell) -> Tensor:
+    """Weights of the rate over their mean [B, K], never quite zero."""
+    tiny = torch.finfo(data.weights.dtype).tiny
+    return (data.weights / data.weights.mean(-1, keepdim=True).clamp_min(tiny)).clamp_min(1e-4)

@@ -1,0 +1,1 @@
+"""Fairness-controlled beamforming: its tables and figures."""

@@ -1,0 +1,1 @@
+"""Learned multipliers beside the classical methods."""

@@ -1,0 +1,1 @@
+"""Power control: the published tables and figures beside ours."""

@@ -1,0 +1,1 @@
+"""Training data by name, for the ``[data]`` section of a recipe."""

@@ -1,0 +1,106 @@
+"""Training data from files of labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from beamforge.core.errors import ConfigError
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network
+from beamforge.io.channels import ChannelFile
+from beamforge.scenarios.base import TEST_SEEDS, VALIDATION_SEEDS, uniform
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The instances of one file of gains ``G`` and labels ``p`` [B, L]; `ConfigError` if it is none."""
+
+    path: str
+
+    @cached_property
+    def seed(self) -> int:
+        """What it was drawn with."""
+        with ChannelFile(self.path) as channels:
+            if channels.main != "G" or "p" not in channels.axes:
+                raise ConfigError(f"file must hold gains G and labels p, got {', '.join(channels.axes)} in {self.path}")
+            seed = channels.meta.get("seed")
+        if not isinstance(seed, int):
+            raise ConfigError(f"file must say its seed, as those of beamforge label do, got none in {self.path}")
+        return seed
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every array of the file, each with a row for every instance."""
+        with ChannelFile(self.path) as channels:
+            found, count = channels.arrays(), channels.count
+            shared = {name: np.broadcast_to(value, (count, *value.shape)) for name, value in channels.shared.items()}
+        return found | shared
+
+    def draw(self, generator: torch.Generator, count: int) -> dict[str, Tensor]:
+        """A batch, float64, each with `count` rows."""
+        size = len(self.arrays["G"])
+        rows = (int(size * uniform(generator, 1).item()) + np.arange(count)) % size
+        return {name: torch.from_numpy(value[rows].astype(np.float64)) for name, value in self.arrays.items()}
+
+    def build(self, draws: dict[str, Tensor]) -> Instance:
+        """The instances of some rows."""
+        context = {name: value for name, value in draws.items() if name not in ("G", "noise")}
+        noise = draws["noise"].reshape(len(draws["G"]), -1).expand(draws["G"].shape[:-1])
+        return Instance.perfect(Network.power_control(draws["G"], noise), **context)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """``[data]`` with ``source = "labelled"``: links and the powers to be learned, made by ``beamforge label``.
+
+    file        what is learned from, of a seed that is not held out.
+    validation  what training is watched on, of a validation seed.
+
+    A batch is as many instances in a row, from a place drawn for it, as though the end were followed by the beginning;
+    it states ``p`` [B, L] in its context, beside ``p_max`` and ``weights``. Raises `ConfigError` for files without
+    labels and for seeds that do not fit, `ChannelFileError` for files that cannot be read.
+
+    >>> from beamforge.io.channels import write_channels
+    >>> from beamforge.core.instance import Instance
+    >>> from beamforge.scenarios.base import VALIDATION_SEEDS, seeded
+    >>> from beamforge.scenarios.power_control import Weak
+    >>> for name, seed in {"learned.npz": 1, "watched.npz": VALIDATION_SEEDS[0]}.items():
+    ...     drawn = Weak(links=3).sample(5, seed=seed)
+    ...     write_channels(name, Instance.perfect(drawn.truth, **drawn.context, p=torch.ones(5, 3)), seed=seed)
+    >>> source = Labelled("learned.npz", "watched.npz")
+    >>> source.build(source.draw(seeded(0, 0), 2)).context["p"].shape
+    torch.Size([2, 3])
+    """
+
+    file: str
+    validation: str
+
+    def __post_init__(self) -> None:
+        if (seed := self.learned.seed) in TEST_SEEDS or seed in VALIDATION_SEEDS:
+            raise ConfigError(f"file must be of a seed that is not held out, got {seed} in {self.file}")
+        if (seed := self.held_out.seed) not in VALIDATION_SEEDS:
+            expected = f"a validation seed ({VALIDATION_SEEDS[0]} to {VALIDATION_SEEDS[-1]})"
+            raise ConfigError(f"validation must be of {expected}, got {seed} in {self.validation}")
+
+    @cached_property
+    def learned(self) -> Rows:
+        """What is learned from."""
+        return Rows(self.file)
+
+    @cached_property
+    def held_out(self) -> Rows:
+        """What training is watched on."""
+        return Rows(self.validation)
+
+    def draw(self, generator: torch.Generator, count: int) -> dict[str, Tensor]:
+        """A batch, float64, each with `count` rows."""
+        return self.learned.draw(generator, count)
+
+    def build(self, draws: dict[str, Tensor]) -> Instance:
+        """The instances of some rows."""
+        return self.learned.build(draws)

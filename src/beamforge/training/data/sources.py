@@ -1,0 +1,18 @@
+"""Kinds of training data by the name that a recipe's ``[data]`` gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beamforge.training.data.cells import Cells
+from beamforge.training.data.downlink import Downlink
+from beamforge.training.data.labelled import Labelled
+from beamforge.training.data.links import Links
+
+SOURCES: dict[str, type[Any]] = {
+    "downlink": Downlink,
+    "cells": Cells,
+    "links": Links,
+    "labelled": Labelled,
+}
+"""Dataclasses whose fields are the entries of ``[data]``, each a `beamforge.training.stream.Source`."""

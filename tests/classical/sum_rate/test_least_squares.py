@@ -1,0 +1,66 @@
+"""The inner problem of WMMSE against a conic solver, whatever limits are combined."""
+
+from __future__ import annotations
+
+import cvxpy
+import numpy as np
+import pytest
+import torch
+
+from beamforge.classical.sum_rate.least_squares import LeastSquares
+from beamforge.classical.sum_rate.power_duals import Limits
+from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
+from beamforge.core.network import Network
+from beamforge.core.problem import Problem
+from beamforge.core.utilities import SumRate
+
+LIMITS = {
+    "total": (TotalPower(1.0),),
+    "transmitter": (PerTransmitterPower(0.3),),
+    "total and transmitter": (TotalPower(1.0), PerTransmitterPower(0.45)),
+    "antenna": (PerAntennaPower(0.1),),
+    "antenna, hardly any": (PerAntennaPower(1e-3),),
+    "antenna, plenty": (PerAntennaPower(20.0),),
+    "all": (PerAntennaPower(0.2), TotalPower(0.9), PerTransmitterPower(0.5)),
+}
+
+
+def conic(F, c, serving, limits):
+    """Least cost, by a second-order cone solver, for F [T, K, N], c [K]."""
+    T, K, N = F.shape
+    W = cvxpy.Variable((N, K), complex=True)
+    cost = sum(cvxpy.sum_squares(F[serving[k]] @ W[:, k] - c[k] * np.eye(K)[k]) for k in range(K))
+    streams = [[k for k in range(K) if serving[k] == t] for t in range(T)]
+    within = []
+    for limit in limits:
+        if isinstance(limit, TotalPower):
+            within.append(cvxpy.sum_squares(W) <= limit.limit)
+        elif isinstance(limit, PerTransmitterPower):
+            within += [cvxpy.sum_squares(W[:, mine]) <= limit.limit for mine in streams]
+        else:
+            within += [cvxpy.sum_squares(W[n, mine]) <= limit.limit for mine in streams for n in range(N)]
+    problem = cvxpy.Problem(cvxpy.Minimize(cost), within)
+    problem.solve(solver=cvxpy.CLARABEL)
+    return problem.value
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize(("T", "K", "N"), [(1, 2, 5), (2, 4, 3), (2, 4, 1)])
+def test_costs_what_a_conic_solver_says(T, K, N, name):
+    generator = torch.Generator().manual_seed(0)
+    limits = LIMITS[name]
+    H = torch.randn(2, T, K, N, dtype=torch.complex128, generator=generator)
+    network = Network.multicell(H, 1.0, torch.arange(K) % T)
+    problem = Problem(SumRate(), limits).bind(network)
+    c = 0.5 + 3 * torch.rand(2, K, dtype=torch.float64, generator=generator)
+    root = torch.rand(2, K, dtype=torch.float64, generator=generator)
+    serves = network.serving.unsqueeze(-2) == torch.arange(T).unsqueeze(-1)
+    F = root[:, None, :, None] * H
+    worth = (root.square().unsqueeze(-2) * serves).sum(-1)
+    W = LeastSquares(F, c.unsqueeze(-2) * serves, Limits.of(problem, T, N)).solve(worth).sum(1)
+    assert all((limit.violation(network, W) <= 1e-9).all() for limit in problem.subject_to)
+    for b in range(2):
+        serving = network.serving[b]
+        error = torch.stack([F[b, serving[k]] @ W[b, :, k] for k in range(K)], 1) - torch.diag(c[b])
+        least = conic(F[b].numpy(), c[b].numpy(), serving.numpy(), limits)
+        assert error.abs().square().sum().item() <= least + 1e-6 * c[b].square().sum().item()

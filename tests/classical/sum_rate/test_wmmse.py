@@ -1,0 +1,226 @@
+"""WMMSE beyond one transmitter with sum power, against textbook code, exact boundaries, grids and KKT conditions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from oracles_sumrate import pareto_sum_rate, sum_rate, textbook_wmmse, two_user_power_grid
+
+from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
+from beamforge.classical.sum_rate.wmmse import MulticellWMMSE
+from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
+from beamforge.core.evaluate import evaluate
+from beamforge.core.network import Network
+from beamforge.core.problem import Problem
+from beamforge.core.solver import Status
+from beamforge.core.utilities import SumRate
+
+LIMITS = {
+    "total": lambda P, T, N: (TotalPower(P * T),),
+    "transmitter": lambda P, T, N: (PerTransmitterPower(P),),
+    "antenna": lambda P, T, N: (PerAntennaPower(P / N),),
+    "all": lambda P, T, N: (TotalPower(0.8 * P * T), PerTransmitterPower(P), PerAntennaPower(2 * P / N)),
+}
+
+
+def network(T, K, N, batch=4, seed=0, dtype=torch.complex128, noise=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    H = torch.randn(batch, T, K, N, dtype=torch.complex128, generator=generator)
+    return Network.multicell(H.to(dtype), noise, torch.arange(K) % T)
+
+
+def utility(problem, net, W):
+    return evaluate(problem, net, W).utility
+
+
+@pytest.mark.parametrize(("T", "K", "N"), [(1, 4, 6), (2, 4, 3), (3, 3, 2)])
+def test_follows_the_textbook_step_by_step(T, K, N):
+    net, limit, steps = network(T, K, N, batch=2), 5.0, 12
+    noise, weights = torch.linspace(0.5, 2, K, dtype=torch.float64), torch.linspace(1, 3, K, dtype=torch.float64)
+    net = Network.multicell(net.H, noise, net.serving)
+    problem = Problem(SumRate(weights), (PerTransmitterPower(limit),))
+    start = torch.ones(2, N, K, dtype=torch.complex128) * math.sqrt(limit / (N * K)) + 0.1j
+    solver = MulticellWMMSE(acceleration="none", max_iterations=steps, tolerance=0)
+    solution = solver.solve(problem, net, start=start)
+    for b in range(2):
+        args = (net.H[b].numpy(), start[b].numpy(), net.serving[b].numpy(), noise.numpy())
+        _, rates = textbook_wmmse(*args, [limit] * T, weights.numpy(), steps + 2)
+        np.testing.assert_allclose(solution.trace[b].numpy(), rates[1 : steps + 1], rtol=1e-9)
+        final = sum_rate(args[0], solution.W[b].numpy(), args[2], args[3], weights.numpy())
+        np.testing.assert_allclose(final, rates[steps + 1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize(("T", "K", "N"), [(1, 3, 5), (2, 5, 3), (3, 3, 1)])
+def test_the_rate_never_falls_and_the_limits_are_met(T, K, N, limits):
+    net = network(T, K, N)
+    problem = Problem(SumRate(), LIMITS[limits](30.0, T, N))
+    solution = MulticellWMMSE(acceleration="none", starts=1, max_iterations=30).solve(problem, net)
+    assert (solution.trace.diff(dim=-1) >= -1e-9 * solution.trace[:, 1:]).all()
+    report = evaluate(problem, net, solution.W)
+    assert max(violation.max() for violation in report.violation.values()) <= 1e-9
+    torch.testing.assert_close(report.utility, solution.trace[:, -1], rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_single_precision(limits):
+    T, K, N = 2, 6, 3  # two users too many: some are switched off
+    double, single = network(T, K, N), network(T, K, N, dtype=torch.complex64)
+    problem = Problem(SumRate(), LIMITS[limits](10.0, T, N))
+    solver = MulticellWMMSE(starts=1, acceleration="none", max_iterations=100, tolerance=1e-7)
+    solution = solver.solve(problem, single)
+    assert solution.W.dtype == torch.complex64
+    report = evaluate(problem, single, solution.W)
+    assert max(violation.max() for violation in report.violation.values()) <= 1e-5
+    reference = utility(problem, double, solver.solve(problem, double).W)
+    torch.testing.assert_close(report.utility.double(), reference, rtol=5e-3, atol=0)
+
+
+@pytest.mark.parametrize("snr_db", [0, 15, 25])
+def test_two_transmitters_reach_the_sum_rate_point_of_the_exact_boundary(snr_db):
+    P = 10 ** (snr_db / 10)
+    H = network(2, 2, 2, batch=6, seed=3).H.clone()
+    H[:, 0, 1] *= math.sqrt(0.2)
+    H[:, 1, 0] *= math.sqrt(0.2)
+    net = Network.interference(H, 1.0)
+    problem = Problem(SumRate(), (PerTransmitterPower(P),))
+    found = utility(problem, net, MulticellWMMSE().solve(problem, net).W)
+    exact = [pareto_sum_rate(h.numpy(), P, 1.0) for h in H]
+    np.testing.assert_allclose(found.numpy(), exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("total", [True, False])
+def test_two_user_power_control_against_a_grid(total):
+    generator = torch.Generator().manual_seed(1)
+    G = torch.empty(20, 2, 2, dtype=torch.float64).exponential_(generator=generator)
+    net = Network.power_control(G, 0.05)
+    problem = Problem(SumRate(), (TotalPower(2.0) if total else PerTransmitterPower(2.0),))
+    found = utility(problem, net, MulticellWMMSE().solve(problem, net).W).numpy()
+    best = np.array([two_user_power_grid(g.numpy(), 0.05, 2.0, total) for g in G])
+    assert (found <= best * (1 + 1e-3)).all()
+    assert (found >= best * (1 - 1e-3)).mean() >= 0.75  # the rest are in another local optimum
+
+
+def test_a_published_power_control_instance():
+    G = torch.tensor([[1.53, 0.19, 0.01], [0.01, 1.52, 0.02], [0.16, 0.53, 1.78]], dtype=torch.float64)
+    net = Network.power_control(G, 0.05)
+    problem = Problem(SumRate(1 / 3), (TotalPower(1.85),))
+    solution = MulticellWMMSE(tolerance=1e-12).solve(problem, net)
+    power = torch.tensor([[0.7421, 0.1912, 0.9167]], dtype=torch.float64)
+    torch.testing.assert_close(solution.W.abs().square(), power, rtol=0, atol=1e-4)
+    assert utility(problem, net, solution.W) * math.log(2) == pytest.approx(2.0282, abs=1e-4)
+
+
+def test_one_transmitter_with_sum_power_agrees_with_the_reduced_form():
+    problem = Problem(SumRate(), (TotalPower(10.0),))
+    settings = {"acceleration": "none", "tolerance": 1e-13, "max_iterations": 3000}
+    for N in (8, 4):
+        net = network(1, 4, N, batch=8)
+        start = net.channel.mH / net.channel.abs().square().sum((-2, -1), keepdim=True).sqrt() * math.sqrt(10)
+        full = utility(problem, net, MulticellWMMSE(**settings).solve(problem, net, start=start).W)
+        if N == 4:  # paths differ, and with them the local optimum: but each form stays where the other ends
+            start = ReducedWMMSE(**settings).solve(problem, net, start=start).W
+            full = utility(problem, net, MulticellWMMSE(**settings).solve(problem, net, start=start).W)
+        reduced = utility(problem, net, ReducedWMMSE(**settings).solve(problem, net, start=start).W)
+        torch.testing.assert_close(full, reduced, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_kkt_residual_at_convergence(limits):
+    """The rate's gradient is a non-negative price times the beam at each antenna; unspent limits are free."""
+    T, K, N, P = 2, 4, 3, 5.0
+    net = network(T, K, N, seed=5)
+    problem = Problem(SumRate(), LIMITS[limits](P, T, N))
+    solution = MulticellWMMSE(tolerance=1e-15, max_iterations=20000, starts=1).solve(problem, net)
+    W = solution.W.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.rate(W).sum(), W)
+    sent = torch.nn.functional.one_hot(net.serving, T).double()
+    along = torch.einsum("bnd,bdt->btn", (gradient * W.conj()).real, sent)
+    power = net.antenna_power(W.detach())
+    prices = along / power
+    residual = gradient - W * torch.einsum("btn,bdt->bnd", prices, sent)
+    assert residual.abs().amax() < 2e-4 * gradient.abs().amax()
+    assert along.min() > -2e-4 * along.max()  # price times power: an idle transmitter has no price
+    if limits == "antenna":
+        slack = 1 - power * N / P
+        assert ((prices * slack).abs() < 2e-4 * prices.amax()).all()
+    if limits == "transmitter":
+        common = prices.mean(-1, keepdim=True).expand_as(prices)
+        torch.testing.assert_close(prices, common, rtol=2e-3, atol=0)
+
+
+def test_relabelling_users_antennas_and_transmitters():
+    net = network(2, 4, 3)
+    problem = Problem(SumRate(), (PerTransmitterPower(5.0),))
+    solver = MulticellWMMSE(acceleration="none", starts=1, max_iterations=20)
+    W = solver.solve(problem, net).W
+    users, antennas = torch.tensor([2, 0, 3, 1]), torch.tensor([1, 2, 0])
+    other = Network.multicell(net.H[:, [1, 0]][:, :, users][..., antennas], 1.0, 1 - net.serving[:, users])
+    torch.testing.assert_close(solver.solve(problem, other).W, W[:, :, users][:, antennas], rtol=1e-6, atol=1e-8)
+
+
+def test_units_do_not_matter():
+    net = network(2, 3, 4)
+    solver = MulticellWMMSE(acceleration="none", starts=1, max_iterations=30)
+    for limits in (PerTransmitterPower, PerAntennaPower):
+        W = solver.solve(Problem(SumRate(), (limits(2.0),)), net).W
+        tiny = Network.multicell(net.H * 1e-6, 1e-15, net.serving)
+        V = solver.solve(Problem(SumRate(), (limits(2e-3),)), tiny).W
+        torch.testing.assert_close(V * 1e3**0.5, W, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_hostile_users_and_neighbours(limits):
+    """A user without channel, one without weight, equal users, an idle transmitter, and a NaN next door."""
+    T, K, N = 3, 4, 3
+    H = network(T, K, N, batch=3).H.clone()
+    H[0, :, 1] = 0
+    H[1, :, 2] = H[1, :, 0]
+    H[2] = torch.nan
+    serving = torch.tensor([0, 1, 0, 1])  # transmitter 2 serves nobody
+    weights = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    problem = Problem(SumRate(weights), LIMITS[limits](10.0, T, N))
+    solver = MulticellWMMSE(max_iterations=50)
+    together = solver.solve(problem, Network.multicell(H, 1.0, serving))
+    alone = solver.solve(problem, Network.multicell(H[:2], 1.0, serving))
+    assert together.status[2] == Status.NUMERICAL_FAILURE and (together.status[:2] <= Status.MAX_ITERATIONS).all()
+    torch.testing.assert_close(together.W[:2], alone.W, rtol=1e-6, atol=1e-8)
+    assert evaluate(problem, Network.multicell(H[:2], 1.0, serving), alone.W).rate[0, 1] == 0
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_unrolled_gradients_agree_with_finite_differences(limits):
+    net = network(2, 3, 2, batch=1)
+    problem = Problem(SumRate(), LIMITS[limits](3.0, 2, 2))
+    solver = MulticellWMMSE(acceleration="none", starts=1, max_iterations=2, tolerance=0)
+    check_gradient(solver, problem, net, rtol=1e-4)
+
+
+@pytest.mark.parametrize("limits", ["total", "transmitter", "antenna"])
+def test_implicit_gradients_agree_with_finite_differences(limits):
+    net = network(2, 3, 2, batch=1, seed=2)
+    problem = Problem(SumRate(), LIMITS[limits](3.0, 2, 2))
+    solver = MulticellWMMSE(starts=1, max_iterations=5000, tolerance=0, gradient="implicit")
+    check_gradient(solver, problem, net, rtol=2e-3)
+
+
+def check_gradient(solver, problem, net, rtol):
+    """The derivative of a fixed random projection of |W|^2 (free of the beams' phases) along a random direction."""
+    generator = torch.Generator().manual_seed(7)
+    direction = torch.randn(net.H.shape, dtype=net.H.dtype, generator=generator)
+    mixture = torch.randn(net.antennas, net.users, dtype=torch.float64, generator=generator)
+
+    def value(H):
+        W = solver.solve(problem, Network.multicell(H, 1.0, net.serving)).W
+        return (mixture * W.abs().square()).sum()
+
+    H = net.H.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(value(H), H)
+    found = (gradient.conj() * direction).real.sum().item()
+    with torch.no_grad():
+        step = 1e-5
+        expected = (value(net.H + step * direction) - value(net.H - step * direction)).item() / (2 * step)
+    assert found == pytest.approx(expected, rel=rtol, abs=rtol * mixture.abs().max().item())
