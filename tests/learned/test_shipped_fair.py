@@ -42,7 +42,7 @@ def test_they_are_listed_and_come_with_a_card(capsys):
 )
 def test_they_are_near_the_frontier(users, antennas, price, percent):
     """``S + price J`` against the climb's, on drops held out."""
-    drops = Fairness(users=users, antennas=antennas).sample(24, seed=TEST_SEEDS[2]).seen
+    drops = Fairness(users=users, antennas=antennas).sample(24, seed=TEST_SEEDS[2]).truth
     problem = Problem(SumRate(), (EqualPower(10.0), MeanJainAtLeast(0.9)))
     found = []
     for solver in (FairMultipliers(price=price), Pareto(price=price, starts=1, tolerance=1e-4)):

@@ -44,7 +44,7 @@ def channels(K, N, batch=6, seed=0, dtype=torch.complex128):
 
 
 def cell(batch=16, seed=7, dtype=torch.complex64, **sizes):
-    return Fairness(**sizes).sample(batch, seed=seed, dtype=dtype).seen
+    return Fairness(**sizes).sample(batch, seed=seed, dtype=dtype).truth
 
 
 def rates(solver, network, asked=None):
@@ -254,7 +254,7 @@ def test_a_mean_out_of_reach_is_refused_with_what_can_be_reached():
 
 
 def test_better_than_weighted_slnr_at_equal_fairness_on_drops_held_out():
-    network = Fairness().sample(300, seed=10**9).seen
+    network = Fairness().sample(300, seed=10**9).truth
     for alpha in (0.0, 0.5, 0.85, 1.1, 1.8):
         slnr = rates(WeightedSLNR(alpha=alpha), network)
         found = rates(shipped(), network, problem(jain=jain_index(slnr).mean().item()))

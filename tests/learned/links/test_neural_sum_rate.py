@@ -162,7 +162,7 @@ def test_the_loss_is_that_of_the_labels():
     torch.testing.assert_close(loss.detach(), expected, rtol=1e-3, atol=0)
     accuracy = (1 - (found - best).norm(dim=-1) / best.norm(dim=-1)).mean()
     torch.testing.assert_close(figures["power_accuracy"], accuracy, rtol=1e-3, atol=0)
-    stated = Instance.perfect(instance.truth, **instance.context, p=found)
+    stated = Instance.perfect(instance.truth, {"p": found}, **instance.context)
     assert solver.loss(stated, torch.Generator())[0] < 1e-25
 
 
