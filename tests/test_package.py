@@ -87,8 +87,8 @@ def test_weights_are_found_where_their_wheel_is_installed(wheel, weights, instal
     load = "from beamforge.io.weights import load; print(len(load('wit', name='wit-86').tensors))"
     both = environment(tmp_path_factory.mktemp("both"), wheel, weights)
     assert int(run(both / "python", "-c", load, cwd=tmp_path)) > 0
-    hidden = f"import sys; sys.modules['beamforge_weights'] = None\ntry: {load}\nexcept Exception as error: print(error)"
-    told = run(installed / "python", "-c", hidden, cwd=tmp_path)
+    hidden = "import sys; sys.modules['beamforge_weights'] = None  # this environment may have them as well"
+    told = run(installed / "python", "-c", f"{hidden}\ntry: {load}\nexcept Exception as e: print(e)", cwd=tmp_path)
     assert "`pip install ./weights`" in told and "`beamforge train wit`" in told
 
 

@@ -1,4 +1,4 @@
-"""The weights that are a distribution of their own: its index is true, and what is amiss with it is told in a sentence."""
+"""Weights that are a distribution of their own: the index is true, and what is amiss is told in a sentence."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_damaged_file_is_told(copied):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ConfigError, match="weights wit-86 of beamforge-weights are damaged.* `pip install ./weights`"):
+    with pytest.raises(ConfigError, match=r"weights wit-86 of beamforge-weights are damaged.* `pip install ./weights`"):
         weights.load("wit", name="wit-86")
     assert weights.load("neural-sum-rate", name="neural-sum-rate-16").tensors
     path.unlink()

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from hashlib import file_digest
+from hashlib import sha256
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -137,19 +137,19 @@ def _in_extra(name: str) -> Traversable:
     except ModuleNotFoundError:
         raise ConfigError(
             f"weights {name} come with the extra beamforge[weights], which is not installed: {install}, "
-            f"or make them by `beamforge train {wanted.train[name]}`"
+            f"or make them by `beamforge train {wanted.train[name]}` and give that file as weights"
         ) from None
     version, intact = wanted.version, False
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         version = index["version"]
-        with (folder / f"{name}{SUFFIX}").open("rb") as file:
-            intact = file_digest(file, "sha256").hexdigest() == index["weights"][name]["sha256"]
+        found = sha256((folder / f"{name}{SUFFIX}").read_bytes()).hexdigest()
+        intact = found == index["weights"][name]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # another version may lack them, otherwise they are not as they were
     if version != wanted.version:
         raise ConfigError(
-            f"beamforge-weights must be version {wanted.version} for this version of beamforge, got {version}: {install}"
+            f"beamforge-weights must be version {wanted.version} for this beamforge, got {version}: {install}"
         )
     if not intact:
         raise ConfigError(f"weights {name} of beamforge-weights are damaged, by the checksum in their index: {install}")
