@@ -123,6 +123,13 @@ def test_without_it_names_are_the_same_and_other_methods_work(absent, tmp_path, 
         beamforge.solve(torch.eye(16) + 0.01, noise=0.05, p_max=2.0, method="neural-sum-rate")
 
 
+@pytest.mark.parametrize("paper", ["power-control", "fairness"])
+def test_without_it_a_reproduction_refuses_rather_than_leave_rows_out(absent, tmp_path, capsys, paper):
+    assert main(["reproduce", paper, "--quick", "--out", str(tmp_path)]) == 2
+    said, err = capsys.readouterr()
+    assert "beamforge[weights]" in err and "Table" not in said and not list(tmp_path.rglob("*.csv"))
+
+
 def test_a_damaged_file_is_told(copied):
     intact = weights.load("wit", name="wit-86")
     assert intact.header["recipe"]["model"]["jain"] == 0.86
