@@ -19,7 +19,14 @@ from textbook import textbook_step
 
 from beamforge import Network, Problem
 from beamforge.bench.timing import Machine, interleaved
-from beamforge.classical.sum_rate.reduced_wmmse import HEAT, Cell, Multipliers, ReducedWMMSE, annealed, from_ridge
+from beamforge.classical.sum_rate.reduced_wmmse import (
+    HEAT,
+    Multipliers,
+    ReducedWMMSE,
+    WhitenedChannel,
+    annealed,
+    from_ridge,
+)
 from beamforge.core.constraints import TotalPower
 from beamforge.core.instance import Instance
 from beamforge.core.utilities import SumRate
@@ -58,7 +65,7 @@ class Case:
     def rate(self, W: torch.Tensor) -> float:
         return self.network.rate(W).sum(-1).mean().item()
 
-    def start(self, data: Cell, start: float) -> Multipliers:
+    def start(self, data: WhitenedChannel, start: float) -> Multipliers:
         return annealed(data, from_ridge(data, 10.0)) if start == ANNEALED else from_ridge(data, start)
 
     def beams(self, ridge: float) -> torch.Tensor:

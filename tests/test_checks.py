@@ -15,7 +15,7 @@ class Broken(RZF):
 
     def solve_batch(self, problem, instance, start, generator):
         solution = super().solve_batch(problem, instance, start, generator)
-        return dataclasses.replace(solution, W=self.spoil(solution.W, instance.seen))
+        return dataclasses.replace(solution, W=self.spoil(solution.W, instance.observation.network))
 
 
 class Averages(Broken):
@@ -101,4 +101,4 @@ def test_every_kind_of_question_a_method_claims_can_be_asked(name):
     """Each utility it says it serves is among the questions the checks would ask it."""
     for kind in METHODS[name]:
         asked = {type(question.problem.maximise) for question in questions_for(kind)}
-        assert asked == {serves.utility for serves in kind.serves}
+        assert asked == {serves.utility for serves in kind.capabilities}

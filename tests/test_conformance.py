@@ -22,6 +22,6 @@ def test_a_device_changes_nothing(kind, device):
     for question in questions_for(kind):
         problem, instance = batching.tree_map(lambda leaf: leaf.to(device), (question.problem, question.instance))
         there = answer(kind().to(device), problem, instance)
-        assert there.W.device == instance.seen.H.device
+        assert there.W.device == instance.observation.network.H.device
         back = batching.tree_map(lambda leaf: leaf.cpu(), there)
-        same(question.instance.seen, answer(kind(), question.problem, question.instance), back)
+        same(question.instance.observation.network, answer(kind(), question.problem, question.instance), back)

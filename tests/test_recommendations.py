@@ -22,7 +22,7 @@ QUESTIONS = {
     "the least power for SINR targets": ("min-power", {"sinr_target": 1.0}),
     "an answer in one step": ("sum-rate", {}),
     "the sum rate under a prescribed fairness": ("fair-sum-rate", {"jain": 0.9}),
-    "fairness by a knob, in one step": ("sum-rate", {}),
+    "fairness by a parameter, in one step": ("sum-rate", {}),
 }
 one = torch.ones(1, 2, 2, dtype=torch.complex128)
 NETWORKS = [

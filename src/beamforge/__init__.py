@@ -6,7 +6,8 @@ from beamforge.core.evaluate import Report, evaluate
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Solution, Solver, Status
+from beamforge.core.solution import Solution, Status
+from beamforge.core.solver import Solver
 
 __version__ = "0.1.0"
 

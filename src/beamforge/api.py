@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from beamforge.core.instance import Instance
 from beamforge.core.named_problems import ONLY_FOR, build_problem
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Solution
+from beamforge.core.solution import Solution
 from beamforge.core.terms import Number
 from beamforge.registry import create
 
@@ -47,7 +48,8 @@ def solve(
     p_max_antenna  watts, [N], [T, N] or [..., T, N].  settings      of the method, by name.
     jain           mean of Jain's index over the batch that fair-sum-rate is to meet, in (1/K, 1].
 
-    Raises a `BeamforgeError` that says what to change. Beams are ``solution.W`` [..., N, K]; powers of G are |W|^2.
+    Raises a `BeamforgeError` that says what to change. Beams are ``solution.W`` [..., N, K] (powers of G
+    are |W|^2), and ``solution.rate``, ``solution.sinr`` and ``solution.utility`` say what they achieve.
 
     >>> H = torch.randn(8, 4, 6, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     >>> solution = solve(H, noise=0.1, p_max=1.0)
@@ -73,7 +75,8 @@ def solve(
         if problem not in ONLY_FOR.get(name, (problem,)):
             raise ConfigError(f"{name} must be left out with {problem}, got some")
     solver = create(question, network, method, settings)
-    return solver.solve(question, Instance.perfect(network), start=start, generator=generator)
+    instance = Instance.perfect(network)
+    return replace(solver.solve(question, instance, start=start, generator=generator), asked=(question, instance))
 
 
 def network_of(H: Tensor, noise: Number, serving: Tensor | None = None) -> Network:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from beamforge.core import batching
+from beamforge.core.capability import Form
 from beamforge.core.constraints import (
     Constraint,
     EqualPower,
@@ -28,7 +29,9 @@ from beamforge.core.evaluate import evaluate
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network, squared_magnitude
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Solution, Solver, Status
+from beamforge.core.solution import Solution, Status
+from beamforge.core.solver import Solver
+from beamforge.core.streams import Streams
 from beamforge.core.terms import Bound
 
 BATCH = 4
@@ -45,7 +48,7 @@ class Question(NamedTuple):
 def check_solver(solver: Solver, questions: list[Question] | None = None) -> None:
     """Run every check on a solver; `AssertionError` names the check and the question that it fails.
 
-    questions  what to ask; left out, one for each kind of question in `solver.serves`.
+    questions  what to ask; left out, one for each kind of question in `solver.capabilities`.
 
     A method that takes something from a batch as a whole is checked as it is once `tuned` to the question.
 
@@ -55,7 +58,7 @@ def check_solver(solver: Solver, questions: list[Question] | None = None) -> Non
     questions = questions_for(type(solver)) if questions is None else questions
     assert questions, f"{type(solver).__name__} serves no question"
     for question in questions:
-        tuned = solver.tuned(question.problem, question.instance)
+        tuned = solver.fitted(question.problem, question.instance)
         for check in CHECKS:
             try:
                 check(tuned, question)
@@ -67,7 +70,7 @@ def check_solver(solver: Solver, questions: list[Question] | None = None) -> Non
 def questions_for(kind: type[Solver], seed: int = 0) -> list[Question]:
     """A question for each utility, form and power limit that a method says it serves."""
     found: dict[str, Question] = {}
-    for serves in kind.serves:
+    for serves in kind.capabilities:
         for form in serves.forms:
             network = example_network(form, torch.Generator().manual_seed(seed), *kind.tried_on)
             for extra in (None, *serves.allows):
@@ -106,25 +109,25 @@ def batch_equals_loop(solver: Solver, question: Question) -> None:
     shape = (2, BATCH // 2)
     folded = answer(solver, *batching.unflatten((question.problem, question.instance), shape))
     assert folded.W.shape == (*shape, *together.W.shape[1:]), f"W has shape {tuple(folded.W.shape)}"
-    same(question.instance.seen, together, batching.flatten(folded, 2))
+    same(question.instance.observation.network, together, batching.flatten(folded, 2))
     for i in range(BATCH):
         one = batching.tree_map(lambda leaf, i=i: leaf[i], (question.problem, question.instance))
         alone = answer(solver, *one)
         assert alone.W.ndim == 2, f"W of one instance has shape {tuple(alone.W.shape)}"
-        same(one[1].seen, batching.tree_map(lambda leaf, i=i: leaf[i], together), alone)
+        same(one[1].observation.network, batching.tree_map(lambda leaf, i=i: leaf[i], together), alone)
 
 
 def users_can_be_relabelled(solver: Solver, question: Question) -> None:
     """Relabelling the users relabels the beams."""
-    network = question.instance.seen
+    network = question.instance.observation.network
     users = torch.arange(network.users)
     order = users.roll(1)
-    moved = network.transmitters == network.users and bool((network.serving == users).all())
+    moved = network.transmitters == network.users and bool((network.streams.transmitter == users).all())
     H = network.H[..., order, :]
-    serving = network.serving[..., order]
+    streams = Streams(network.streams.transmitter[..., order])
     if moved:
-        H, serving = H[:, order], network.serving
-    relabelled = Network(H, network.noise[..., order], serving)
+        H, streams = H[:, order], network.streams
+    relabelled = Network(H, network.noise[..., order], streams)
     axes = {"users": order, **({"transmitters": order} if moved else {})}
     problem = Problem(
         relabel(question.problem.maximise, axes), tuple(relabel(limit, axes) for limit in question.problem.subject_to)
@@ -136,17 +139,17 @@ def users_can_be_relabelled(solver: Solver, question: Question) -> None:
 
 def units_do_not_matter(solver: Solver, question: Question) -> None:
     """Scaling channels and noise together changes nothing."""
-    network = question.instance.seen
-    scaled = Network(network.H * 1e-6, network.noise * 1e-12, network.serving)
+    network = question.instance.observation.network
+    scaled = Network(network.H * 1e-6, network.noise * 1e-12, network.streams)
     there = answer(solver, question.problem, question.instance)
     same(network, there, answer(solver, question.problem, Instance.perfect(scaled)))
 
 
 def phases_do_not_matter(solver: Solver, question: Question) -> None:
     """Turning the phase of a user's channel changes no power."""
-    network = question.instance.seen
+    network = question.instance.observation.network
     turn = torch.exp(1j * torch.arange(1, 1 + network.users, dtype=torch.float64) ** 2).unsqueeze(-1)
-    turned = Network(network.H * turn, network.noise, network.serving)
+    turned = Network(network.H * turn, network.noise, network.streams)
     there = answer(solver, question.problem, question.instance)
     same(turned, there, answer(solver, question.problem, Instance.perfect(turned)))
 
@@ -173,10 +176,10 @@ def same_generator_same_result(solver: Solver, question: Question) -> None:
 def neighbours_are_independent(solver: Solver, question: Question) -> None:
     """A neighbour full of NaN spoils only itself."""
     there = answer(solver, question.problem, question.instance)
-    network = question.instance.seen
+    network = question.instance.observation.network
     H = network.H.clone()
     H[0] = torch.nan
-    spoilt = Instance.perfect(Network(H, network.noise, network.serving))
+    spoilt = Instance.perfect(Network(H, network.noise, network.streams))
     here = answer(solver, question.problem, spoilt)
     rest = slice(1, None)
     same(batching.take(network, rest), batching.take(there, rest), batching.take(here, rest))
@@ -192,7 +195,7 @@ def gradients_are_right(solver: Solver, question: Question) -> None:
     """
     if not solver.differentiable:
         return
-    network = question.instance.seen
+    network = question.instance.observation.network
     generator = torch.Generator().manual_seed(5)
     direction = torch.randn(network.H.shape, dtype=network.H.dtype, generator=generator)
     if network.antennas == 1:
@@ -200,9 +203,9 @@ def gradients_are_right(solver: Solver, question: Question) -> None:
     weight = torch.rand(BATCH, network.users, network.users, dtype=torch.float64, generator=generator)
 
     def value(step: Tensor) -> Tensor:
-        moved = Network(network.H + step * direction, network.noise, network.serving)
+        moved = Network(network.H + step * direction, network.noise, network.streams)
         W = answer(solver, question.problem, Instance.perfect(moved)).W
-        return (squared_magnitude(network.received(W)) * weight).sum((-2, -1))
+        return (squared_magnitude(network.apply(W)) * weight).sum((-2, -1))
 
     step = torch.zeros(BATCH, 1, 1, 1, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(value(step).sum(), step)
@@ -235,7 +238,7 @@ def answer(solver: Solver, problem: Problem, instance: Instance) -> Solution:
 def same(network: Network, one: Solution, other: Solution) -> None:
     """Both solutions end alike and put the same power at every user, to a ten-thousandth of the largest."""
     assert torch.equal(one.status, other.status), f"status {one.status.tolist()} against {other.status.tolist()}"
-    a, b = (squared_magnitude(network.received(solution.W)) for solution in (one, other))
+    a, b = (squared_magnitude(network.apply(solution.W)) for solution in (one, other))
     gap = (a - b).abs().amax() / a.abs().amax().clamp_min(torch.finfo(a.dtype).tiny)
     assert gap <= 1e-4, f"received powers differ by {gap:.1e} of the largest"
 

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from beamforge.classical.duality.max_min import MaxMin
 from beamforge.classical.duality.min_power import Duality
-from beamforge.classical.duality.power_limited import PricedDuality, PricedMaxMin
+from beamforge.classical.duality.power_limited import PowerLimitedMaxMin, PowerLimitedMinPower
 from beamforge.classical.fairness.pareto import Pareto
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobenius
@@ -25,11 +25,12 @@ from beamforge.classical.sum_rate.branch_and_bound import BranchAndBound
 from beamforge.classical.sum_rate.fastfp import FastFP
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
 from beamforge.classical.sum_rate.wmmse import MulticellWMMSE
+from beamforge.core.capability import describe
 from beamforge.core.errors import ConfigError, UnsupportedProblem, unknown
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
 from beamforge.core.settings import convert
-from beamforge.core.solver import Solver, describe
+from beamforge.core.solver import Solver
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.learned.fairness.wit import WiT
 from beamforge.learned.links.gnn import GNN
@@ -40,7 +41,7 @@ from beamforge.learned.multipliers.sum_rate import SumRateMultipliers
 
 METHODS: dict[str, tuple[type[Solver], ...]] = {
     "perron-frobenius": (PerronFrobenius,),
-    "duality": (Duality, PricedDuality, MaxMin, PricedMaxMin),
+    "duality": (Duality, PowerLimitedMinPower, MaxMin, PowerLimitedMaxMin),
     "foschini-miljanic": (FoschiniMiljanic,),
     "wmmse": (ReducedWMMSE, LinkWMMSE, MulticellWMMSE),
     "pareto": (Pareto,),

@@ -14,7 +14,7 @@ from beamforge.classical.linear import MRT, RZF
 from beamforge.core.errors import ConfigError
 from beamforge.core.evaluate import evaluate
 from beamforge.core.named_problems import build_problem
-from beamforge.core.solver import Solution, Status
+from beamforge.core.solution import Solution, Status
 from beamforge.scenarios import Rayleigh
 from beamforge.scenarios.base import TEST_SEEDS
 
@@ -28,7 +28,7 @@ class RaisingAlone(MRT):
     """Fails only when it is timed one instance at a time."""
 
     def solve_batch(self, problem, instance, start, generator):
-        if len(instance.seen.H) == 1:
+        if len(instance.observation.network.H) == 1:
             raise RuntimeError("alone")
         return super().solve_batch(problem, instance, start, generator)
 
@@ -64,7 +64,7 @@ def test_the_table_is_what_the_scorer_says():
     problem = build_problem("sum-rate", instance.context)
     scores = {}
     for name in ("mrt", "rzf"):
-        solution = registry.create(problem, instance.seen, name).solve(problem, instance)
+        solution = registry.create(problem, instance.observation.network, name).solve(problem, instance)
         scores[name] = evaluate(problem, instance, solution.W)
     row = found.rows[0]
     utility, rate = scores["mrt"].utility.numpy(), scores["mrt"].rate.numpy()

@@ -10,7 +10,9 @@ from beamforge import Network, Problem, ShapeError
 from beamforge.classical.bounds import bound, dpc_sum_capacity
 from beamforge.classical.linear import RZF
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
+from beamforge.core.beams import Beams
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.core.instance import Instance
 from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower
 from beamforge.optim.simplex import simplex_maximum
 
@@ -142,7 +144,7 @@ def test_bounds_hold_for_several_transmitters(limit):
         problem = Problem(goal, (limit,))
         above = bound(problem, network)
         assert torch.isfinite(above).all()
-        assert (above >= goal.value(network, RZF().solve(problem, network).W)).all()
+        assert (above >= goal.value(Instance.perfect(network), Beams(RZF().solve(problem, network).W))).all()
 
 
 def test_cells_that_do_not_hear_each_other_reach_the_bound():

@@ -47,7 +47,7 @@ def test_tables_and_what_is_wanted(monkeypatch, tmp_path, capsys):
 def test_the_best_link_alone_is_the_best_of_all_alone(links):
     instance = Strong(links, random_weights=True).sample(6, seed=2, dtype=torch.complex128)
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
-    found = problem.maximise.value(instance.truth, module.alone(problem, instance))
+    found = problem.value(instance.truth, module.alone(problem, instance))
     each = (2**0.5 * torch.eye(links, dtype=torch.complex128)).unsqueeze(1)
-    values = [problem.maximise.value(instance.truth, W.expand(6, 1, links)) for W in each]
+    values = [problem.value(instance.truth, W.expand(6, 1, links)) for W in each]
     torch.testing.assert_close(found, torch.stack(values).amax(0))

@@ -18,8 +18,8 @@ from beamforge.io import weights
 from beamforge.learned.fairness.wit import targets
 from beamforge.registry import MODELS
 from beamforge.reproduce.exhibits import Options, Table
-from beamforge.reproduce.fairness.networks import TRAININGS, Training, networks
 from beamforge.reproduce.fairness import networks as fairness_networks
+from beamforge.reproduce.fairness.networks import TRAININGS, Training, networks
 from beamforge.reproduce.training import trained
 from beamforge.training.log import read
 

@@ -47,11 +47,11 @@ def test_pieces_do_not_matter(size, method, suffix, tmp_path_factory):
 def test_what_a_method_draws_depends_on_the_seed_alone(tmp_path, monkeypatch):
     """A stand-in that puts its draws where the beams go: pieces draw the same, seeds differ."""
     from beamforge.classical.linear import MRT
-    from beamforge.core.solver import Solution
+    from beamforge.core.solution import Solution
 
     def drawn(self, problem, instance, start, generator):
         one = torch.randn(4, 3, dtype=torch.complex128, generator=generator)
-        return Solution.closed_form(one.expand(*instance.seen.batch_shape, 4, 3))
+        return Solution.closed_form(one.expand(*instance.observation.network.batch_shape, 4, 3))
 
     monkeypatch.setattr(MRT, "solve_batch", drawn)
     channels = write(tmp_path, broadcast())

@@ -37,7 +37,7 @@ def test_violations_are_relative_and_flagged():
 
 def test_beams_are_scored_on_the_truth_not_on_what_the_solver_saw():
     blurred = Network.broadcast(H * 0.5, noise=torch.tensor([1.0, 3.0], dtype=torch.float64))
-    report = evaluate(Problem(SumRate()), Instance(truth=NETWORK, seen=blurred), W)
+    report = evaluate(Problem(SumRate()), Instance.estimated(NETWORK, blurred), W)
     np.testing.assert_allclose(report.sinr, [9.0, 1.0], rtol=1e-12)
 
 

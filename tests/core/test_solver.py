@@ -52,7 +52,7 @@ def test_a_failed_instance_is_flagged_and_empty_and_alone():
     clean = network(3, 4, 4)
     H = clean.H.clone()
     H[1, 0, 2, 3] = torch.inf
-    spoilt = Network(H, clean.noise, clean.serving)
+    spoilt = Network(H, clean.noise, clean.streams)
     for method in (MRT(), ReducedWMMSE()):
         one, other = method.solve(PROBLEM, clean), method.solve(PROBLEM, spoilt)
         assert other.status.tolist() == [Status.CONVERGED, Status.NUMERICAL_FAILURE, Status.CONVERGED]

@@ -74,15 +74,15 @@ def same(instance, arrays, rows=slice(None)):
     np.testing.assert_allclose(instance.truth.H, H[rows], rtol=1e-15)
     assert instance.truth.H.dtype == torch.from_numpy(H).dtype
     np.testing.assert_array_equal(instance.truth.noise, noise[rows])
-    np.testing.assert_array_equal(instance.truth.serving, serving[rows])
+    np.testing.assert_array_equal(instance.truth.streams.transmitter, serving[rows])
     assert instance.context.keys() == context.keys()
     for name, value in context.items():
         np.testing.assert_array_equal(instance.context[name], value[rows], err_msg=name)
         assert instance.context[name].dtype == torch.from_numpy(value).dtype
     if "H_estimate" in arrays:
-        np.testing.assert_array_equal(instance.seen.H[:, 0], arrays["H_estimate"][rows])
+        np.testing.assert_array_equal(instance.observation.network.H[:, 0], arrays["H_estimate"][rows])
     else:
-        assert instance.seen is instance.truth
+        assert instance.observation.network is instance.truth
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -159,7 +159,7 @@ def test_without_the_truth_beams_are_scored_on_the_estimate(tmp_path):
     with ChannelFile(write(tmp_path, arrays)) as file:
         assert file.main == "H_estimate"
         instance = file.read()
-    assert instance.seen is instance.truth
+    assert instance.observation.network is instance.truth
     np.testing.assert_array_equal(instance.truth.channel, arrays["H_estimate"])
 
 
@@ -250,7 +250,7 @@ def test_matlab_ambiguities_are_refused_or_resolved(writer, tmp_path):
     with ChannelFile(tmp_path / "two.mat") as file:
         instance = file.read()
     assert instance.context["weights"][3].tolist() == [1, 2, 3]
-    assert instance.truth.serving[3].tolist() == [1, 0, 1]
+    assert instance.truth.streams.transmitter[3].tolist() == [1, 0, 1]
 
 
 def test_matlab_workspaces_hold_other_things_too(tmp_path):
@@ -274,9 +274,9 @@ def test_what_is_sampled_is_what_is_read(name, suffix, tmp_path):
         found = file.read()
         assert file.meta == {"seed": 4}
         assert file.main == ("G" if name in ("weak", "strong") else "H")
-    for one, other in [(found.truth, instance.truth), (found.seen, instance.seen)]:
+    for one, other in [(found.truth, instance.truth), (found.seen, instance.observation.network)]:
         torch.testing.assert_close(one.H, other.H, rtol=1e-6 if file.main == "G" else 0, atol=0)
-        assert torch.equal(one.noise, other.noise) and torch.equal(one.serving, other.serving)
+        assert torch.equal(one.noise, other.noise) and torch.equal(one.streams.transmitter, other.streams.transmitter)
     assert found.context.keys() == instance.context.keys()
     for key, value in instance.context.items():
         assert torch.equal(found.context[key], value), key

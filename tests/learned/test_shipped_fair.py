@@ -52,6 +52,6 @@ def test_they_are_near_the_frontier(users, antennas, price, percent):
 
 def test_by_name():
     drops = Fairness().sample(30, seed=TEST_SEEDS[2])
-    asked = {"noise": drops.seen.noise, "p_max": 10.0, "problem": "fair-sum-rate", "jain": 0.9}
-    found = beamforge.solve(drops.seen.channel, method="multipliers", **asked)
-    assert jain_index(drops.seen.rate(found.W)).mean() >= 0.9 - 1e-6
+    asked = {"noise": drops.observation.network.noise, "p_max": 10.0, "problem": "fair-sum-rate", "jain": 0.9}
+    found = beamforge.solve(drops.observation.network.channel, method="multipliers", **asked)
+    assert jain_index(drops.observation.network.rate(found.W)).mean() >= 0.9 - 1e-6

@@ -52,9 +52,9 @@ def compare(method, source, count=40):
     instance = source.sample(count, seed=TEST_SEEDS[5], dtype=torch.complex128)
     problem = build_problem("sum-rate", instance.context)
     best = label(instance)
-    W = create(problem, instance.seen, method).solve(problem, instance).W
+    W = create(problem, instance.observation.network, method).solve(problem, instance).W
     p = W.abs().square().squeeze(-2)
-    share = problem.bind(instance.seen).maximise.value(instance.seen, W) / best.utility
+    share = problem.bind(instance.observation.network).value(instance.observation.network, W) / best.utility
     return 1 - (p - best.p).norm(dim=-1) / best.p.norm(dim=-1), share
 
 
@@ -83,7 +83,7 @@ def test_weights_are_chosen_by_the_number_of_links():
 
 def posed(links):
     instance = Weak(links).sample(2)
-    return build_problem("sum-rate", instance.context), instance.seen
+    return build_problem("sum-rate", instance.context), instance.observation.network
 
 
 def test_by_name():

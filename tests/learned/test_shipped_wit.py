@@ -66,7 +66,7 @@ def test_other_sizes_are_refused_with_the_methods_that_would_do():
     instance = Rayleigh(4, 16, 10.0).sample(2)
     problem = build_problem("fair-sum-rate", {**instance.context, "jain": 0.9})
     with pytest.raises(UnsupportedProblem, match=r"wit \(made for 12 users of equal .* pareto"):
-        create(problem, instance.seen, "wit")
+        create(problem, instance.observation.network, "wit")
 
 
 def test_weights_of_the_rates_that_it_would_ignore_are_refused(drops):
@@ -99,7 +99,7 @@ def test_elsewhere_another_network_makes_up_for_the_mean(drops):
     problem = build_problem("fair-sum-rate", {"p_max": 10.0, "jain": 0.86})
     wider = spread(0.75)
     assert fairness(shipped(0.86), wider, 0.86) < 0.86 - SLACK <= fairness(WiT(), wider, 0.86)
-    found, tuned = WiT().solve(problem, wider), WiT().tuned(problem, wider)
+    found, tuned = WiT().solve(problem, wider), WiT().fitted(problem, wider)
     assert tuned.trained_jain == pytest.approx(found.info["trained_jain"][0].item()) and tuned.trained_jain > 0.86
     assert torch.equal(tuned.solve(problem, wider).W, found.W)
     H, noise = torch.cat([wider.channel[:1] * 1e30, wider.channel]), torch.cat([wider.noise[:1], wider.noise])

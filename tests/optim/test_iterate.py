@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from beamforge import ConfigError
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 from beamforge.optim.iterate import IterativeSolver, iterate
 
 

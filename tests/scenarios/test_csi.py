@@ -39,7 +39,7 @@ def test_the_error_is_that_of_the_closed_form(channels):
     else:
         scenario = PilotCSI(channels)
     instance = repeated(scenario)
-    h, estimate = instance.truth.channel.numpy().conj(), instance.seen.channel.numpy().conj()
+    h, estimate = instance.truth.channel.numpy().conj(), instance.observation.network.channel.numpy().conj()
     quality, R = instance.context["csi_quality"][0].numpy(), instance.context["covariance"][0].numpy()
     for k in range(2):
         N = R.shape[-1]
@@ -74,14 +74,14 @@ def test_better_pilots_never_mean_a_larger_error():
     errors = []
     for power_db in (-10.0, 0.0, 10.0, 20.0, 30.0):
         instance = PilotCSI(pilot_low_db=power_db, pilot_high_db=power_db).sample(300, seed=1)
-        errors.append((instance.seen.H - instance.truth.H).abs().square().mean().item())
+        errors.append((instance.observation.network.H - instance.truth.H).abs().square().mean().item())
     assert errors == sorted(errors, reverse=True)
 
 
 def test_a_silent_direction_stays_silent():
     """A plane wave has a covariance of rank one: whatever the pilots' noise, the estimate lies along it."""
     instance = PilotCSI(UPA(users=1, angular_spread_deg=0.0)).sample(20, dtype=torch.complex128)
-    truth, seen = instance.truth.channel.squeeze(1), instance.seen.channel.squeeze(1)
+    truth, seen = instance.truth.channel.squeeze(1), instance.observation.network.channel.squeeze(1)
     along = (truth.conj() * seen).sum(-1).abs()
     torch.testing.assert_close(along, truth.norm(dim=-1) * seen.norm(dim=-1), rtol=1e-6, atol=0)
 

@@ -31,7 +31,7 @@ def test_without_cross_gain_the_cells_are_alone():
 def test_each_transmitter_has_the_snr_for_its_power_limit():
     instance = Interference(cells=2, snr_db=25.0).sample(3, dtype=torch.complex128)
     np.testing.assert_allclose(instance.context["p_max_transmitter"], np.full((3, 2), 10**2.5), rtol=1e-12)
-    assert (instance.truth.noise == 1).all() and instance.truth.serving.tolist() == [[0, 1]] * 3
+    assert (instance.truth.noise == 1).all() and instance.truth.streams.transmitter.tolist() == [[0, 1]] * 3
 
 
 def test_weights_are_uniform_when_asked_for_and_leave_the_channels_as_they_are():

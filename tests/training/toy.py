@@ -11,8 +11,10 @@ import sys
 import torch
 from torch import Tensor, nn
 
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
-from beamforge.core.solver import Form, Serves, Solution, Solver
+from beamforge.core.solution import Solution
+from beamforge.core.solver import Solver
 from beamforge.core.utilities import SumRate
 from beamforge.registry import MODELS
 
@@ -40,7 +42,7 @@ device = "cpu"
 class Toy(Solver):
     """Matched filters whose powers a small network shares out; with dropout, so that randomness matters."""
 
-    serves = (Serves(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
+    capabilities = (Capability(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
 
     def __init__(self, width: int = 4, dropout: float = 0.1):
         super().__init__()
@@ -56,7 +58,7 @@ class Toy(Solver):
 
     def solve_batch(self, problem, instance, start, generator):
         limit = problem.get(TotalPower).limit
-        return Solution.closed_form(self.beams(instance.seen) * limit.sqrt()[:, None, None])
+        return Solution.closed_form(self.beams(instance.observation.network) * limit.sqrt()[:, None, None])
 
     def loss(self, instance, generator) -> tuple[Tensor, dict[str, Tensor | float]]:
         if self.training:
@@ -64,7 +66,7 @@ class Toy(Solver):
             number, _, call = os.environ.get("TOY_SIGNAL", "").partition("@")
             if call == str(self.calls):
                 os.kill(os.getpid(), int(number))
-        rate = instance.truth.rate(self.beams(instance.seen))
+        rate = instance.truth.rate(self.beams(instance.observation.network))
         loss = -(instance.context["weights"] * rate).sum(-1).mean()
         if self.random:
             loss = loss * (1 + 1e-3 * torch.rand((), generator=generator))

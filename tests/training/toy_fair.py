@@ -27,7 +27,7 @@ class ToyFair(toy.Toy):
 
     def loss(self, instance, generator):
         loss, figures = super().loss(instance, generator)
-        least = instance.truth.rate(self.beams(instance.seen)).amin(-1).mean()
+        least = instance.truth.rate(self.beams(instance.observation.network)).amin(-1).mean()
         return loss + self.dual.price * (self.dual.target - least), {**figures, "price": self.dual.price.clone()}
 
     def adapt(self, figures):

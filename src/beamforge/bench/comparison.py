@@ -21,7 +21,8 @@ from beamforge.core.evaluate import Report, evaluate
 from beamforge.core.instance import Instance
 from beamforge.core.named_problems import build_problem
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Solution, Solver, Status
+from beamforge.core.solution import Solution, Status
+from beamforge.core.solver import Solver
 
 ROUNDS = 3
 """Timed rounds of the whole batch; instances are timed alone in four times as many."""
@@ -165,7 +166,7 @@ def compare(suite: Suite, progress: Callable[[str], object] = lambda doing: None
     errors: dict[str, str] = {}
 
     def answer(candidate: Candidate) -> tuple[Solver, Solution, Report]:
-        solver = registry.create(problem, instance.seen, candidate.method, candidate.settings)
+        solver = registry.create(problem, instance.observation.network, candidate.method, candidate.settings)
         solution = solver.solve(problem, instance)
         return solver, solution, evaluate(problem, instance, solution.W)
 

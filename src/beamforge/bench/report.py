@@ -16,7 +16,7 @@ from typing import Any
 import beamforge
 from beamforge.bench.comparison import Comparison, Row
 from beamforge.bench.figures import figures
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 from beamforge.io.writers import beside
 
 COLUMNS = {

@@ -17,8 +17,8 @@ from beamforge.classical.duality.min_power import Duality
 from beamforge.classical.duality.uplink import Uplink
 from beamforge.core import batching
 from beamforge.core.constraints import EqualPower, PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network, per_instance, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.terms import Number
 from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower
@@ -48,8 +48,8 @@ def bound(problem: Problem, network: Network) -> Tensor:
     if isinstance(goal, SumRate):
         found = sum_rate_bound(problem, network, goal.weights)
     elif isinstance(goal, (MinRate, MinSinr)):
-        for price, budget in priced(problem, network):
-            scaled = Network(network.H * price.rsqrt().unsqueeze(-2), network.noise, network.serving)
+        for price, budget in weighted_limits(problem, network):
+            scaled = Network(network.H * price.rsqrt().unsqueeze(-2), network.noise, network.streams)
             found = found.minimum(balance_bound(goal, scaled, budget))
     elif isinstance(goal, TransmitPower) and (targets := problem.find(SinrAtLeast)):
         found = power_bound(problem, network, targets.target)
@@ -161,7 +161,7 @@ def sum_rate_bound(problem: Problem, network: Network, weights: Tensor) -> Tenso
     H = network.whitened().H
     found = capacity(H.transpose(1, 2).reshape(B, K, T * N), total, weights)
     if T > 1:
-        served = torch.nn.functional.one_hot(network.serving[:, :K], T).mT
+        served = network.streams.sent_by(T)[..., :K]
         own = H * served.unsqueeze(-1)
         found = found.minimum(capacity(own.transpose(1, 2).reshape(B, K, T * N), total, weights))
         cells = capacity(own.flatten(0, 1), each.flatten(), (weights.unsqueeze(1) * served).flatten(0, 1))
@@ -183,8 +183,8 @@ def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
 
 
 # --- balanced rates, and least power ---------------------------------------------------------------------------------
-def priced(problem: Problem, network: Network) -> list[tuple[Tensor, Tensor]]:
-    """Each power limit relaxed to a priced sum, ``sum_tn price_tn power_tn <= budget``: [B, T, N] and [B]."""
+def weighted_limits(problem: Problem, network: Network) -> list[tuple[Tensor, Tensor]]:
+    """Each power limit relaxed to a weighted sum, ``sum_tn price_tn power_tn <= budget``: [B, T, N] and [B]."""
     one = network.noise.new_ones(network.H.shape[:2] + network.H.shape[3:])
     found = []
     if total := problem.find(TotalPower):
@@ -204,7 +204,7 @@ def balance_bound(goal: MinRate | MinSinr, network: Network, budget: Tensor) -> 
     """
     uplink = Uplink.of(network)
     alone = value_of(goal, budget.unsqueeze(-1) * uplink.gain).amin(-1)
-    balanced = MaxMin().solve_batch(Problem(goal, (TotalPower(budget),)), Instance.perfect(network), None, None)
+    balanced = MaxMin().solve_batch(Problem(goal, (TotalPower(budget),)), Observation(network), None, None)
     x = balanced.info["dual"] * network.noise * uplink.gain
     x = x * (budget / uplink.power(x) * (1 + PRECISION)).unsqueeze(-1)
     return alone.fmin(value_of(goal, uplink.receive(x)[0]).amax(-1))
@@ -225,7 +225,7 @@ def power_bound(problem: Problem, network: Network, target: Tensor, iterations: 
     """
     uplink = Uplink.of(network)
     targets = Problem(problem.maximise, (SinrAtLeast(target),))
-    dual = Duality().solve_batch(targets, Instance.perfect(network), None, None).info["dual"]
+    dual = Duality().solve_batch(targets, Observation(network), None, None).info["dual"]
     x = (1 - 100 * PRECISION) * dual * network.noise * uplink.gain
     below = (uplink.receive(x)[0] <= target).all(-1, keepdim=True) & torch.isfinite(x).all(-1, keepdim=True)
     x = torch.where(below, x, target)

@@ -14,28 +14,28 @@ from torch import Tensor
 from beamforge.classical.fairness.trade_off import FairnessSolver, alike, fair
 from beamforge.classical.power_limits import LIMITS, budget, equal_power
 from beamforge.classical.structure import directions, unit
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import EqualPower, TotalPower
 from beamforge.core.errors import ConfigError
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves, Solution, Solver
+from beamforge.core.solution import Solution
+from beamforge.core.solver import Solver
 from beamforge.core.utilities import MinRate, MinSinr, SumRate
 
 
 class Linear(Solver):
     """Base of the closed forms: `columns` [B, T, N, K] for every transmitter, of which each stream takes its own."""
 
-    serves = tuple(Serves(goal, (Form.MULTICELL,), allows=LIMITS) for goal in (SumRate, MinRate, MinSinr))
-
-    @classmethod
-    def supports(cls, problem: Problem, network: Network) -> bool:
-        return bool(problem.subject_to) and network.streams == network.users and super().supports(problem, network)
+    capabilities = tuple(
+        Capability(goal, (Form.MULTICELL,), needs_one_of=LIMITS) for goal in (SumRate, MinRate, MinSinr)
+    )
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        network = instance.seen
+        network = observation.network
         return formed(problem, network, self.columns(network.whitened().H, problem, network))
 
     def columns(self, H: Tensor, problem: Problem, network: Network) -> Tensor:
@@ -68,7 +68,7 @@ class RZF(Linear):
     """
 
     def columns(self, H: Tensor, problem: Problem, network: Network) -> Tensor:
-        sent = torch.nn.functional.one_hot(network.serving, network.transmitters).to(network.noise.dtype).sum(-2)
+        sent = network.streams.sent(network.transmitters).to(network.noise.dtype)
         share = budget(problem, network) / sent.clamp_min(1)
         return directions(H, share.unsqueeze(-1).expand(H.shape[:-1]))
 
@@ -86,10 +86,10 @@ class WeightedSLNR(FairnessSolver, Linear):
     rather than to sum one (the sum-one form matches no result in its tables).
     """
 
-    serves = (*Linear.serves, *fair(EqualPower, TotalPower))
+    capabilities = (*Linear.capabilities, *fair(EqualPower, TotalPower))
     scope = "fairness of rates of equal weight"
-    knob = "alpha"
-    ladder = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
+    parameter = "alpha"
+    grid = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
     neutral = 1.0
     accuracy = 1e-9
 
@@ -103,18 +103,18 @@ class WeightedSLNR(FairnessSolver, Linear):
     def supports(cls, problem: Problem, network: Network) -> bool:
         return super().supports(problem, network) and alike(problem, network)
 
-    def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
-        network = instance.seen
+    def solve_at(self, problem: Problem, observation: Observation, parameter: Tensor, start: Tensor | None) -> Solution:
+        network = observation.network
         H = network.whitened().H
         gain = squared_magnitude(H).sum(-1)
         tiny = torch.finfo(gain.dtype).tiny
-        steep = -knob[:, None, None] * gain.clamp_min(tiny).log()
+        steep = -parameter[:, None, None] * gain.clamp_min(tiny).log()
         price = torch.softmax(torch.where(gain > 0, steep, -torch.inf), -1)
         return formed(problem, network, directions(H, H.shape[-2] * torch.nan_to_num(price)))
 
 
 def formed(problem: Problem, network: Network, columns: Tensor) -> Solution:
     """Equal powers in the unit directions that each stream's own transmitter has in `columns` [B, T, N, K]."""
-    own_transmitter = network.serving[:, None, None, :].expand(-1, -1, network.antennas, -1)
+    own_transmitter = network.streams.transmitter[:, None, None, :].expand(-1, -1, network.antennas, -1)
     chosen = torch.gather(columns, 1, own_transmitter).squeeze(1)
     return Solution.closed_form(equal_power(problem, network, chosen))

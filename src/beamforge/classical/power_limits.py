@@ -18,12 +18,12 @@ def budget(problem: Problem, network: Network) -> Tensor:
 
     A total shared by several transmitters is split by the number of streams each sends; limits of antennas add up.
     """
-    sent = torch.nn.functional.one_hot(network.serving, network.transmitters).to(network.noise.dtype).sum(-2)
+    sent = network.streams.sent(network.transmitters).to(network.noise.dtype)
     found = []
     if equal := problem.find(EqualPower):
-        found.append(equal.limit.unsqueeze(-1) * sent / network.streams)
+        found.append(equal.limit.unsqueeze(-1) * sent / network.streams.count)
     if total := problem.find(TotalPower):
-        found.append(total.limit.unsqueeze(-1) * sent / network.streams)
+        found.append(total.limit.unsqueeze(-1) * sent / network.streams.count)
     if each := problem.find(PerTransmitterPower):
         found.append(each.limit)
     if antenna := problem.find(PerAntennaPower):
@@ -33,9 +33,11 @@ def budget(problem: Problem, network: Network) -> Tensor:
 
 def equal_power(problem: Problem, network: Network, directions: Tensor) -> Tensor:
     """Unit directions [..., N, D] with each transmitter's budget split equally over its streams, within all limits."""
-    streams = torch.nn.functional.one_hot(network.serving, network.transmitters).to(network.noise.dtype).sum(-2)
+    streams = network.streams.sent(network.transmitters).to(network.noise.dtype)
     share = budget(problem, network) / streams.clamp_min(1)
-    return within_limits(problem, network, directions * share.gather(-1, network.serving).sqrt().unsqueeze(-2))
+    return within_limits(
+        problem, network, directions * share.gather(-1, network.streams.transmitter).sqrt().unsqueeze(-2)
+    )
 
 
 def within_limits(problem: Problem, network: Network, W: Tensor) -> Tensor:
@@ -48,4 +50,4 @@ def within_limits(problem: Problem, network: Network, W: Tensor) -> Tensor:
         excess = excess.maximum(power.sum(-1) / each.limit)
     if antenna := problem.find(PerAntennaPower):
         excess = excess.maximum((power / antenna.limit).amax(-1))
-    return W * excess.rsqrt().gather(-1, network.serving).unsqueeze(-2)
+    return W * excess.rsqrt().gather(-1, network.streams.transmitter).unsqueeze(-2)

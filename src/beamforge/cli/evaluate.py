@@ -18,7 +18,7 @@ from beamforge.core.evaluate import Report, evaluate
 from beamforge.core.instance import Instance
 from beamforge.core.problem import Problem
 from beamforge.core.settings import device_of
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 from beamforge.io.solutions import STATUS_NAMES, SolutionFile, stated_for
 
 

@@ -66,14 +66,14 @@ def command(
             checking = bar.add_task("checking", total=None)
             fingerprint = job.fingerprint()
             bar.update(checking, description="tuning")
-            knob = job.tune()
+            parameter = job.tune()
             bar.remove_task(checking)
             with open_writer(out, source.count, source.instance_bytes, fingerprint) as writer:
                 solving = bar.add_task("solving", total=source.count, completed=writer.done)
                 for first, count in source.chunks(writer.done):
                     job.solve(writer, first, count)
                     bar.update(solving, completed=writer.done)
-                summary = job.summary(writer) | knob
+                summary = job.summary(writer) | parameter
                 writer.finish(
                     status_names=np.array(STATUS_NAMES),
                     seconds=writer.seconds,
@@ -81,7 +81,7 @@ def command(
                     method=job.method,
                     version=beamforge.__version__,
                     meta=json.dumps(job.stated),
-                    **knob,
+                    **parameter,
                 )
     summarise(summary | {"out": out}, as_json=as_json)
 
@@ -102,8 +102,8 @@ class Job:
         self.source, self.request, self.seed, self.device, self.dtype = source, request, seed, device, dtype
         sample = source.read(0, 1, dtype=dtype, device=device)
         problem = request.build(sample.context)
-        self.solver = create(problem, sample.seen, method, settings)
-        self.method = method or methods_for(problem, sample.seen)[0]
+        self.solver = create(problem, sample.observation.network, method, settings)
+        self.method = method or methods_for(problem, sample.observation.network)[0]
         self.unit = problem.maximise.unit
         self.whole = problem.find(MeanConstraint) is not None  # something is asked of the file as a whole
         self.stated = {
@@ -127,15 +127,15 @@ class Job:
         """
         if not self.whole:
             return {}
-        name = getattr(self.solver, "knob", "")
+        name = getattr(self.solver, "parameter", "")
         given = getattr(self.solver, name, None)
         count = min(self.source.count, max(1, SAMPLE_BYTES // self.source.instance_bytes))
         sample = self.source.read(0, count, dtype=self.dtype, device=self.device)
-        self.solver = self.solver.tuned(self.request.build(sample.context), sample)
+        self.solver = self.solver.fitted(self.request.build(sample.context), sample)
         if not name:
             return {}
-        knob = {name: getattr(self.solver, name)}
-        return knob if given is not None or count == self.source.count else knob | {"found_on": count}
+        parameter = {name: getattr(self.solver, name)}
+        return parameter if given is not None or count == self.source.count else parameter | {"found_on": count}
 
     @torch.no_grad()
     def solve(self, writer: Writer, first: int, count: int) -> None:

@@ -1,7 +1,9 @@
-"""What must hold. Each constraint states by how much beams break it, as a share of its limit."""
+"""Constraints: what beams must satisfy. Each states by how much they violate it, as a share of its limit."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -9,20 +11,50 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from beamforge.core.errors import ShapeError
+from beamforge.core.beams import Beams
+from beamforge.core.errors import ShapeError, UnsupportedProblem
+from beamforge.core.instance import Instance
 from beamforge.core.network import Network, per_instance, squared_magnitude
 from beamforge.core.terms import Entry, Term, number
 
 Bound = TypeVar("Bound", bound="Jain")
+Same = TypeVar("Same", bound="Constraint")
 
 
 @dataclass(frozen=True)
 class Constraint(Term):
-    """`violation(network, W)` [...]: the largest excess over a limit divided by the limit; at most 0 where it holds."""
+    """`violation(instance, beams)` [...]: the largest excess over a limit, over the limit; at most 0 where it holds."""
 
-    def violation(self, network: Network, W: Tensor) -> Tensor:
-        """Relative violation of the beams W [..., N, D], [...]."""
+    def violation(self, instance: Instance, beams: Beams) -> Tensor:
+        """Relative violation [...] of beams W [..., N, D] on the instance's true network."""
         raise NotImplementedError
+
+    def with_also(self: Same, other: Same) -> Same:
+        """The one constraint that holds exactly where this and another (bound) one of its type both hold.
+
+        Raises `UnsupportedProblem` where no constraint of this type says so.
+        """
+        raise UnsupportedProblem(f"a problem must have one {type(self).__name__}, got several; state the stricter one")
+
+
+class Upper(Constraint):
+    """A constraint whose numbers are upper limits: of two, the smaller numbers hold."""
+
+    def with_also(self: Same, other: Same) -> Same:
+        return combined(self, other, torch.minimum)
+
+
+class Lower(Constraint):
+    """A constraint whose numbers are lower limits: of two, the larger numbers hold."""
+
+    def with_also(self: Same, other: Same) -> Same:
+        return combined(self, other, torch.maximum)
+
+
+def combined(one: Same, other: Same, of_both: Callable[[Tensor, Tensor], Tensor]) -> Same:
+    """A constraint with the entrywise minimum or maximum of the numbers of two."""
+    names = [item.name for item in dataclasses.fields(one)]
+    return replace(one, **{name: of_both(getattr(one, name), getattr(other, name)) for name in names})
 
 
 @dataclass(frozen=True)
@@ -34,33 +66,57 @@ class MeanConstraint(Constraint):
 
 
 @dataclass(frozen=True)
-class TotalPower(Constraint):
+class ChanceConstraint(Constraint):
+    """A constraint on a probability: over the realisations of an instance, an event is at most so likely.
+
+    ``P(event_k) <= probability_k`` for every user k. The probability is the share of `Instance.realisations` in which
+    the event happens, or of the truth alone where there are none.
+    """
+
+    probability: Entry = number("users")
+
+    def event(self, network: Network, W: Tensor) -> Tensor:
+        """Boolean [..., K]: whether it happens to each user of a network."""
+        raise NotImplementedError
+
+    def violation(self, instance: Instance, beams: Beams) -> Tensor:
+        if instance.realisations is None:
+            share = self.event(instance.truth, beams.W).to(self.probability.dtype)
+        else:
+            numbers = {item.name: getattr(self, item.name).unsqueeze(-2) for item in dataclasses.fields(self)}
+            events = replace(self, **numbers).event(instance.realisations, beams.W.unsqueeze(-3))
+            share = events.to(self.probability.dtype).mean(-2)
+        return (share / self.probability - 1).amax(-1)
+
+
+@dataclass(frozen=True)
+class TotalPower(Upper):
     """``sum_d |w_d|^2 <= limit`` watts, over all transmitters together."""
 
     limit: Entry = number()
 
-    def violation(self, network: Network, W: Tensor) -> Tensor:
-        return network.transmit_power(W).sum(-1) / self.limit - 1
+    def violation(self, instance: Instance, beams: Beams) -> Tensor:
+        return instance.truth.transmit_power(beams.W).sum(-1) / self.limit - 1
 
 
 @dataclass(frozen=True)
-class PerTransmitterPower(Constraint):
-    """``sum_{d: serving[d] = t} |w_d|^2 <= limit_t`` watts for every transmitter t."""
+class PerTransmitterPower(Upper):
+    """``sum of |w_d|^2 over the streams of transmitter t <= limit_t`` watts for every t."""
 
     limit: Entry = number("transmitters")
 
-    def violation(self, network: Network, W: Tensor) -> Tensor:
-        return (network.transmit_power(W) / self.limit - 1).amax(-1)
+    def violation(self, instance: Instance, beams: Beams) -> Tensor:
+        return (instance.truth.transmit_power(beams.W) / self.limit - 1).amax(-1)
 
 
 @dataclass(frozen=True)
-class PerAntennaPower(Constraint):
-    """``sum_{d: serving[d] = t} |W_nd|^2 <= limit_tn`` watts for every antenna n of every transmitter t."""
+class PerAntennaPower(Upper):
+    """``sum of |W_nd|^2 over the streams of transmitter t <= limit_tn`` watts for every antenna n of every t."""
 
     limit: Entry = number("transmitters", "antennas")
 
-    def violation(self, network: Network, W: Tensor) -> Tensor:
-        return (network.antenna_power(W) / self.limit - 1).amax((-2, -1))
+    def violation(self, instance: Instance, beams: Beams) -> Tensor:
+        return (instance.truth.antenna_power(beams.W) / self.limit - 1).amax((-2, -1))
 
 
 @dataclass(frozen=True)
@@ -72,29 +128,40 @@ class EqualPower(Constraint):
 
     limit: Entry = number()
 
-    def violation(self, network: Network, W: Tensor) -> Tensor:
-        share = (self.limit / network.streams).unsqueeze(-1)
-        excess = squared_magnitude(W).sum(-2) / share - 1
+    def violation(self, instance: Instance, beams: Beams) -> Tensor:
+        network = instance.truth
+        share = (self.limit / network.streams.count).unsqueeze(-1)
+        excess = squared_magnitude(beams.W).sum(-2) / share - 1
         deaf = network.H.eq(0).all(-1).all(-2)
-        needless = functional.pad(deaf, (0, network.streams - network.users)) & (excess == -1)
+        needless = functional.pad(deaf, (0, network.streams.count - network.users)) & (excess == -1)
         return torch.where(needless, 0, excess.abs()).amax(-1)
 
 
 @dataclass(frozen=True)
-class SinrAtLeast(Constraint):
+class SinrAtLeast(Lower):
     """``SINR_k >= target_k`` (linear) for every user."""
 
     target: Entry = number("users")
 
-    def violation(self, network: Network, W: Tensor) -> Tensor:
-        return (1 - network.sinr(W) / self.target).amax(-1)
+    def violation(self, instance: Instance, beams: Beams) -> Tensor:
+        return (1 - instance.truth.sinr(beams.W) / self.target).amax(-1)
+
+
+@dataclass(frozen=True)
+class SinrOutage(ChanceConstraint):
+    """``P(SINR_k < target_k) <= probability_k`` for every user, over the realisations of an instance."""
+
+    target: Entry = number("users", default=1.0)
+
+    def event(self, network: Network, W: Tensor) -> Tensor:
+        return network.sinr(W) < self.target
 
 
 def jain_index(rate: Tensor) -> Tensor:
     """Jain's fairness index ``(sum_k r_k)^2 / (K sum_k r_k^2)`` over the last dimension; 1 where all are zero.
 
-    >>> jain_index(torch.tensor([1.0, 1.0, 0.0, 0.0]))
-    tensor(0.5000)
+    >>> jain_index(torch.tensor([1.0, 1.0, 0.0, 0.0])).item()
+    0.5
     """
     largest = rate.detach().amax(-1, keepdim=True)
     share = rate / torch.where(largest > 0, largest, 1)  # squares of 1e-23 are not float32
@@ -103,7 +170,7 @@ def jain_index(rate: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Jain(Constraint):
+class Jain(Lower):
     """Jain's index of the rates, `jain_index`, against a limit in (1/K, 1]; `ShapeError` for one outside.
 
     The index of a single user is 1, and so is its limit.
@@ -119,8 +186,8 @@ class Jain(Constraint):
             raise ShapeError(f"jain must be {expected}, got {limit[wrong][0].item():g}")
         return replace(self, limit=limit)
 
-    def violation(self, network: Network, W: Tensor) -> Tensor:
-        return 1 - jain_index(network.rate(W)) / self.limit
+    def violation(self, instance: Instance, beams: Beams) -> Tensor:
+        return 1 - jain_index(instance.truth.rate(beams.W)) / self.limit
 
 
 @dataclass(frozen=True)

@@ -1,70 +1,118 @@
-"""The physics of one downlink: who sends, who hears, how loud. No opinion about what is good."""
+"""Network: the physics of one downlink, without an opinion about what is good."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from beamforge.core.errors import ShapeError
+from beamforge.core.streams import NO_DATA, Streams, numbers, whole_numbers
 
 
 @dataclass(frozen=True)
 class Network:
-    """Channels, noise and who serves whom: ``y = H W s + n`` with ``E[s s^H] = I``.
+    """Channels, noise and streams: ``y = H W s + n`` with ``E[s s^H] = I``.
 
-    H        complex [..., T, K, N]: T transmitters, K single-antenna users, N antennas; row k is h_k^H.
-    noise    real [..., K], watts, positive.
-    serving  integer [..., D]: stream d leaves transmitter serving[d]; streams 0..K-1 carry the users' data,
-             streams K..D-1 (sensing) carry none and only interfere.
+    H                 complex [..., T, K M, N]: T transmitters of N antennas, K users of M antennas, whose M rows follow
+                      each other. With M = 1, row k is h_k^H.
+    noise             real [..., K], watts at each receive antenna, positive.
+    streams           who sends each of the D streams, and whose data it carries.
+    receive_antennas  M, antennas of each user.
 
     Leading dimensions are batch dimensions, any number. Build one with `broadcast`, `multicell`, `interference`
-    or `power_control`, which check shapes and precision and raise `ShapeError`.
+    or `power_control`, which check shapes, precision and numbers and raise `ShapeError`.
 
     >>> H = torch.tensor([[1.0 + 0j, 0.0], [0.0, 2.0]])
     >>> network = Network.broadcast(H, noise=1.0)
-    >>> network.rate(torch.eye(2, dtype=H.dtype))
-    tensor([1.0000, 2.3219])
+    >>> [round(rate, 2) for rate in network.rate(torch.eye(2, dtype=H.dtype)).tolist()]
+    [1.0, 2.32]
     """
 
     H: Tensor
     noise: Tensor
-    serving: Tensor
+    streams: Streams
+    receive_antennas: int = 1
+
+    def __post_init__(self) -> None:
+        batch, rows = self.H.shape[:-3], self.H.shape[-2]
+        sizes = (*batch, rows // self.receive_antennas)
+        if self.noise.shape != sizes or self.streams.transmitter.shape[:-1] != batch:
+            came = f"{tuple(self.noise.shape)} and {tuple(self.streams.transmitter.shape)}"
+            raise ShapeError(f"noise and streams must be {sizes} and {(*batch, 'D')} like the channel, got {came}")
 
     @classmethod
-    def multicell(cls, H: Tensor, noise: Tensor | float, serving: Tensor, sensing_streams: int = 0) -> Network:
-        """Any number of transmitters: H [..., T, K, N], serving [..., D] or [D]."""
+    def multicell(
+        cls,
+        H: Tensor,
+        noise: Tensor | float,
+        serving: Tensor,
+        stream_user: Tensor | None = None,
+        receive_antennas: int = 1,
+    ) -> Network:
+        """Any number of transmitters: H [..., T, K M, N].
+
+        serving      integers [D] or [..., D]: the transmitter of each stream.
+        stream_user  integers [D] or [..., D], -1 for a stream without data; left out, stream k < K carries the data of
+                     user k and the others carry none.
+        """
         if not isinstance(H, Tensor) or not H.is_complex():
             raise ShapeError(f"H must be a complex tensor, got {getattr(H, 'dtype', type(H).__name__)}")
         if H.dtype not in (torch.complex64, torch.complex128):
             raise ShapeError(f"H must be complex64 or complex128, got {H.dtype}")
         if H.ndim < 3 or 0 in H.shape:
             raise ShapeError(f"H must be non-empty [..., T, K, N], got {tuple(H.shape)}")
-        batch, (T, K, _) = H.shape[:-3], H.shape[-3:]
+        batch, (T, rows, _) = H.shape[:-3], H.shape[-3:]
+        if receive_antennas < 1 or rows % receive_antennas:
+            expected = f"a positive divisor of the {rows} rows of H"
+            raise ShapeError(f"receive_antennas must be {expected}, got {receive_antennas}")
+        K = rows // receive_antennas
         noise = per_instance("noise", noise, H, (K,))
         if (wrong := ~(noise > 0) | noise.isinf()).any():
             raise ShapeError(f"noise must be positive, finite watts, got {noise[wrong][0].item():g}")
-        serving = _integers(serving, H)
-        fits = serving.shape[-1:] in ((K,), (K + sensing_streams,)) and serving.shape[:-1] in ((), batch)
-        if not fits:
-            expected = f"[K] or [..., K] = {(*batch, K)}"
-            raise ShapeError(f"serving must be integers {expected}, got {tuple(serving.shape)}")
-        if ((serving < 0) | (serving >= T)).any():
-            raise ShapeError(f"serving must name transmitters 0..{T - 1}, got {serving.unique().tolist()}")
-        if sensing_streams and serving.shape[-1] == K:
-            extra = serving.new_zeros((*serving.shape[:-1], sensing_streams))
-            serving = torch.cat([serving, extra], -1)
-        return cls(H, noise, serving.long().expand(*batch, serving.shape[-1]))
+        serving = whole_numbers("serving", serving, H, range(T))
+        if stream_user is None:
+            if serving.ndim == 0 or serving.shape[-1] < K or serving.shape[:-1] not in ((), batch):
+                expected = f"[D] or [..., D] = {(*batch, 'D')} with a transmitter for each of at least {K} streams"
+                raise ShapeError(f"serving must be integers {expected}, got {tuple(serving.shape)}")
+        else:
+            stream_user = whole_numbers("stream_user", stream_user, H, range(NO_DATA, K))
+            D = stream_user.shape[-1] if stream_user.ndim else 0
+            if not D or any(each.shape[:-1] not in ((), batch) for each in (serving, stream_user)):
+                came = f"{tuple(serving.shape)} and {tuple(stream_user.shape)}"
+                raise ShapeError(f"serving and stream_user must be integers [D] or {(*batch, 'D')}, got {came}")
+            if serving.shape[-1] != D:
+                raise ShapeError(f"serving must name a transmitter for each of {D} streams, got {serving.shape[-1]}")
+            usual = torch.where(numbers(D, H) < K, numbers(D, H), NO_DATA)
+            stream_user = None if D >= K and (stream_user == usual).all() else stream_user.expand(*batch, D)
+        streams = Streams(serving.expand(*batch, serving.shape[-1]), stream_user)
+        return cls(H, noise, streams, receive_antennas)
 
     @classmethod
-    def broadcast(cls, H: Tensor, noise: Tensor | float, sensing_streams: int = 0) -> Network:
-        """One transmitter: H [..., K, N], noise a scalar, [K] or [..., K]."""
+    def broadcast(
+        cls,
+        H: Tensor,
+        noise: Tensor | float,
+        sensing_streams: int = 0,
+        stream_user: Tensor | None = None,
+        receive_antennas: int = 1,
+    ) -> Network:
+        """One transmitter: H [..., K M, N], noise a scalar, [K] or [..., K].
+
+        With M = 1 there is a stream for each user, then `sensing_streams` without data; with M > 1 there are
+        ``min(M, N)`` for each user. `stream_user`, integers [D] or [..., D], states other streams.
+        """
         if not isinstance(H, Tensor) or H.ndim < 2 or 0 in H.shape:
             raise ShapeError(f"H must be non-empty [..., K, N], got {tuple(getattr(H, 'shape', ()))}")
-        serving = torch.zeros(H.shape[-2] + sensing_streams, dtype=torch.long, device=H.device)
-        return cls.multicell(H.unsqueeze(-3), noise, serving, sensing_streams)
+        users, each = H.shape[-2] // max(1, receive_antennas), min(receive_antennas, H.shape[-1])
+        if stream_user is None and each > 1:
+            data = numbers(users, H).repeat_interleave(each)
+            stream_user = torch.cat([data, data.new_full((sensing_streams,), NO_DATA)])
+        count = users + sensing_streams if stream_user is None else torch.as_tensor(stream_user).shape[-1]
+        serving = torch.zeros(count, dtype=torch.long, device=H.device)
+        return cls.multicell(H.unsqueeze(-3), noise, serving, stream_user, receive_antennas)
 
     @classmethod
     def interference(cls, H: Tensor, noise: Tensor | float) -> Network:
@@ -72,7 +120,7 @@ class Network:
         if not isinstance(H, Tensor) or H.ndim < 3 or H.shape[-3] != H.shape[-2]:
             came = tuple(getattr(H, "shape", ()))
             raise ShapeError(f"H must be [..., K, K, N] with a transmitter a user, got {came}")
-        return cls.multicell(H, noise, torch.arange(H.shape[-2], device=H.device))
+        return cls.multicell(H, noise, numbers(H.shape[-2], H))
 
     @classmethod
     def power_control(cls, G: Tensor, noise: Tensor | float) -> Network:
@@ -100,22 +148,17 @@ class Network:
     @property
     def users(self) -> int:
         """K."""
-        return self.H.shape[-2]
+        return self.H.shape[-2] // self.receive_antennas
 
     @property
     def antennas(self) -> int:
         """N, antennas of each transmitter."""
         return self.H.shape[-1]
 
-    @property
-    def streams(self) -> int:
-        """D, K data streams and any sensing streams."""
-        return self.serving.shape[-1]
-
     # --- views -------------------------------------------------------------------------------------------------------
     @property
     def channel(self) -> Tensor:
-        """[..., K, N] of a broadcast network; `ShapeError` when there are several transmitters."""
+        """[..., K M, N] of a broadcast network; `ShapeError` when there are several transmitters."""
         if self.transmitters != 1:
             raise ShapeError(f"this network has {self.transmitters} transmitters, not one")
         return self.H.squeeze(-3)
@@ -127,67 +170,83 @@ class Network:
 
     @property
     def gram(self) -> Tensor:
-        """``H H^H`` [..., K, K] of a broadcast network."""
+        """``H H^H`` [..., K M, K M] of a broadcast network."""
         return self.channel @ self.channel.mH
 
     @property
     def stream_channel(self) -> Tensor:
-        """[..., D, K, N]: what every user sees of the transmitter that sends stream d."""
+        """[..., D, K M, N]: what every receive antenna sees of the transmitter that sends stream d."""
         if self.transmitters == 1:
-            return self.H.expand(*self.batch_shape, self.streams, self.users, self.antennas)
-        return torch.take_along_dim(self.H, self.serving[..., None, None], dim=-3)
+            return self.H.expand(*self.batch_shape, self.streams.count, *self.H.shape[-2:])
+        return torch.take_along_dim(self.H, self.streams.transmitter[..., None, None], dim=-3)
 
     def whitened(self) -> Network:
-        """The same network in units of its noise: row k divided by sqrt(noise_k), noise one."""
-        scale = self.noise.rsqrt()[..., None, :, None]
-        return Network(self.H * scale, torch.ones_like(self.noise), self.serving)
+        """The same network in units of its noise: the rows of user k divided by sqrt(noise_k), noise one."""
+        scale = self.noise.rsqrt().repeat_interleave(self.receive_antennas, -1)
+        return replace(self, H=self.H * scale[..., None, :, None], noise=torch.ones_like(self.noise))
 
     # --- physics -----------------------------------------------------------------------------------------------------
-    def received(self, W: Tensor) -> Tensor:
-        """Amplitudes ``A_kd = h_k^H w_d`` [..., K, D] of the beams W [..., N, D]."""
-        if W.shape[-2:] != (self.antennas, self.streams):
-            raise ShapeError(f"W must be [..., {self.antennas}, {self.streams}] (N, D), got {tuple(W.shape)}")
+    def apply(self, W: Tensor) -> Tensor:
+        """Received amplitudes ``A_kd = h_k^H w_d`` [..., K M, D] of the beams W [..., N, D]."""
+        if W.shape[-2:] != (self.antennas, self.streams.count):
+            expected = f"[..., {self.antennas}, {self.streams.count}] (N, D)"
+            raise ShapeError(f"W must be {expected}, got {tuple(W.shape)}")
         if self.transmitters == 1:
             return self.channel @ W
         return torch.einsum("...dkn,...nd->...kd", self.stream_channel, W)
 
-    def returned(self, A: Tensor) -> Tensor:
-        """The adjoint of `received`: column d is ``sum_k h_k A_kd`` [..., N, D], for A [..., K, D]."""
+    def adjoint(self, A: Tensor) -> Tensor:
+        """The adjoint of `apply`: column d is ``sum_k h_k A_kd`` [..., N, D], for A [..., K M, D]."""
         if self.transmitters == 1:
             return self.channel.mH @ A
         return torch.einsum("...dkn,...kd->...nd", self.stream_channel.conj(), A)
 
     def sinr(self, W: Tensor) -> Tensor:
-        """``|A_kk|^2 / (sum_{d != k} |A_kd|^2 + noise_k)`` [..., K]."""
-        power = squared_magnitude(self.received(W))
-        return own(power) / (others(power) + self.noise)
+        """``sum of the user's |A_kd|^2 / (sum of the others' |A_kd|^2 + noise_k)`` [..., K].
+
+        Users with several antennas: ``2^rate_k - 1``, the SINR at which a single stream has the rate of the user.
+        """
+        if self.receive_antennas > 1:
+            return torch.expm1(math.log(2) * self.rate(W))
+        power = squared_magnitude(self.apply(W))
+        if self.streams.user is None:
+            return own(power) / (others(power) + self.noise)
+        mine = self.streams.data_of(self.users)
+        return (power * mine).sum(-1) / (power.masked_fill(mine, 0).sum(-1) + self.noise)
 
     def rate(self, W: Tensor) -> Tensor:
-        """``log2(1 + SINR_k)`` [..., K], bit/s/Hz."""
-        return torch.log1p(self.sinr(W)) / math.log(2)
+        """Bit/s/Hz of every user [..., K], whose streams are decoded jointly.
+
+        ``log2 det(I + S_k S_k^H (I_k I_k^H + noise_k I)^-1)`` with S_k [M, D] the amplitudes of the user's own streams
+        and I_k those of all others; with M = 1 that is ``log2(1 + SINR_k)``.
+        """
+        if self.receive_antennas == 1:
+            return spectral_efficiency(self.sinr(W))
+        A = self.apply(W).unflatten(-2, (self.users, self.receive_antennas))
+        mine = self.streams.data_of(self.users).unsqueeze(-2)
+        noise = self.noise.rsqrt()[..., None, None]
+        S, others = A.masked_fill(~mine, 0) * noise, A.masked_fill(mine, 0) * noise
+        disturbance = raised(others @ others.mH)
+        factor, _ = torch.linalg.cholesky_ex(disturbance)
+        Z = torch.linalg.solve_triangular(factor, S, upper=False)
+        whole, _ = torch.linalg.cholesky_ex(raised(Z @ Z.mH))
+        return 2 * torch.diagonal(whole, dim1=-2, dim2=-1).real.log().sum(-1) / math.log(2)
 
     def antenna_power(self, W: Tensor) -> Tensor:
         """Watts at each antenna of each transmitter [..., T, N]."""
         power = squared_magnitude(W)
         if self.transmitters == 1:
             return power.sum(-1).unsqueeze(-2)
-        sent = torch.nn.functional.one_hot(self.serving, self.transmitters).to(power.dtype)
-        return torch.einsum("...nd,...dt->...tn", power, sent)
+        return torch.einsum("...nd,...td->...tn", power, self.streams.sent_by(self.transmitters).to(power.dtype))
 
     def transmit_power(self, W: Tensor) -> Tensor:
         """Watts of each transmitter [..., T]."""
         return self.antenna_power(W).sum(-1)
 
 
-def _integers(serving: Tensor, like: Tensor) -> Tensor:
-    """`serving` as a tensor beside the channels; `ShapeError` unless it is one of integers."""
-    try:
-        serving = torch.as_tensor(serving, device=like.device)
-    except (TypeError, ValueError, RuntimeError):
-        raise ShapeError(f"serving must be integers, got {serving!r}") from None
-    if serving.is_floating_point() or serving.is_complex() or serving.dtype == torch.bool:
-        raise ShapeError(f"serving must be integers, got {serving.dtype}")
-    return serving
+def spectral_efficiency(sinr: Tensor) -> Tensor:
+    """``log2(1 + SINR)``, bit/s/Hz."""
+    return torch.log1p(sinr) / math.log(2)
 
 
 def squared_magnitude(A: Tensor) -> Tensor:
@@ -196,7 +255,7 @@ def squared_magnitude(A: Tensor) -> Tensor:
 
 
 def own(power: Tensor) -> Tensor:
-    """Diagonal [..., K] of [..., K, D]: each user's own stream."""
+    """Diagonal [..., K] of [..., K, D]: each user's own stream, in the usual order of streams."""
     return torch.diagonal(power, dim1=-2, dim2=-1)
 
 
@@ -205,21 +264,30 @@ def others(power: Tensor) -> Tensor:
     return torch.diagonal_scatter(power, torch.zeros_like(own(power)), dim1=-2, dim2=-1).sum(-1)
 
 
-def per_instance(name: str, value: Tensor | float, like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Broadcast `value` to [*batch, *shape] where `like` is [*batch, ., ., .], in its real precision and device.
+def raised(C: Tensor) -> Tensor:
+    """``C + I`` for matrices C [..., n, n]."""
+    return C + torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)
 
-    Python scalars and lists are welcome; a tensor of another precision or device is a `ShapeError`, never a cast.
+
+def per_instance(
+    name: str, value: Tensor | float, like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None
+) -> Tensor:
+    """Broadcast `value` to [*batch, *shape] where `like` is [*batch, ., ., .], on its device.
+
+    The precision is the real one of `like`, unless `dtype` is given. Python scalars and lists are welcome; a tensor of
+    another precision or device is a `ShapeError`, never a cast.
     """
-    real, batch = like.real.dtype, like.shape[:-3]
+    dtype, batch = dtype or like.real.dtype, like.shape[:-3]
     if isinstance(value, Tensor):
-        if value.dtype != real or value.device != like.device:
-            expected, came = f"{real} on {like.device}", f"{value.dtype} on {value.device}"
+        if value.dtype != dtype or value.device != like.device:
+            expected, came = f"{dtype} on {like.device}", f"{value.dtype} on {value.device}"
             raise ShapeError(f"{name} must be {expected} like the channel, got {came}")
     else:
         try:
-            value = torch.as_tensor(value, dtype=real, device=like.device)
+            value = torch.as_tensor(value, dtype=dtype, device=like.device)
         except (TypeError, ValueError, RuntimeError):
-            raise ShapeError(f"{name} must be a real number or an array of them, got {value!r}") from None
+            kind = "complex" if dtype.is_complex else "real"
+            raise ShapeError(f"{name} must be a {kind} number or an array of them, got {value!r}") from None
     try:
         return value.expand((*batch, *shape))
     except RuntimeError:

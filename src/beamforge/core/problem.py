@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from torch import Tensor
+
+from beamforge.core.beams import Beams
 from beamforge.core.constraints import Constraint
+from beamforge.core.instance import Instance
 from beamforge.core.network import Network
 from beamforge.core.utilities import Utility
 
@@ -27,7 +31,7 @@ class Problem:
     subject_to: tuple[Constraint, ...] = ()
 
     def find(self, kind: type[Kind]) -> Kind | None:
-        """The constraint of type `kind`, or None."""
+        """The constraint of type `kind`, or None. Several of one type are one in a `merged` problem."""
         return next((constraint for constraint in self.subject_to if isinstance(constraint, kind)), None)
 
     def get(self, kind: type[Kind]) -> Kind:
@@ -40,3 +44,18 @@ class Problem:
     def bind(self, network: Network) -> Problem:
         """Every number as a tensor that leads with the network's batch dimensions; `ShapeError` if it cannot be."""
         return Problem(self.maximise.bind(network), tuple(constraint.bind(network) for constraint in self.subject_to))
+
+    def value(self, network: Network, W: Tensor) -> Tensor:
+        """The utility [...] of plain beams W [..., N, D] on a network, for a bound problem."""
+        return self.maximise.value(Instance.perfect(network), Beams(W))
+
+    def merged(self) -> Problem:
+        """The same (bound) problem with one constraint of each type, which says what several did.
+
+        Raises `UnsupportedProblem` for constraints of one type that no single one stands for.
+        """
+        found: dict[type[Constraint], Constraint] = {}
+        for constraint in self.subject_to:
+            kind = type(constraint)
+            found[kind] = found[kind].with_also(constraint) if kind in found else constraint
+        return replace(self, subject_to=tuple(found.values()))

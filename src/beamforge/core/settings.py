@@ -9,7 +9,7 @@ import torch
 
 from beamforge.core.errors import ConfigError
 
-WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 KINDS = {bool: bool, int: numbers.Integral, float: numbers.Real, str: str}
 
 
@@ -27,7 +27,7 @@ def convert(name: str, value: Any, hint: Any) -> Any:
         return None
     try:
         if isinstance(value, str) and to is not str:
-            value = WORDS[value.lower()] if to is bool else to(value)
+            value = BOOLEANS[value.lower()] if to is bool else to(value)
         wrong = not isinstance(value, KINDS.get(to, object)) or value != value
     except (KeyError, ValueError):
         wrong = True

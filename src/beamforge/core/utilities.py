@@ -1,4 +1,4 @@
-"""What is wished for. Each utility states its value in its own unit and whether more of it is better."""
+"""Utilities: what is to be maximised or minimised, each in its own unit."""
 
 from __future__ import annotations
 
@@ -7,40 +7,41 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from beamforge.core.network import Network
+from beamforge.core.beams import Beams
+from beamforge.core.instance import Instance
 from beamforge.core.terms import Entry, Term, number
 
 
 @dataclass(frozen=True)
 class Utility(Term):
-    """`value(network, W)` [...] in `unit`; `sense` is +1 if more is better and -1 if less is."""
+    """`value(instance, beams)` [...] in `unit`; `sense` is +1 if more is better and -1 if less is."""
 
     sense: ClassVar[int] = 1
     unit: ClassVar[str] = "bit/s/Hz"
 
-    def value(self, network: Network, W: Tensor) -> Tensor:
-        """The utility of the beams W [..., N, D] in a network, [...]."""
+    def value(self, instance: Instance, beams: Beams) -> Tensor:
+        """The utility [...] of beams W [..., N, D] on the instance's true network."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class SumRate(Utility):
-    """Weighted sum rate ``sum_k a_k log2(1 + SINR_k)``, bit/s/Hz."""
+    """Weighted sum rate ``sum_k a_k rate_k``, bit/s/Hz."""
 
-    weights: Entry = number("users", positive=False, default=1.0)
+    weights: Entry = number("users", domain="non-negative", default=1.0)
 
-    def value(self, network: Network, W: Tensor) -> Tensor:
-        return (self.weights * network.rate(W)).sum(-1)
+    def value(self, instance: Instance, beams: Beams) -> Tensor:
+        return (self.weights * instance.truth.rate(beams.W)).sum(-1)
 
 
 @dataclass(frozen=True)
 class MinRate(Utility):
-    """Least weighted rate ``min_k a_k log2(1 + SINR_k)``, bit/s/Hz."""
+    """Least weighted rate ``min_k a_k rate_k``, bit/s/Hz."""
 
-    weights: Entry = number("users", positive=False, default=1.0)
+    weights: Entry = number("users", domain="non-negative", default=1.0)
 
-    def value(self, network: Network, W: Tensor) -> Tensor:
-        return (self.weights * network.rate(W)).amin(-1)
+    def value(self, instance: Instance, beams: Beams) -> Tensor:
+        return (self.weights * instance.truth.rate(beams.W)).amin(-1)
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class MinSinr(Utility):
     unit: ClassVar[str] = "ratio"
     target: Entry = number("users", default=1.0)
 
-    def value(self, network: Network, W: Tensor) -> Tensor:
-        return (network.sinr(W) / self.target).amin(-1)
+    def value(self, instance: Instance, beams: Beams) -> Tensor:
+        return (instance.truth.sinr(beams.W) / self.target).amin(-1)
 
 
 @dataclass(frozen=True)
@@ -61,5 +62,5 @@ class TransmitPower(Utility):
     sense: ClassVar[int] = -1
     unit: ClassVar[str] = "W"
 
-    def value(self, network: Network, W: Tensor) -> Tensor:
-        return network.transmit_power(W).sum(-1)
+    def value(self, instance: Instance, beams: Beams) -> Tensor:
+        return instance.truth.transmit_power(beams.W).sum(-1)

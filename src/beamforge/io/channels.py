@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from beamforge.core.context import CONTEXT, LABELS
 from beamforge.core.errors import ChannelFileError
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network
@@ -252,9 +253,9 @@ class ChannelFile:
             seen = truth
             if self.main == "H" and "H_estimate" in self.axes:
                 seen = self._network(tensor("H_estimate"), noise, serving)
-        rest = [name for name in arrays if name not in (*CHANNELS, "noise", "serving")]
         renamed = {"p_max": "p_max_transmitter"} if self._limits_each else {}
-        return Instance(truth, seen, {renamed.get(name, name): side(name) for name in rest})
+        context = {renamed.get(name, name): side(name) for name in arrays if name in CONTEXT}
+        return Instance.estimated(truth, seen, {name: side(name) for name in arrays if name in LABELS}, **context)
 
     @staticmethod
     def _network(H: Tensor, noise: Tensor, serving: Tensor) -> Network:
@@ -348,16 +349,16 @@ def channel_arrays(instance: Instance) -> dict[str, np.ndarray]:
         raise ChannelFileError(f"instances must have one batch dimension, got {tuple(truth.batch_shape)}")
     alone = torch.arange(truth.users, device=truth.H.device)
     single = truth.antennas == 1 and truth.transmitters == truth.users
-    gains = single and bool((truth.serving == alone).all() and (truth.H.imag == 0).all())
+    gains = single and bool((truth.streams.transmitter == alone).all() and (truth.H.imag == 0).all())
     found: dict[str, Tensor] = {}
     if gains:
         found["G"] = truth.gains
     else:
         found["H"] = truth.H.squeeze(1)
-        if instance.seen is not truth:
-            found["H_estimate"] = instance.seen.H.squeeze(1)
+        if instance.observation.network is not truth:
+            found["H_estimate"] = instance.observation.network.H.squeeze(1)
         if truth.transmitters > 1:
-            found["serving"] = truth.serving
+            found["serving"] = truth.streams.transmitter
     each = truth.transmitters > 1 and not gains
     if ("p_max" if each else "p_max_transmitter") in context and truth.transmitters > 1:
         expected = "the limit of each transmitter" if each else "the total over the transmitters of G"
@@ -365,7 +366,7 @@ def channel_arrays(instance: Instance) -> dict[str, np.ndarray]:
     if "p_max_transmitter" in context:
         limit = context.pop("p_max_transmitter")
         context["p_max"] = limit if each else limit.squeeze(-1)
-    found |= {"noise": truth.noise, **context}
+    found |= {"noise": truth.noise, **context, **instance.labels}
     return {name: value.resolve_conj().detach().cpu().numpy() for name, value in found.items()}
 
 

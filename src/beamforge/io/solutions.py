@@ -12,7 +12,7 @@ from torch import Tensor
 
 from beamforge.core.errors import ChannelFileError
 from beamforge.core.evaluate import Report
-from beamforge.core.solver import Solution, Status
+from beamforge.core.solution import Solution, Status
 from beamforge.io.channels import ChannelFile
 from beamforge.io.stores import open_store
 

@@ -22,9 +22,10 @@ from torch import Tensor
 
 from beamforge.core import batching
 from beamforge.core.errors import ConfigError, unknown
-from beamforge.core.instance import Instance
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Solution, Solver, Status
+from beamforge.core.solution import Solution, Status
+from beamforge.core.solver import Solver
 from beamforge.optim.acceleration import ACCELERATIONS, forget
 from beamforge.optim.implicit import attach_fixed_point
 
@@ -79,7 +80,7 @@ class IterativeSolver(Solver):
         self.gradient = gradient
 
     # --- what a method supplies --------------------------------------------------------------------------------------
-    def prepare(self, problem: Problem, instance: Instance) -> Data:
+    def prepare(self, problem: Problem, observation: Observation) -> Data:
         """Everything a step reads, as a tree of [B, ...] tensors."""
         raise NotImplementedError
 
@@ -114,9 +115,9 @@ class IterativeSolver(Solver):
 
     # --- what every method has ---------------------------------------------------------------------------------------
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        return self.answer(self.prepare(problem, instance), start, generator)
+        return self.answer(self.prepare(problem, observation), start, generator)
 
     def answer(self, data: Data, start: Tensor | None, generator: torch.Generator | None) -> Solution:
         """Solve what was prepared: every start a little way, the best of each instance to its end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -72,9 +72,10 @@ def cast(instance: Instance, dtype: torch.dtype) -> Instance:
             return leaf.to(dtype)
         return leaf.to(dtype.to_real()) if leaf.is_floating_point() else leaf
 
-    truth = tree_map(convert, instance.truth)
-    seen = truth if instance.seen is instance.truth else tree_map(convert, instance.seen)
-    return Instance(truth, seen, tree_map(convert, instance.context))
+    converted = tree_map(convert, instance)
+    if instance.observation.network is not instance.truth:
+        return converted
+    return replace(converted, observation=replace(converted.observation, network=converted.truth))
 
 
 def seeded(seed: int, index: int) -> torch.Generator:

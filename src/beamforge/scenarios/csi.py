@@ -76,7 +76,7 @@ class PilotCSI(Scenario):
         quality = from_decibels(power_db).unsqueeze(-1) / network.noise
         observed = network.channel.conj() + draws["pilot_noise"] / quality.sqrt().unsqueeze(-1)
         seen = Network.broadcast(mmse_estimate(observed, R, quality).conj().resolve_conj(), network.noise)
-        return Instance(network, seen, {**instance.context, "csi_quality": quality, "covariance": R})
+        return Instance.estimated(network, seen, **{**instance.context, "csi_quality": quality, "covariance": R})
 
     def describe(self) -> dict[str, Any]:
         return super().describe() | {"channels": self.channels.describe()}

@@ -8,10 +8,12 @@ import torch
 
 from beamforge.classical.duality.max_min import MaxMin
 from beamforge.classical.duality.min_power import Duality
+from beamforge.core.beams import Beams
 from beamforge.core.constraints import SinrAtLeast, TotalPower
+from beamforge.core.instance import Instance
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 from beamforge.core.utilities import MinRate, MinSinr, TransmitPower
 from tests.oracles_convex import LeastPower, max_min
 
@@ -45,7 +47,7 @@ def test_the_level_agrees_with_bisected_cone_programs(T, N, serving, goal):
     network = Network.multicell(H, 0.5, torch.tensor(serving))
     solution = solve(network, goal, 4.0)
     bound = goal.bind(network)
-    level = bound.value(network, solution.W).item()
+    level = bound.value(Instance.perfect(network), Beams(solution.W)).item()
     if isinstance(goal, MinSinr):
         wanted = lambda r: r * bound.target[0].numpy()  # noqa: E731
     else:
@@ -73,7 +75,7 @@ def test_least_power_for_the_level_is_the_limit():
     network = Network.broadcast(channels(10, 6, 5, seed=2), torch.logspace(-3, 3, 6, dtype=torch.float64))
     target = torch.linspace(0.5, 2, 6, dtype=torch.float64)
     solution = solve(network, MinSinr(target), 30.0)
-    level = MinSinr(target).bind(network).value(network, solution.W)
+    level = MinSinr(target).bind(network).value(Instance.perfect(network), Beams(solution.W))
     question = Problem(TransmitPower(), (SinrAtLeast(level.unsqueeze(-1) * target),))
     least = power(network, Duality().solve(question, network))
     torch.testing.assert_close(least, torch.full_like(least, 30.0), rtol=1e-7, atol=0)

@@ -10,7 +10,7 @@ from beamforge.classical.duality.min_power import Duality
 from beamforge.core.constraints import SinrAtLeast, TotalPower
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 from beamforge.core.utilities import TransmitPower
 from tests.oracles_convex import LeastPower, sinr
 

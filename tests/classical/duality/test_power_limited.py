@@ -8,11 +8,13 @@ import torch
 
 from beamforge.classical.duality.max_min import MaxMin
 from beamforge.classical.duality.min_power import Duality
-from beamforge.classical.duality.power_limited import PricedDuality, PricedMaxMin
+from beamforge.classical.duality.power_limited import PowerLimitedMaxMin, PowerLimitedMinPower
+from beamforge.core.beams import Beams
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.core.instance import Instance
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 from beamforge.core.utilities import MinRate, MinSinr, TransmitPower
 from tests.oracles_convex import LeastPower, max_min
 
@@ -45,7 +47,9 @@ def limits(kinds, each):
 
 
 def violation(network, solution, constraints):
-    return torch.stack([limit.bind(network).violation(network, solution.W) for limit in constraints]).amax(0)
+    return torch.stack(
+        [limit.bind(network).violation(Instance.perfect(network), Beams(solution.W)) for limit in constraints]
+    ).amax(0)
 
 
 @pytest.mark.parametrize(("T", "N", "serving", "kinds"), CASES)
@@ -56,7 +60,7 @@ def test_least_power_agrees_with_the_cone_program(T, N, serving, kinds):
     free = Duality().solve(Problem(TransmitPower(), (SinrAtLeast(target),)), network)
     each = 1.3 * network.antenna_power(free.W)[free.status == 0].mean(0)
     constraints, numbers = limits(kinds, each)
-    solution = PricedDuality().solve(Problem(TransmitPower(), (SinrAtLeast(target), *constraints)), network)
+    solution = PowerLimitedMinPower().solve(Problem(TransmitPower(), (SinrAtLeast(target), *constraints)), network)
     oracle = LeastPower(T, 4, N, serving, **numbers)
     expected = np.array([oracle(h.numpy(), np.ones(4), np.full(4, target)) for h in H])
     feasible = np.isfinite(expected)
@@ -76,17 +80,17 @@ def test_feasible_exactly_above_the_balanced_level():
     edge = oracle(H[0].numpy(), np.ones(4), np.full(4, 3.0))
     for share, status in [(0.9, 2), (0.999, 2), (1 - 1e-5, 2), (1 + 1e-5, 0), (1.001, 0), (1.1, 0)]:
         question = Problem(TransmitPower(), (SinrAtLeast(3.0), PerAntennaPower(share * edge * each)))
-        assert PricedDuality().solve(question, network).status.item() == status
+        assert PowerLimitedMinPower().solve(question, network).status.item() == status
 
 
 def test_loose_limits_change_nothing():
     network = Network.broadcast(channels(3, 4, 6, seed=2), 1.0)
     free = Duality().solve(Problem(TransmitPower(), (SinrAtLeast(2.0),)), network)
-    loose = PricedDuality().solve(Problem(TransmitPower(), (SinrAtLeast(2.0), PerAntennaPower(100.0))), network)
+    loose = PowerLimitedMinPower().solve(Problem(TransmitPower(), (SinrAtLeast(2.0), PerAntennaPower(100.0))), network)
     torch.testing.assert_close(loose.W, free.W, rtol=1e-5, atol=1e-7)
     goal = MinSinr(1.0)
     total = MaxMin().solve(Problem(goal, (TotalPower(3.0),)), network)
-    both = PricedMaxMin().solve(Problem(goal, (TotalPower(3.0), PerAntennaPower(100.0))), network)
+    both = PowerLimitedMaxMin().solve(Problem(goal, (TotalPower(3.0), PerAntennaPower(100.0))), network)
     torch.testing.assert_close(network.sinr(both.W), network.sinr(total.W), rtol=1e-6, atol=0)
 
 
@@ -98,10 +102,10 @@ def test_balanced_levels_agree_with_bisected_cone_programs(T, N, serving, kinds,
     constraints, numbers = limits(kinds, torch.linspace(0.4, 1.6, T * N, dtype=torch.float64).reshape(T, N))
     shares = torch.linspace(0.5, 1.5, 4, dtype=torch.float64)
     goal = MinRate(shares) if rates else MinSinr(shares)
-    solution = PricedMaxMin().solve(Problem(goal, constraints), network)
+    solution = PowerLimitedMaxMin().solve(Problem(goal, constraints), network)
     assert solution.status.item() == Status.CONVERGED
     assert violation(network, solution, constraints).item() < 1e-9
-    level = goal.bind(network).value(network, solution.W).item()
+    level = goal.bind(network).value(Instance.perfect(network), Beams(solution.W)).item()
     wanted = (lambda r: 2 ** (r / shares.numpy()) - 1) if rates else (lambda r: r * shares.numpy())
     peak = LeastPower(T, 4, N, serving, peak=True, **numbers)
     expected = max_min(peak, H[0].numpy(), np.ones(4), wanted, 0.98 * level, 1.01 * level, steps=18)
@@ -112,14 +116,14 @@ def test_balanced_levels_agree_with_bisected_cone_programs(T, N, serving, kinds,
 def test_hopeless_users_and_neighbours():
     H = channels(3, 4, 6, seed=3)
     question = Problem(TransmitPower(), (SinrAtLeast(1.0), PerAntennaPower(3.0)))
-    alone = PricedDuality().solve(question, Network.broadcast(H, 1.0))
+    alone = PowerLimitedMinPower().solve(question, Network.broadcast(H, 1.0))
     level = Problem(MinRate(), (PerAntennaPower(1.0),))
-    balanced = PricedMaxMin().solve(level, Network.broadcast(H, 1.0))
+    balanced = PowerLimitedMaxMin().solve(level, Network.broadcast(H, 1.0))
     H[1, 2] = 0
-    together = PricedDuality().solve(question, Network.broadcast(H, 1.0))
+    together = PowerLimitedMinPower().solve(question, Network.broadcast(H, 1.0))
     assert together.status.tolist() == [0, 2, 0]
     assert (together.W[[0, 2]] - alone.W[[0, 2]]).abs().max() < 1e-7
-    left = PricedMaxMin().solve(level, Network.broadcast(H, 1.0))
+    left = PowerLimitedMaxMin().solve(level, Network.broadcast(H, 1.0))
     assert left.status.tolist() == [0, 0, 0]
     assert (left.W[1, :, 2] == 0).all()
     assert (left.W[[0, 2]] - balanced.W[[0, 2]]).abs().max() < 1e-6
@@ -129,7 +133,7 @@ def test_float32_within_1e_4():
     H = channels(5, 4, 6, seed=4)
     exact, rough = (Network.broadcast(H.to(t), 1.0) for t in (torch.complex128, torch.complex64))
     question = Problem(MinRate(), (PerAntennaPower(1.0),))
-    one, other = PricedMaxMin().solve(question, exact), PricedMaxMin().solve(question, rough)
+    one, other = PowerLimitedMaxMin().solve(question, exact), PowerLimitedMaxMin().solve(question, rough)
     assert other.W.dtype == torch.complex64
     torch.testing.assert_close(rough.rate(other.W).amin(-1).double(), exact.rate(one.W).amin(-1), rtol=1e-4, atol=0)
 
@@ -140,7 +144,7 @@ def test_gradients_match_finite_differences():
 
     def level(H, each):
         network = Network.broadcast(H, 0.7)
-        solution = PricedMaxMin(tolerance=1e-9).solve(Problem(MinSinr(1.0), (PerAntennaPower(each),)), network)
+        solution = PowerLimitedMaxMin(tolerance=1e-9).solve(Problem(MinSinr(1.0), (PerAntennaPower(each),)), network)
         return network.sinr(solution.W).mean(-1)
 
     assert torch.autograd.gradcheck(level, (H, each), eps=1e-5, atol=1e-4, rtol=1e-3)
@@ -148,7 +152,7 @@ def test_gradients_match_finite_differences():
     def least(H, each):
         network = Network.broadcast(H, 0.7)
         question = Problem(TransmitPower(), (SinrAtLeast(1.0), PerAntennaPower(each)))
-        solution = PricedDuality(tolerance=1e-10).solve(question, network)
+        solution = PowerLimitedMinPower(tolerance=1e-10).solve(question, network)
         assert solution.status.item() == Status.CONVERGED
         return network.transmit_power(solution.W).sum(-1)
 

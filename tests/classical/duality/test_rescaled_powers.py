@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from beamforge.classical.duality.power_limited import PricedMaxMin
+from beamforge.classical.duality.power_limited import PowerLimitedMaxMin
 from beamforge.classical.duality.rescaled_powers import levelled
+from beamforge.core.beams import Beams
 from beamforge.core.constraints import PerTransmitterPower
+from beamforge.core.instance import Instance
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
 from beamforge.core.utilities import MinRate, MinSinr
@@ -32,7 +34,7 @@ def test_the_level_is_that_of_the_spectral_radius(scale):
     target = torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64).expand(3, 4)
     factor = levelled(network, W, cost, target, torch.zeros(3, 4, dtype=torch.float64))
     found = (network.sinr(W * factor.sqrt().unsqueeze(-2)) / target).numpy()
-    for b, (A, c) in enumerate(zip(network.received(W).abs().square().numpy(), cost.numpy(), strict=True)):
+    for b, (A, c) in enumerate(zip(network.apply(W).abs().square().numpy(), cost.numpy(), strict=True)):
         ratio = target[b].numpy() / np.diag(A)
         coupling = ratio[:, None] * (A - np.diag(np.diag(A)))
         noise = ratio * network.noise[b].numpy()
@@ -63,15 +65,17 @@ def test_where_interference_alone_decides_users_are_even(goal, dtype):
     H = (30 * normal(6, 3, 5, 1, seed=3)).to(dtype)
     network = Network.multicell(H, 1.0, torch.tensor([0, 1, 2, 0, 1]))
     limit = PerTransmitterPower([1.0, 0.1, 10.0])
-    solution = PricedMaxMin().solve(Problem(goal, (limit,)), network)
+    solution = PowerLimitedMaxMin().solve(Problem(goal, (limit,)), network)
     sinr = network.sinr(solution.W)
     assert (solution.status <= 1).all()
     digits = 1e-9 if dtype == torch.complex128 else 1e-5
     torch.testing.assert_close(sinr, sinr.amin(-1, keepdim=True).expand_as(sinr), rtol=digits, atol=0)
-    assert limit.bind(network).violation(network, solution.W).amax() < digits
-    each = torch.einsum("bnk,bkl->bkl", solution.W.abs().square(), torch.eye(3)[network.serving].to(sinr.dtype))
+    assert limit.bind(network).violation(Instance.perfect(network), Beams(solution.W)).amax() < digits
+    each = torch.einsum(
+        "bnk,bkl->bkl", solution.W.abs().square(), torch.eye(3)[network.streams.transmitter].to(sinr.dtype)
+    )
     each = each / torch.tensor([1.0, 0.1, 10.0], dtype=sinr.dtype)
-    A = network.received(solution.W).abs().square().double().numpy()
+    A = network.apply(solution.W).abs().square().double().numpy()
     for b in range(6):  # with one antenna there are no other directions: the spectral radius is the optimum
         coupling = A[b] / np.diag(A[b])[:, None] - np.eye(5)
         costs = np.outer(1 / np.diag(A[b]), np.ones(5))[None] * each[b].T.double().numpy()[:, None]

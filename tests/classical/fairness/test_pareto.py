@@ -12,7 +12,7 @@ from beamforge.classical.linear import WeightedSLNR
 from beamforge.core.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower
 from beamforge.core.errors import ConfigError
 from beamforge.core.named_problems import build_problem
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 from beamforge.core.utilities import SumRate
 from beamforge.scenarios import Fairness
 from beamforge.scenarios.base import VALIDATION_SEEDS
@@ -206,7 +206,7 @@ def test_pieces_do_not_matter_at_a_given_price():
     H = channels(7, 4, 6, seed=6)
     network = Network.broadcast(torch.as_tensor(H), NOISE)
     problem = Problem(SumRate(), (EqualPower(POWER), MeanJainAtLeast(0.9)))
-    tuned = Pareto().tuned(problem, network)
+    tuned = Pareto().fitted(problem, network)
     whole = tuned.solve(problem, network).W
     parts = [tuned.solve(problem, Network.broadcast(torch.as_tensor(part), NOISE)).W for part in (H[:2], H[2:])]
     gap = torch.cat(parts).sub(whole).abs().max()

@@ -13,7 +13,7 @@ from beamforge.classical.linear import WeightedSLNR
 from beamforge.core.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
 from beamforge.core.errors import ConfigError, ShapeError, UnsupportedProblem
 from beamforge.core.named_problems import build_problem
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 from beamforge.core.utilities import SumRate
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.scenarios import Fairness
@@ -125,19 +125,19 @@ def test_roots_of_known_functions_each_by_itself():
     found = least(lambda x: 1 - torch.exp(-x), target, (0.0, 1.0, 10.0), 1e-9)
     assert found.met.tolist() == [True] * 4 + [False]
     expected = -torch.log1p(-target[:4])
-    torch.testing.assert_close(found.knob[:4], expected, rtol=1e-7, atol=1e-9)
-    assert (1 - torch.exp(-found.knob[:4]) >= target[:4]).all()
+    torch.testing.assert_close(found.parameter[:4], expected, rtol=1e-7, atol=1e-9)
+    assert (1 - torch.exp(-found.parameter[:4]) >= target[:4]).all()
     assert found.best[4].item() == pytest.approx(1 - np.exp(-10), rel=1e-12)
 
 
 def test_a_jump_is_answered_with_its_upper_side():
     target = torch.tensor([0.5], dtype=torch.float64)
     found = least(lambda x: (x > 1.7).double(), target, (0.0, 4.0), 1e-6)
-    assert found.met.item() and 1.7 < found.knob.item() < 1.7 + 1e-6
+    assert found.met.item() and 1.7 < found.parameter.item() < 1.7 + 1e-6
 
 
 def test_what_is_fairest_between_two_rungs_is_found_there():
-    """1 - (x - top)^2 on a ladder of 0 and 1 to 3, of rungs that are unevenly spaced."""
+    """1 - (x - top)^2 on a grid of 0 and 1 to 3, of points that are unevenly spaced."""
     top = torch.tensor([0.4, 1.3, 1.9, 0.6, 0.0], dtype=torch.float64)
 
     def fairness(x):
@@ -145,8 +145,8 @@ def test_what_is_fairest_between_two_rungs_is_found_there():
 
     reached = torch.full_like(top, 0.9995)
     found = least(fairness, reached, (0.0, 1.0, 3.0), 1e-9)
-    assert found.met.all() and (fairness(found.knob) >= reached).all()
-    torch.testing.assert_close(found.knob[:4], top[:4] - 0.0005**0.5, rtol=0, atol=1e-6)
+    assert found.met.all() and (fairness(found.parameter) >= reached).all()
+    torch.testing.assert_close(found.parameter[:4], top[:4] - 0.0005**0.5, rtol=0, atol=1e-6)
     beyond = least(fairness, torch.full_like(top, 1.1), (0.0, 1.0, 3.0), 1e-9)
     assert not beyond.met.any()
     torch.testing.assert_close(beyond.best, torch.ones_like(top), rtol=0, atol=1e-4)
@@ -156,8 +156,8 @@ def test_a_root_has_the_derivatives_of_a_root():
     """x^3 = target / c: dx/dc = -x / (3 c)."""
     c = torch.tensor([2.0, 3.0], dtype=torch.float64, requires_grad=True)
     found = least(lambda x: c * x**3, torch.tensor([0.5, 0.9], dtype=torch.float64), (0.0, 1.0), 1e-12)
-    (slope,) = torch.autograd.grad(found.knob.sum(), c)
-    torch.testing.assert_close(slope, (-found.knob / (3 * c)).detach(), rtol=1e-6, atol=0)
+    (slope,) = torch.autograd.grad(found.parameter.sum(), c)
+    torch.testing.assert_close(slope, (-found.parameter / (3 * c)).detach(), rtol=1e-6, atol=0)
 
 
 # --- weighted SLNR at it ---------------------------------------------------------------------------------------------
@@ -224,13 +224,13 @@ def test_a_large_batch_meets_the_mean_of_all_of_it_not_of_a_sample(sample, dtype
 
 
 def test_what_is_tuned_solves_each_alone():
-    tuned = WeightedSLNR().tuned(asked(0.86), CELL)
+    tuned = WeightedSLNR().fitted(asked(0.86), CELL)
     whole = tuned.solve(asked(0.86), CELL).W
     part = build_problem("fair-sum-rate", {"p_max": 10.0, "jain": 0.86})
     for i in (0, 7):
         one = Network.broadcast(CELL.truth.channel[i], CELL.truth.noise[i])
         torch.testing.assert_close(tuned.solve(part, one).W, whole[i], rtol=1e-9, atol=1e-12)
-    assert WeightedSLNR(0.3).tuned(asked(0.86), CELL).alpha == 0.3
+    assert WeightedSLNR(0.3).fitted(asked(0.86), CELL).alpha == 0.3
 
 
 def test_neither_nan_nor_silence_count_in_the_mean():

@@ -12,7 +12,7 @@ from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobeniu
 from beamforge.core.constraints import PerTransmitterPower, SinrAtLeast, TotalPower
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 from beamforge.core.utilities import MinRate, MinSinr, TransmitPower
 from tests.oracles_convex import perron_root
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from beamforge import Network
-from beamforge.classical.links.single_link_starts import climb, led
+from beamforge.classical.links.single_link_starts import climb, single_link_starts
 from beamforge.classical.links.wmmse import LinkWMMSE, SharedPower
 from beamforge.core.named_problems import build_problem
 from beamforge.scenarios.power_control import Strong
@@ -32,7 +32,7 @@ def rate(G, noise, weights, p):
 @pytest.mark.parametrize("count", [0, 3, 40])
 def test_each_start_has_another_leader_the_best_alone_first(count):
     _, instance, data = posed(random_weights=True)
-    starts = led(data, count)
+    starts = single_link_starts(data, count)
     assert starts.shape == (5, 1 + min(count, 6), 6)
     torch.testing.assert_close(starts.sum(-1), torch.ones(5, 1 + min(count, 6), dtype=torch.float64))
     assert torch.allclose(starts[:, 0], torch.full_like(starts[:, 0], 1 / 6)) and (starts[:, 1:].amax(-1) >= 0.9).all()
@@ -45,7 +45,7 @@ def test_each_start_has_another_leader_the_best_alone_first(count):
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 def test_rates_never_fall_and_are_those_of_the_shares(dtype):
     _, instance, data = posed(12, 8, dtype, random_weights=True)
-    p, rates = climb(data, led(data, 5), 20)
+    p, rates = climb(data, single_link_starts(data, 5), 20)
     assert p.shape == (8, 6, 12) and rates.shape == (8, 6, 21) and p.dtype == dtype.to_real()
     assert (rates.diff(dim=-1) >= 0).all() and (rates[..., -1] > rates[..., 0]).all()
     torch.testing.assert_close(p.sum(-1), torch.ones(8, 6, dtype=p.dtype))
@@ -56,9 +56,9 @@ def test_rates_never_fall_and_are_those_of_the_shares(dtype):
 
 def test_more_steps_go_on_where_fewer_stop():
     _, _, data = posed(12, 8)
-    _, long = climb(data, led(data, 5), 15)
+    _, long = climb(data, single_link_starts(data, 5), 15)
     for steps in (0, 1, 4):
-        p, short = climb(data, led(data, 5), steps)
+        p, short = climb(data, single_link_starts(data, 5), steps)
         torch.testing.assert_close(short, long[..., : steps + 1], rtol=0, atol=0)
         torch.testing.assert_close(data.rate(p), short[..., -1])
 
@@ -76,7 +76,7 @@ def test_stretched_steps_end_where_plain_ones_do_and_sooner():
     problem, instance, data = posed(16, 30)
     equal = torch.full((30, 1, 16), 1 / 16, dtype=torch.float64)
     plain = LinkWMMSE(starts=1, acceleration="none", tolerance=0.0, max_iterations=10)
-    there = problem.maximise.value(instance.truth, plain.solve(problem, instance).W)
+    there = problem.value(instance.truth, plain.solve(problem, instance).W)
     assert climb(data, equal, 10)[1][:, 0, -1].mean() > 1.01 * there.mean()
 
 
@@ -86,6 +86,6 @@ def test_links_that_cannot_be_heard_or_do_not_count_are_switched_off():
         problem = build_problem("sum-rate", {"p_max": 1.0, "weights": torch.tensor(weights, dtype=torch.float64)})
         network = Network.power_control(G.unsqueeze(0), 0.01)
         data = SharedPower.of(problem.bind(network), network)
-        p, _ = climb(data, led(data, 3), 10)
+        p, _ = climb(data, single_link_starts(data, 3), 10)
         assert (p[..., 1] < 1e-12).all() and torch.isfinite(p).all()
     assert (p[..., 0] > 1 - 1e-9).all()

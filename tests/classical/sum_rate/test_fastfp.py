@@ -13,7 +13,7 @@ from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, Tot
 from beamforge.core.evaluate import evaluate
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 from beamforge.core.utilities import SumRate
 
 LIMITS = {
@@ -129,7 +129,7 @@ def test_gradients_agree_with_finite_differences(limits, mode):
     mixture = torch.randn(net.antennas, net.users, dtype=torch.float64, generator=generator)
 
     def value(H):
-        W = solver.solve(problem, Network.multicell(H, 1.0, net.serving)).W
+        W = solver.solve(problem, Network.multicell(H, 1.0, net.streams.transmitter)).W
         return (mixture * W.abs().square()).sum()
 
     H = net.H.clone().requires_grad_()

@@ -9,7 +9,9 @@ import torch
 
 from beamforge.classical.sum_rate.least_squares import LeastSquares
 from beamforge.classical.sum_rate.power_duals import Limits
+from beamforge.core.beams import Beams
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
+from beamforge.core.instance import Instance
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
 from beamforge.core.utilities import SumRate
@@ -54,13 +56,13 @@ def test_costs_what_a_conic_solver_says(T, K, N, name):
     problem = Problem(SumRate(), limits).bind(network)
     c = 0.5 + 3 * torch.rand(2, K, dtype=torch.float64, generator=generator)
     root = torch.rand(2, K, dtype=torch.float64, generator=generator)
-    serves = network.serving.unsqueeze(-2) == torch.arange(T).unsqueeze(-1)
+    sends = network.streams.transmitter.unsqueeze(-2) == torch.arange(T).unsqueeze(-1)
     F = root[:, None, :, None] * H
-    worth = (root.square().unsqueeze(-2) * serves).sum(-1)
-    W = LeastSquares(F, c.unsqueeze(-2) * serves, Limits.of(problem, T, N)).solve(worth).sum(1)
-    assert all((limit.violation(network, W) <= 1e-9).all() for limit in problem.subject_to)
+    worth = (root.square().unsqueeze(-2) * sends).sum(-1)
+    W = LeastSquares(F, c.unsqueeze(-2) * sends, Limits.of(problem, T, N)).solve(worth).sum(1)
+    assert all((limit.violation(Instance.perfect(network), Beams(W)) <= 1e-9).all() for limit in problem.subject_to)
     for b in range(2):
-        serving = network.serving[b]
+        serving = network.streams.transmitter[b]
         error = torch.stack([F[b, serving[k]] @ W[b, :, k] for k in range(K)], 1) - torch.diag(c[b])
         least = conic(F[b].numpy(), c[b].numpy(), serving.numpy(), limits)
         assert error.abs().square().sum().item() <= least + 1e-6 * c[b].square().sum().item()

@@ -15,7 +15,7 @@ from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, Tot
 from beamforge.core.evaluate import evaluate
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 from beamforge.core.utilities import SumRate
 
 LIMITS = {
@@ -40,13 +40,13 @@ def utility(problem, net, W):
 def test_follows_the_textbook_step_by_step(T, K, N):
     net, limit, steps = network(T, K, N, batch=2), 5.0, 12
     noise, weights = torch.linspace(0.5, 2, K, dtype=torch.float64), torch.linspace(1, 3, K, dtype=torch.float64)
-    net = Network.multicell(net.H, noise, net.serving)
+    net = Network.multicell(net.H, noise, net.streams.transmitter)
     problem = Problem(SumRate(weights), (PerTransmitterPower(limit),))
     start = torch.ones(2, N, K, dtype=torch.complex128) * math.sqrt(limit / (N * K)) + 0.1j
     solver = MulticellWMMSE(acceleration="none", max_iterations=steps, tolerance=0)
     solution = solver.solve(problem, net, start=start)
     for b in range(2):
-        args = (net.H[b].numpy(), start[b].numpy(), net.serving[b].numpy(), noise.numpy())
+        args = (net.H[b].numpy(), start[b].numpy(), net.streams.transmitter[b].numpy(), noise.numpy())
         _, rates = textbook_wmmse(*args, [limit] * T, weights.numpy(), steps + 2)
         np.testing.assert_allclose(solution.trace[b].numpy(), rates[1 : steps + 1], rtol=1e-9)
         final = sum_rate(args[0], solution.W[b].numpy(), args[2], args[3], weights.numpy())
@@ -137,7 +137,7 @@ def test_kkt_residual_at_convergence(limits):
     solution = MulticellWMMSE(tolerance=1e-15, max_iterations=20000, starts=1).solve(problem, net)
     W = solution.W.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(net.rate(W).sum(), W)
-    sent = torch.nn.functional.one_hot(net.serving, T).double()
+    sent = torch.nn.functional.one_hot(net.streams.transmitter, T).double()
     along = torch.einsum("bnd,bdt->btn", (gradient * W.conj()).real, sent)
     power = net.antenna_power(W.detach())
     prices = along / power
@@ -158,7 +158,7 @@ def test_relabelling_users_antennas_and_transmitters():
     solver = MulticellWMMSE(acceleration="none", starts=1, max_iterations=20)
     W = solver.solve(problem, net).W
     users, antennas = torch.tensor([2, 0, 3, 1]), torch.tensor([1, 2, 0])
-    other = Network.multicell(net.H[:, [1, 0]][:, :, users][..., antennas], 1.0, 1 - net.serving[:, users])
+    other = Network.multicell(net.H[:, [1, 0]][:, :, users][..., antennas], 1.0, 1 - net.streams.transmitter[:, users])
     torch.testing.assert_close(solver.solve(problem, other).W, W[:, :, users][:, antennas], rtol=1e-6, atol=1e-8)
 
 
@@ -167,7 +167,7 @@ def test_units_do_not_matter():
     solver = MulticellWMMSE(acceleration="none", starts=1, max_iterations=30)
     for limits in (PerTransmitterPower, PerAntennaPower):
         W = solver.solve(Problem(SumRate(), (limits(2.0),)), net).W
-        tiny = Network.multicell(net.H * 1e-6, 1e-15, net.serving)
+        tiny = Network.multicell(net.H * 1e-6, 1e-15, net.streams.transmitter)
         V = solver.solve(Problem(SumRate(), (limits(2e-3),)), tiny).W
         torch.testing.assert_close(V * 1e3**0.5, W, rtol=1e-5, atol=1e-6)
 
@@ -214,7 +214,7 @@ def check_gradient(solver, problem, net, rtol):
     mixture = torch.randn(net.antennas, net.users, dtype=torch.float64, generator=generator)
 
     def value(H):
-        W = solver.solve(problem, Network.multicell(H, 1.0, net.serving)).W
+        W = solver.solve(problem, Network.multicell(H, 1.0, net.streams.transmitter)).W
         return (mixture * W.abs().square()).sum()
 
     H = net.H.clone().requires_grad_()

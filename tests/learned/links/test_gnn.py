@@ -60,9 +60,9 @@ def test_the_loss_is_minus_the_rate():
     solver, instance = method(3), batch(3)
     problem, _ = posed(instance)
     with torch.no_grad():
-        W = solver.solve(problem, instance.seen).W
+        W = solver.solve(problem, instance.observation.network).W
         loss, _ = solver.loss(instance, torch.Generator())
-    torch.testing.assert_close(loss, -problem.maximise.value(instance.seen, W).mean())
+    torch.testing.assert_close(loss, -problem.value(instance.observation.network, W).mean())
 
 
 def test_it_learns_without_labels():

@@ -42,7 +42,7 @@ def batch(links, count=5, step=0, dtype=torch.complex128, **fields) -> Instance:
 
 def solved(solver, instance):
     with torch.no_grad():
-        return solver.solve(posed(instance)[0], instance.seen).W.abs().square().squeeze(-2)
+        return solver.solve(posed(instance)[0], instance.observation.network).W.abs().square().squeeze(-2)
 
 
 # --- an independent reading of the paper -----------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def test_the_loss_is_that_of_the_labels():
     solver, instance = method(), batch(4)
     found = solved(solver, instance)
     problem, _ = posed(instance)
-    best = ManyStarts().solve(problem, instance.seen).W.abs().square().squeeze(-2)
+    best = ManyStarts().solve(problem, instance.observation.network).W.abs().square().squeeze(-2)
     expected = ((found - best).square().sum(-1) / best.square().sum(-1)).mean()
     loss, figures = solver.loss(instance, torch.Generator())
     torch.testing.assert_close(loss.detach(), expected, rtol=1e-3, atol=0)
@@ -218,7 +218,7 @@ def test_own_weights_serve_their_own_size(tmp_path):
     header = {"model": "neural-sum-rate", "settings": {"weights": "random", "links": 3}}
     weights.save(path, Weights(solver.state_dict(), header))
     instance = batch(3)
-    problem, network = posed(instance)[0], instance.seen
+    problem, network = posed(instance)[0], instance.observation.network
     found = create(problem, network, "neural-sum-rate", {"weights": str(path)}).solve(problem, network)
     torch.testing.assert_close(found.W.abs().square().squeeze(-2), solved(solver, instance))
     with pytest.raises(UnsupportedProblem, match="4 users"):

@@ -10,7 +10,7 @@ from learning import all_random, check_gradient_of_loss
 import beamforge
 from beamforge import Network, Problem
 from beamforge.checks import check_solver
-from beamforge.classical.links.single_link_starts import climb, led
+from beamforge.classical.links.single_link_starts import climb, single_link_starts
 from beamforge.classical.links.wmmse import LinkWMMSE, SharedPower
 from beamforge.core.batching import take
 from beamforge.core.constraints import PerTransmitterPower, TotalPower
@@ -94,8 +94,8 @@ def test_relabelled_links_get_relabelled_powers():
 def test_untrained_rounds_are_stretched_steps_of_wmmse():
     problem, instance = posed(7, 6)
     data = SharedPower.of(problem.bind(instance.truth), instance.truth)
-    z = Rounds(width=4, rounds=1).double()(data, led(data, LEADERS))
-    _, rates = climb(data, led(data, LEADERS), 1)
+    z = Rounds(width=4, rounds=1).double()(data, single_link_starts(data, LEADERS))
+    _, rates = climb(data, single_link_starts(data, LEADERS), 1)
     rises = data.rate(z.exp()) >= rates[..., 0]
     assert rises.double().mean() > 0.9
     torch.testing.assert_close(data.rate(z.exp())[rises], rates[..., 1][rises])
@@ -129,7 +129,7 @@ def test_a_start_is_never_given_up_for_less():
         start = copy(0.0, samples=8, steps=30).solve(problem, instance).W
         found = copy(3.0, steps=0).solve(problem, instance, start=start).W
     assert (
-        problem.bind(instance.truth).maximise.value(instance.truth, found)
+        problem.bind(instance.truth).value(instance.truth, found)
         >= rate(copy(0.0, samples=8, steps=30), problem, instance) * (1 - 1e-9)
     ).all()
 
@@ -191,7 +191,7 @@ def test_gains_far_from_training_get_at_least_equal_power(name, std):
         found, floor = rate(copy(std), problem, instance), equal(problem.bind(network), instance)
         assert (found >= floor * (1 - slack)).all(), f"{found.tolist()} below {floor.tolist()}"
         data = SharedPower.of(problem.bind(network), network)
-        _, features = look(data, led(data, 3).log())
+        _, features = look(data, single_link_starts(data, 3).log())
         assert all(torch.isfinite(value).all() and value.abs().max() < 60 for value in features)
 
 
@@ -245,7 +245,7 @@ def test_the_loss_is_the_rate_of_the_best_candidate():
     best = (
         torch.stack(
             [
-                problem.maximise.value(instance.truth, (2 * p[:, i]).sqrt().unsqueeze(-2).to(torch.complex128))
+                problem.value(instance.truth, (2 * p[:, i]).sqrt().unsqueeze(-2).to(torch.complex128))
                 for i in range(KEPT)
             ]
         )
@@ -291,7 +291,7 @@ def test_shipped_weights_reach_the_best_of_a_climb_from_every_link(links, steps,
     instance = Strong(links).sample(30, seed=TEST_SEEDS[3])
     problem = build_problem("sum-rate", instance.context)
     data = SharedPower.of(problem.bind(instance.truth), instance.truth)
-    _, rates = climb(data, led(data, 64), 30)
+    _, rates = climb(data, single_link_starts(data, 64), 30)
     found = rate(NeuralSumRateShared(steps=steps, samples=samples), problem, instance)
     assert found.mean() >= percent / 100 * rates[..., -1].amax(-1).mean()
 
@@ -300,7 +300,7 @@ def test_shipped_weights_reach_the_best_of_a_climb_from_every_link(links, steps,
 def test_shipped_weights_know_weak_interference(links):
     instance = Weak(links, random_weights=True).sample(20, seed=TEST_SEEDS[3])
     problem = build_problem("sum-rate", instance.context)
-    best = problem.maximise.value(instance.truth, LinkWMMSE(starts=1).solve(problem, instance).W)
+    best = problem.value(instance.truth, LinkWMMSE(starts=1).solve(problem, instance).W)
     assert rate(NeuralSumRateShared(), problem, instance).mean() >= 0.9995 * best.mean()
 
 

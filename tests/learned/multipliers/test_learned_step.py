@@ -12,7 +12,7 @@ from beamforge.core.constraints import TotalPower
 from beamforge.core.instance import Instance
 from beamforge.core.utilities import SumRate
 from beamforge.learned.multipliers.features import observe
-from beamforge.learned.multipliers.learned_step import Stride
+from beamforge.learned.multipliers.learned_step import LearnedStep
 from beamforge.learned.multipliers.sum_rate import reach
 
 PROBLEM = Problem(SumRate(), (TotalPower(1.0),))
@@ -25,7 +25,7 @@ def cell(K=5, N=4, batch=3, noise=0.01):
 
 
 def stride(std=0.0, seed=0):
-    module, generator = Stride(8).double(), torch.Generator().manual_seed(seed)
+    module, generator = LearnedStep(8).double(), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters() if std else ():
             parameter.copy_(std * torch.randn(parameter.shape, generator=generator))

@@ -69,7 +69,7 @@ def curvature(uplink: Uplink, weight: Tensor, rows: Tensor, x: Tensor, target: T
     on = x > 0
     q = uplink.watts(x)
     B, K = x.shape
-    pick = uplink.serving
+    pick = uplink.transmitter
     H = uplink.H.expand(B, *uplink.H.shape[1:])
     C = torch.take_along_dim(H, pick[:, :, None, None], 1).conj()  # [B, K(stream), K(user), N]: columns c
     R = (rows / weight.unsqueeze(1)).transpose(1, 2)  # [B, T, L, N]: of dA in the priced coordinates

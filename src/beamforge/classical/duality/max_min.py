@@ -16,11 +16,12 @@ from torch import Tensor
 
 from beamforge.classical.duality.min_power import Newton
 from beamforge.classical.duality.uplink import Uplink
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves, Solution, Status
+from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import MinRate, MinSinr
 from beamforge.optim.iterate import RUNNING
 
@@ -66,14 +67,10 @@ class MaxMin(Newton):
     tensor([4., 4.], dtype=torch.float64)
     """
 
-    serves = tuple(Serves(goal, (Form.MULTICELL,), needs=(TotalPower,)) for goal in (MinSinr, MinRate))
+    capabilities = tuple(Capability(goal, (Form.MULTICELL,), needs=(TotalPower,)) for goal in (MinSinr, MinRate))
 
-    @classmethod
-    def supports(cls, problem: Problem, network: Network) -> bool:
-        return network.streams == network.users and super().supports(problem, network)
-
-    def prepare(self, problem: Problem, instance: Instance) -> Shares:
-        uplink = Uplink.of(instance.seen)
+    def prepare(self, problem: Problem, observation: Observation) -> Shares:
+        uplink = Uplink.of(observation.network)
         return Shares(uplink, problem.get(TotalPower).limit.double(), *balance_of(problem, uplink.gain))
 
     def init(self, data: Shares, start: Tensor | None, generator: torch.Generator | None) -> Sequence[Level]:
@@ -83,7 +80,7 @@ class MaxMin(Newton):
             sent = (start.real.square() + start.imag.square()).sum(-2) * uplink.gain
             x = torch.where(sent > 0, sent, x)
         spread = torch.full_like(data.limit, torch.inf)
-        return [Level(within(data, x.log()), spread)]
+        return [Level(scaled_to_budget(data, x.log()), spread)]
 
     def step(self, data: Shares, state: Level) -> tuple[Level, Tensor]:
         x = torch.where(data.counted, state.log_x.exp(), 0)
@@ -99,7 +96,7 @@ class MaxMin(Newton):
         missing = data.limit - watts.sum(-1)  # rounding in value, not in its derivatives
         level = ((watts * back).sum(-1) + missing) / (watts * up).sum(-1)
         change = level.unsqueeze(-1) * up - back
-        after = within(data, state.log_x + change.clamp(-STRIDE, STRIDE))
+        after = scaled_to_budget(data, state.log_x + change.clamp(-STRIDE, STRIDE))
         highest = torch.where(data.counted, u, -torch.inf).amax(-1)
         lowest = torch.where(data.counted, u, torch.inf).amin(-1)
         relative = torch.where((data.weights > 0).any(-1), highest.abs(), 1)
@@ -143,7 +140,7 @@ def balanced(data: Shares, sinr: Tensor) -> tuple[Tensor, Tensor]:
     return u, torch.where(rated, weights / math.log(2) * sinr / (1 + sinr), 1)
 
 
-def within(data: Shares, log_x: Tensor) -> Tensor:
+def scaled_to_budget(data: Shares, log_x: Tensor) -> Tensor:
     """Powers scaled to spend the limit."""
     spent = data.uplink.power(torch.where(data.counted, log_x.exp(), 0)).unsqueeze(-1)
     return log_x + torch.where(spent > 0, data.limit.unsqueeze(-1) / spent, 1).log()

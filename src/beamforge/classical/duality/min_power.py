@@ -17,12 +17,13 @@ from torch import Tensor
 
 from beamforge.classical.duality.uplink import Uplink
 from beamforge.core import batching
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import SinrAtLeast, TotalPower
 from beamforge.core.evaluate import TOLERANCE
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves, Solution, Status
+from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import TransmitPower
 from beamforge.optim.iterate import RUNNING, IterativeSolver, iterate
 
@@ -57,9 +58,9 @@ class Newton(IterativeSolver):
         super().__init__(tolerance, max_iterations, "none", "implicit")
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        data, real = self.prepare(problem, instance), instance.seen.noise.dtype
+        data, real = self.prepare(problem, observation), observation.network.noise.dtype
         with torch.no_grad():
             (state,) = self.init(data, start, generator)
             outcome = iterate(self, data, state)
@@ -67,9 +68,9 @@ class Newton(IterativeSolver):
         data = batching.where(solved, data, batching.tree_map(Tensor.detach, data))  # no gradient from what has none
         if any(leaf.requires_grad for leaf in batching.leaves(data)):
             outcome = outcome._replace(state=self.attach(data, outcome.state))
-        W = self.beams(data, outcome.state).to(instance.seen.H.dtype)
+        W = self.beams(data, outcome.state).to(observation.network.H.dtype)
         solution = Solution(W, outcome.status, outcome.iterations, outcome.trace.to(real))
-        solution = self.certify(data, instance.seen, outcome.state, solution)
+        solution = self.certify(data, observation.network, outcome.state, solution)
         return replace(solution, info={name: value.to(real) for name, value in solution.info.items()})
 
     def attach(self, data: Any, state: Any) -> Any:
@@ -109,26 +110,22 @@ class Duality(Newton):
             [0., 1.]], dtype=torch.float64)
     """
 
-    serves = (Serves(TransmitPower, (Form.MULTICELL,), needs=(SinrAtLeast,), allows=(TotalPower,)),)
+    capabilities = (Capability(TransmitPower, (Form.MULTICELL,), needs=(SinrAtLeast,), allows=(TotalPower,)),)
 
-    @classmethod
-    def supports(cls, problem: Problem, network: Network) -> bool:
-        return network.streams == network.users and super().supports(problem, network)
-
-    def prepare(self, problem: Problem, instance: Instance) -> Targets:
-        uplink = Uplink.of(instance.seen)
+    def prepare(self, problem: Problem, observation: Observation) -> Targets:
+        uplink = Uplink.of(observation.network)
         total = problem.find(TotalPower)
         limit = uplink.gain.new_full((uplink.gain.shape[0],), torch.inf) if total is None else total.limit
         return Targets(uplink, problem.get(SinrAtLeast).target.double(), limit.double())
 
     def init(self, data: Targets, start: Tensor | None, generator: torch.Generator | None) -> Sequence[Powers]:
-        return [begin(data.uplink, data.target, start)]
+        return [first_powers(data.uplink, data.target, start)]
 
     def step(self, data: Targets, state: Powers) -> tuple[Powers, Tensor]:
         return approach(data.uplink, data.target, state.x), data.uplink.power(state.x)
 
     def verdict(self, data: Targets, state: Powers, after: Powers, merit: Tensor, before: Tensor) -> Tensor:
-        return progress(data.uplink, data.target, state, after, self.tolerance)
+        return newton_verdict(data.uplink, data.target, state, after, self.tolerance)
 
     def beams(self, data: Targets, state: Powers) -> Tensor:
         return data.uplink.beams(state.x, data.target)
@@ -144,7 +141,7 @@ class Duality(Newton):
         return replace(solution, status=status, info={"dual": multipliers, "duality_gap": gap})
 
 
-def begin(uplink: Uplink, target: Tensor, start: Tensor | None) -> Powers:
+def first_powers(uplink: Uplink, target: Tensor, start: Tensor | None) -> Powers:
     """Uplink powers to begin from: those of the beams `start`, or four times what each user would need alone."""
     alone = 4 * target
     if start is not None:
@@ -176,7 +173,7 @@ STRIDE = 5.0
 """Most that a step in log x changes the level of all users, and each user beside it."""
 
 
-def progress(uplink: Uplink, target: Tensor, state: Powers, after: Powers, tolerance: float) -> Tensor:
+def newton_verdict(uplink: Uplink, target: Tensor, state: Powers, after: Powers, tolerance: float) -> Tensor:
     """Verdict: converged when powers move by at most `tolerance`, or when powers that should fall no longer do."""
     eps = torch.finfo(target.dtype).eps
     risen = uplink.power(after.x) >= uplink.power(state.x) * (1 - 4 * eps)
@@ -192,7 +189,7 @@ def progress(uplink: Uplink, target: Tensor, state: Powers, after: Powers, toler
 
 def judge(data: Targets, network: Network, solution: Solution, x: Tensor) -> Tensor:
     """Status after looking at the beams: only beams that meet the targets are a solution."""
-    exact = Network(network.H.to(torch.complex128), network.noise.double(), network.serving)
+    exact = Network(network.H.to(torch.complex128), network.noise.double(), network.streams)
     sinr = exact.sinr(solution.W.to(torch.complex128))
     met = (sinr >= data.target * (1 - TOLERANCE[network.noise.dtype])).all(-1)
     far = ~((x / data.target).amax(-1) < 0.01 * torch.finfo(x.dtype).eps ** -0.5)

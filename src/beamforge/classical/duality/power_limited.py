@@ -14,23 +14,25 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.duality.dual_curvature import Curvature, curvature, limits_of, most_power
-from beamforge.classical.duality.max_min import Level, MaxMin, Shares, balance_of, balanced, within
-from beamforge.classical.duality.min_power import Newton, approach, begin
+from beamforge.classical.duality.max_min import Level, MaxMin, Shares, balance_of, balanced, scaled_to_budget
+from beamforge.classical.duality.min_power import Newton, approach, first_powers
 from beamforge.classical.duality.rescaled_powers import levelled
 from beamforge.classical.duality.uplink import Uplink
 from beamforge.classical.power_limits import LIMITS
 from beamforge.core import batching
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import SinrAtLeast
 from beamforge.core.evaluate import TOLERANCE
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves, Solution, Status
+from beamforge.core.solution import Solution, Status
+from beamforge.core.streams import Streams
 from beamforge.core.utilities import MinRate, MinSinr, TransmitPower
 from beamforge.optim.iterate import RUNNING
 
 
-class Prices(NamedTuple):
+class InteriorState(NamedTuple):
     """State: price m and slack s of every limit [B, L], the priced power to spend [B] (max-min alone), uplink powers q
     in watts [B, K], the last error of the optimality conditions [B], and the greatest bound on the least power [B]."""
 
@@ -42,7 +44,7 @@ class Prices(NamedTuple):
     bound: Tensor
 
 
-class Priced(Newton):
+class InteriorPoint(Newton):
     """Base: the interior-point step. A method supplies `balance`, the uplink at given prices, and its `base` weight.
 
     Price and slack of a limit stay positive; their product, the same for all limits, falls tenfold and faster a step.
@@ -53,7 +55,7 @@ class Priced(Newton):
     def __init__(self, tolerance: float = 1e-9, max_iterations: int = 60) -> None:
         super().__init__(tolerance, max_iterations)
 
-    def balance(self, data: Any, state: Prices) -> tuple[Uplink, Tensor, Tensor, Tensor]:
+    def balance(self, data: Any, state: InteriorState) -> tuple[Uplink, Tensor, Tensor, Tensor]:
         """Uplink at these prices, its balanced powers x [B, K], the SINRs there and their slope over the level."""
         raise NotImplementedError
 
@@ -71,7 +73,7 @@ class Priced(Newton):
         change = torch.linalg.solve_ex(matrix, right.unsqueeze(-1))[0].squeeze(-1)
         return change, torch.zeros_like(change[:, 0])
 
-    def step(self, data: Any, state: Prices) -> tuple[Prices, Tensor]:
+    def step(self, data: Any, state: InteriorState) -> tuple[InteriorState, Tensor]:
         price, slack = state.price, state.slack
         uplink, x, sinr, slope = self.balance(data, state)
         curve = self.curve(data, price, uplink, x, sinr, slope)
@@ -84,7 +86,7 @@ class Priced(Newton):
         change, more = self.move(curve, price, slack, curve.used - 1 + aim / price)
         fill = (aim - slack * change) / price - slack
         length = torch.minimum(self.reach(state, change, more, scale), room(slack, fill, 1 + slack))
-        after = Prices(
+        after = InteriorState(
             price + length * change,
             slack + length * fill,
             state.budget + length.squeeze(-1) * more,
@@ -94,7 +96,7 @@ class Priced(Newton):
         )
         return after, self.value(data, price, uplink, x, sinr)
 
-    def reach(self, state: Prices, change: Tensor, more: Tensor, scale: Tensor) -> Tensor:
+    def reach(self, state: InteriorState, change: Tensor, more: Tensor, scale: Tensor) -> Tensor:
         """Longest step [B, 1] in prices and budget."""
         return room(state.price, change, 10 * (state.price + scale))
 
@@ -102,10 +104,10 @@ class Priced(Newton):
         """The merit [B]: a bound on the utility."""
         raise NotImplementedError
 
-    def verdict(self, data: Any, state: Prices, after: Prices, merit: Tensor, before: Tensor) -> Tensor:
+    def verdict(self, data: Any, state: InteriorState, after: InteriorState, merit: Tensor, before: Tensor) -> Tensor:
         return torch.where(after.error <= self.tolerance, int(Status.CONVERGED), RUNNING)
 
-    def attach(self, data: Any, state: Prices) -> Prices:
+    def attach(self, data: Any, state: InteriorState) -> InteriorState:
         """Prices with their derivatives: the shares used, as a function of everything but the prices, move them."""
         uplink, x, sinr, slope = self.balance(data, state)
         with torch.no_grad():
@@ -119,20 +121,20 @@ class Priced(Newton):
 
     def used(self, data: Any, uplink: Uplink, weight: Tensor, x: Tensor, sinr: Tensor) -> Tensor:
         """Share of every limit that is used [B, L]."""
-        return self.shares_used(data, self.sent(uplink, weight, x, sinr), uplink.serving)
+        return self.shares_used(data, self.sent(uplink, weight, x, sinr), uplink.transmitter)
 
     def shares_used(self, data: Any, W: Tensor, serving: Tensor) -> Tensor:
         """Share of every limit [B, L] that beams W [B, N, K] use."""
         power = squared_magnitude(W)
-        own = torch.nn.functional.one_hot(serving, data.rows.shape[2]).to(power.dtype)
-        return torch.einsum("bnk,bkt,bltn->bl", power, own, data.rows)
+        sent = Streams(serving).sent_by(data.rows.shape[2]).to(power.dtype)
+        return torch.einsum("bnk,btk,bltn->bl", power, sent, data.rows)
 
     def sent(self, uplink: Uplink, weight: Tensor, x: Tensor, sinr: Tensor) -> Tensor:
         """Beams [B, N, K] at balanced powers x."""
         root = weight.rsqrt()
-        return uplink.beams(x, sinr) * torch.take_along_dim(root, uplink.serving.unsqueeze(-1), 1).mT
+        return uplink.beams(x, sinr) * torch.take_along_dim(root, uplink.transmitter.unsqueeze(-1), 1).mT
 
-    def beams(self, data: Any, state: Prices) -> Tensor:
+    def beams(self, data: Any, state: InteriorState) -> Tensor:
         uplink, x, sinr, _ = self.balance(data, state)
         return self.sent(uplink, self.weight(data, state.price), x, sinr)
 
@@ -153,7 +155,7 @@ class LimitedTargets(NamedTuple):
     most: Tensor
 
 
-class PricedDuality(Priced):
+class PowerLimitedMinPower(InteriorPoint):
     """Least total power for SINR targets under limits of antennas, transmitters and the total; any network.
 
     INFEASIBLE if the targets cannot be met with any power, or if the dual bound on the least power exceeds what the
@@ -163,35 +165,35 @@ class PricedDuality(Priced):
            of those that are limited), with ``sum noise dual - sum price`` = least power; duality_gap [B], relative.
     """
 
-    serves = (Serves(TransmitPower, (Form.MULTICELL,), needs=(SinrAtLeast,), allows=LIMITS),)
+    capabilities = (Capability(TransmitPower, (Form.MULTICELL,), needs=(SinrAtLeast,), needs_one_of=LIMITS),)
     base = 1.0
 
-    @classmethod
-    def supports(cls, problem: Problem, network: Network) -> bool:
-        kinds = {type(limit) for limit in problem.subject_to} & set(LIMITS)
-        return bool(kinds) and network.streams == network.users and super().supports(problem, network)
-
-    def prepare(self, problem: Problem, instance: Instance) -> LimitedTargets:
-        rows = limits_of(problem, instance.seen)
+    def prepare(self, problem: Problem, observation: Observation) -> LimitedTargets:
+        rows = limits_of(problem, observation.network)
         return LimitedTargets(
-            instance.seen, problem.get(SinrAtLeast).target.double(), rows, most_power(problem, instance.seen)
+            observation.network,
+            problem.get(SinrAtLeast).target.double(),
+            rows,
+            most_power(problem, observation.network),
         )
 
-    def init(self, data: LimitedTargets, start: Tensor | None, generator: torch.Generator | None) -> Sequence[Prices]:
+    def init(
+        self, data: LimitedTargets, start: Tensor | None, generator: torch.Generator | None
+    ) -> Sequence[InteriorState]:
         uplink = Uplink.of(data.network)
-        x, found = settle(uplink, data.target, begin(uplink, data.target, start).x)
+        x, found = balanced_powers(uplink, data.target, first_powers(uplink, data.target, start).x)
         x = torch.where(found.unsqueeze(-1), x, torch.nan)  # not even without limits
         power = uplink.power(x)
         used = self.used(data, uplink, torch.ones_like(data.rows[:, 0]), x, data.target)
         price = (0.1 * power / used.shape[-1]).unsqueeze(-1).expand_as(used)
         slack = (1 - used).clamp_min(0.1)
         none = torch.full_like(power, torch.inf)
-        return [Prices(price, slack, power, uplink.watts(x), none, torch.where(found, -none, none))]
+        return [InteriorState(price, slack, power, uplink.watts(x), none, torch.where(found, -none, none))]
 
-    def balance(self, data: LimitedTargets, state: Prices) -> tuple[Uplink, Tensor, Tensor, Tensor]:
+    def balance(self, data: LimitedTargets, state: InteriorState) -> tuple[Uplink, Tensor, Tensor, Tensor]:
         uplink = Uplink.of(data.network, self.weight(data, state.price))
         with torch.no_grad():
-            x, _ = settle(uplink, data.target, state.q * uplink.gain)
+            x, _ = balanced_powers(uplink, data.target, state.q * uplink.gain)
         if torch.is_grad_enabled():
             x = approach(uplink, data.target, x).x
         return uplink, x, data.target, torch.ones_like(x)
@@ -199,14 +201,18 @@ class PricedDuality(Priced):
     def value(self, data: LimitedTargets, price: Tensor, uplink: Uplink, x: Tensor, sinr: Tensor) -> Tensor:
         return uplink.power(x) - price.sum(-1)
 
-    def verdict(self, data: LimitedTargets, state: Prices, after: Prices, merit: Tensor, before: Tensor) -> Tensor:
+    def verdict(
+        self, data: LimitedTargets, state: InteriorState, after: InteriorState, merit: Tensor, before: Tensor
+    ) -> Tensor:
         verdict = super().verdict(data, state, after, merit, before)
         return torch.where(after.bound > data.most * (1 + 1e-9), int(Status.INFEASIBLE), verdict)
 
-    def certify(self, data: LimitedTargets, network: Network, state: Prices, solution: Solution) -> Solution:
+    def certify(self, data: LimitedTargets, network: Network, state: InteriorState, solution: Solution) -> Solution:
         tolerance = TOLERANCE[network.noise.dtype]
         met = (network.sinr(solution.W) >= data.target * (1 - tolerance)).all(-1)
-        kept = (self.shares_used(data, solution.W.to(torch.complex128), network.serving) <= 1 + tolerance).all(-1)
+        kept = (
+            self.shares_used(data, solution.W.to(torch.complex128), network.streams.transmitter) <= 1 + tolerance
+        ).all(-1)
         wrong = (solution.status <= Status.MAX_ITERATIONS) & ~(met & kept)
         status = torch.where(wrong, int(Status.NUMERICAL_FAILURE), solution.status)
         power, dual = network.transmit_power(solution.W).sum(-1), state.q.sum(-1) - state.price.sum(-1)
@@ -215,7 +221,7 @@ class PricedDuality(Priced):
         return replace(solution, status=status, info=info)
 
 
-def settle(uplink: Uplink, target: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def balanced_powers(uplink: Uplink, target: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Balanced powers [B, K] by Newton's method from x, and whether they were found [B]."""
     moved = torch.full_like(x[:, 0], torch.inf)
     for _ in range(40):
@@ -228,7 +234,7 @@ def settle(uplink: Uplink, target: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return x, moved < 1e-6
 
 
-class Weighed(NamedTuple):
+class BalanceData(NamedTuple):
     """Data of the max-min problem: the network, rows [B, L, T, N] of its limits, and what `maxmin.Shares` balances."""
 
     network: Network
@@ -238,7 +244,7 @@ class Weighed(NamedTuple):
     counted: Tensor
 
 
-class PricedMaxMin(Priced):
+class PowerLimitedMaxMin(InteriorPoint):
     """Greatest common ``SINR_k / target_k`` or ``weights_k rate_k`` under any mix of power limits; globally optimal.
 
     At any prices m the level that is balanced with ``sum m`` watts of priced power is at least the optimum, which is
@@ -254,27 +260,27 @@ class PricedMaxMin(Priced):
            greatest value, over the users.
     """
 
-    serves = tuple(Serves(goal, (Form.MULTICELL,), allows=LIMITS) for goal in (MinSinr, MinRate))
+    capabilities = tuple(Capability(goal, (Form.MULTICELL,), needs_one_of=LIMITS) for goal in (MinSinr, MinRate))
 
     def __init__(self, tolerance: float = 1e-7, max_iterations: int = 60) -> None:
         super().__init__(tolerance, max_iterations)
 
-    @classmethod
-    def supports(cls, problem: Problem, network: Network) -> bool:
-        return bool(problem.subject_to) and network.streams == network.users and super().supports(problem, network)
+    def prepare(self, problem: Problem, observation: Observation) -> BalanceData:
+        gain = Uplink.of(observation.network).gain
+        return BalanceData(observation.network, limits_of(problem, observation.network), *balance_of(problem, gain))
 
-    def prepare(self, problem: Problem, instance: Instance) -> Weighed:
-        gain = Uplink.of(instance.seen).gain
-        return Weighed(instance.seen, limits_of(problem, instance.seen), *balance_of(problem, gain))
-
-    def init(self, data: Weighed, start: Tensor | None, generator: torch.Generator | None) -> Sequence[Prices]:
+    def init(
+        self, data: BalanceData, start: Tensor | None, generator: torch.Generator | None
+    ) -> Sequence[InteriorState]:
         price = torch.full_like(data.rows[:, :, 0, 0], 1 / data.rows.shape[1])
         uplink = Uplink.of(data.network, self.weight(data, price))
         x = torch.where(data.counted, data.target, 0)
         none = torch.full_like(price[:, 0], torch.inf)
-        return [Prices(price, torch.full_like(price, 0.1), 0.9 * torch.ones_like(none), uplink.watts(x), none, -none)]
+        return [
+            InteriorState(price, torch.full_like(price, 0.1), 0.9 * torch.ones_like(none), uplink.watts(x), none, -none)
+        ]
 
-    def balance(self, data: Weighed, state: Prices) -> tuple[Uplink, Tensor, Tensor, Tensor]:
+    def balance(self, data: BalanceData, state: InteriorState) -> tuple[Uplink, Tensor, Tensor, Tensor]:
         uplink = Uplink.of(data.network, self.weight(data, state.price))
         shares = Shares(uplink, state.budget, data.target, data.weights, data.counted)
         method, level = MaxMin(), level_at(shares, state.q)
@@ -293,40 +299,40 @@ class PricedMaxMin(Priced):
         more = -plain.sum(-1) / up.sum(-1)  # the scale of the prices is free: they sum to one
         return plain + more.unsqueeze(-1) * up, more
 
-    def reach(self, state: Prices, change: Tensor, more: Tensor, scale: Tensor) -> Tensor:
+    def reach(self, state: InteriorState, change: Tensor, more: Tensor, scale: Tensor) -> Tensor:
         budget = state.budget.unsqueeze(-1)
         return torch.minimum(room(state.price, change, 3 * state.price), room(budget, more.unsqueeze(-1), budget, 0.5))
 
-    def step(self, data: Weighed, state: Prices) -> tuple[Prices, Tensor]:
+    def step(self, data: BalanceData, state: InteriorState) -> tuple[InteriorState, Tensor]:
         after, merit = super().step(data, state)
         served = data.counted.any(-1)
         return batching.where(served, after, state._replace(error=torch.zeros_like(after.error))), merit
 
-    def value(self, data: Weighed, price: Tensor, uplink: Uplink, x: Tensor, sinr: Tensor) -> Tensor:
+    def value(self, data: BalanceData, price: Tensor, uplink: Uplink, x: Tensor, sinr: Tensor) -> Tensor:
         return self.levels(data, sinr)[0]
 
-    def levels(self, data: Weighed, sinr: Tensor) -> tuple[Tensor, Tensor]:
+    def levels(self, data: BalanceData, sinr: Tensor) -> tuple[Tensor, Tensor]:
         """Least and greatest ``SINR / target`` or weighted rate [B] of the users that count."""
         rate = data.weights * sinr.log1p() / math.log(2)
         u = torch.where(data.weights > 0, rate, sinr / data.target)
         return torch.where(data.counted, u, torch.inf).amin(-1), torch.where(data.counted, u, 0).amax(-1)
 
-    def beams(self, data: Weighed, state: Prices) -> Tensor:
+    def beams(self, data: BalanceData, state: InteriorState) -> Tensor:
         uplink, x, sinr, _ = self.balance(data, state)
         weight = self.weight(data, state.price)
         W = self.sent(uplink, weight, x, sinr)
-        most = self.shares_used(data, W, uplink.serving).amax(-1)
+        most = self.shares_used(data, W, uplink.transmitter).amax(-1)
         W = W * torch.where(most > 0, torch.where(most > 0, most, 1).rsqrt(), 0)[:, None, None]
         power = squared_magnitude(W.detach())
-        sender = torch.nn.functional.one_hot(uplink.serving, data.rows.shape[2]).to(power.dtype)
-        cost = torch.einsum("bnk,bkt,bltn->blk", power, sender, data.rows)
-        exact = Network(data.network.H.to(W.dtype), data.network.noise.double(), data.network.serving)
+        sent = Streams(uplink.transmitter).sent_by(data.rows.shape[2]).to(power.dtype)
+        cost = torch.einsum("bnk,btk,bltn->blk", power, sent, data.rows)
+        exact = Network(data.network.H.to(W.dtype), data.network.noise.double(), data.network.streams)
         with torch.no_grad():  # one but for rounding, whatever the channels, so without derivatives
             factor = levelled(exact, W, cost, data.target, data.weights)
         return W * factor.sqrt().unsqueeze(-2)
 
-    def certify(self, data: Weighed, network: Network, state: Prices, solution: Solution) -> Solution:
-        exact = Network(network.H.to(torch.complex128), network.noise.double(), network.serving)
+    def certify(self, data: BalanceData, network: Network, state: InteriorState, solution: Solution) -> Solution:
+        exact = Network(network.H.to(torch.complex128), network.noise.double(), network.streams)
         reached, _ = self.levels(data, exact.sinr(solution.W.to(torch.complex128)))
         sinr = self.balance(data, state._replace(budget=state.price.sum(-1)))[2]
         served = data.counted.any(-1)
@@ -344,7 +350,7 @@ class PricedMaxMin(Priced):
 def level_at(shares: Shares, q: Tensor) -> Level:
     """The balanced powers' Newton state from uplink powers q in watts [B, K]."""
     x = torch.where(shares.counted & (q > 0), q * shares.uplink.gain, shares.target)
-    return Level(within(shares, x.log()), torch.full_like(shares.limit, torch.inf))
+    return Level(scaled_to_budget(shares, x.log()), torch.full_like(shares.limit, torch.inf))
 
 
 def even(method: MaxMin, shares: Shares, level: Level) -> Level:

@@ -30,7 +30,7 @@ def levelled(network: Network, W: Tensor, cost: Tensor, target: Tensor, weights:
 
     cost  share of limit l that beam k uses, [B, L, K].
     """
-    power = squared_magnitude(network.received(W))
+    power = squared_magnitude(network.apply(W))
     signal = own(power)
     counted = signal > 0
     eye = torch.eye(signal.shape[-1], dtype=torch.bool, device=W.device)

@@ -3,7 +3,8 @@
 Whatever SINRs beams reach in the downlink, the same beams reach as receivers of the uplink, with the same total power.
 There the best receivers are known, ``v_k ∝ (I + sum_j q_j h_j h_j^H)^-1 h_k``, so what is left are K powers. They are
 kept as ``x_k = q_k |h_k|^2 / noise_k``, the SNR a user would have alone, and channels as unit rows: no unit, gain or
-noise can then unbalance the arithmetic. With several transmitters h_j is what transmitter serving[k] hears of user j.
+noise can then unbalance the arithmetic. With several transmitters, h_j is what user k's
+transmitter hears of user j.
 
 Source: M. Schubert, H. Boche, "Solution of the multiuser downlink beamforming problem with individual SINR
 constraints", IEEE Trans. Veh. Technol. 53 (2004); ``S = (I + X^1/2 C X^1/2)^-1``, C the Gram matrix, is ours.
@@ -27,27 +28,27 @@ class Uplink(NamedTuple):
     factor   complex [B, T, K or N, K]: of the Gram matrices ``C = factor^H factor`` of H with rows in units of each
              user's own channel.
     gain     real [B, K]: ``|h_k|^2`` of the user's own channel; 0 for a user without one.
-    serving  integer [B, K].
+    transmitter  integer [B, K].
     """
 
     H: Tensor
     factor: Tensor
     gain: Tensor
-    serving: Tensor
+    transmitter: Tensor
 
     @classmethod
     def of(cls, network: Network, weight: Tensor | None = None) -> Uplink:
         """The uplink of a network, with power counted as ``sum weight_tn |W_n|^2``, weight [B, T, N] (default one)."""
-        H, serving = network.H.to(torch.complex128), network.serving
+        H, transmitter = network.H.to(torch.complex128), network.streams.transmitter
         H = H * network.noise.double().rsqrt()[:, None, :, None]
         if weight is not None:
             H = H * weight.rsqrt().unsqueeze(-2)
         norm = squared_magnitude(H).sum(-1)
-        gain = norm.squeeze(1) if H.shape[1] == 1 else norm.gather(1, serving.unsqueeze(1)).squeeze(1)
+        gain = norm.squeeze(1) if H.shape[1] == 1 else norm.gather(1, transmitter.unsqueeze(1)).squeeze(1)
         rows = H * torch.where(gain > 0, gain, 1).rsqrt()[:, None, :, None]
         small = H.shape[-1] > H.shape[-2] and not rows.requires_grad  # parallel users have no derivative of this QR
         factor = torch.linalg.qr(rows.mH, mode="r")[1] if small else rows.mH
-        return cls(H, factor, gain, serving)
+        return cls(H, factor, gain, transmitter)
 
     def receive(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the best receivers hear at powers x [B, K]: SINR [B, K], interference J [B, K, K] and noise [B, K].
@@ -79,13 +80,13 @@ class Uplink(NamedTuple):
         """[B, K, n]: row k of the matrix [B, T, K, n] of the transmitter that serves user k."""
         if of_transmitter.shape[1] == 1:
             return of_transmitter.squeeze(1)
-        return torch.take_along_dim(of_transmitter, self.serving[:, None, :, None], 1).squeeze(1)
+        return torch.take_along_dim(of_transmitter, self.transmitter[:, None, :, None], 1).squeeze(1)
 
     def each(self, of_transmitter: Tensor) -> Tensor:
         """[B, K]: entry k of the row [B, T, K] of the transmitter that serves user k."""
         if of_transmitter.shape[1] == 1:
             return of_transmitter.squeeze(1)
-        return of_transmitter.gather(1, self.serving.unsqueeze(1)).squeeze(1)
+        return of_transmitter.gather(1, self.transmitter.unsqueeze(1)).squeeze(1)
 
     def watts(self, x: Tensor) -> Tensor:
         """Uplink powers q [B, K] in watts (where the noise is one) of powers x; 0 for a user without a channel."""
@@ -105,11 +106,13 @@ class Uplink(NamedTuple):
         on = q > 0
         _, root = self.receivers(x)
         V = unit(self.H.mH @ (q.sqrt()[:, None, :, None] * (root @ root.mH)))  # [B, T, N, K]
-        V = V.squeeze(1) if V.shape[1] == 1 else torch.take_along_dim(V, self.serving[:, None, None, :], 1).squeeze(1)
+        if V.shape[1] > 1:
+            V = torch.take_along_dim(V, self.transmitter[:, None, None, :], 1)
+        V = V.squeeze(1)
         if self.H.shape[1] == 1:
             heard = self.H.squeeze(1) @ V
         else:
-            heard = torch.einsum("bjkn,bnj->bkj", torch.take_along_dim(self.H, self.serving[..., None, None], 1), V)
+            heard = torch.einsum("bjkn,bnj->bkj", torch.take_along_dim(self.H, self.transmitter[..., None, None], 1), V)
         power = squared_magnitude(heard)
         eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
         each = torch.where(on, sinr / own(power) / torch.where(on, q, 1), 0)  # watts per unit of the unknown, over q

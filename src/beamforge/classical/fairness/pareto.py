@@ -15,10 +15,10 @@ from beamforge.classical.linear import WeightedSLNR
 from beamforge.core import batching
 from beamforge.core.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
 from beamforge.core.errors import ConfigError
-from beamforge.core.instance import Instance
 from beamforge.core.network import others, own, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Solution, Status
+from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import SumRate
 from beamforge.optim import lbfgs
 from beamforge.optim.iterate import RUNNING, IterativeSolver
@@ -66,10 +66,10 @@ class Pareto(FairnessSolver, IterativeSolver):
     Source: the objective is the Lagrangian of the fairness-controlled beamforming paper's Eq. 9.
     """
 
-    serves = fair(EqualPower, TotalPower)
+    capabilities = fair(EqualPower, TotalPower)
     differentiable = False
-    knob = "price"
-    ladder = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0, 1e4, 1e5)
+    parameter = "price"
+    grid = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0, 1e4, 1e5)
     accuracy = 2e-4
 
     def __init__(
@@ -84,25 +84,27 @@ class Pareto(FairnessSolver, IterativeSolver):
         self.starts = starts
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        found = super().solve_batch(problem, instance, start, generator)
-        asked = problem.find(JainAtLeast) or (problem.find(MeanJainAtLeast) if len(instance.seen.noise) == 1 else None)
+        found = super().solve_batch(problem, observation, start, generator)
+        asked = problem.find(JainAtLeast) or (
+            problem.find(MeanJainAtLeast) if len(observation.network.noise) == 1 else None
+        )
         if self.price is not None or asked is None:
             return found
-        beyond = found.solved & (jain_index(instance.seen.rate(found.W)) > asked.limit + 10 * self.accuracy)
-        beyond &= found.info[self.knob] > 0
+        beyond = found.solved & (jain_index(observation.network.rate(found.W)) > asked.limit + 10 * self.accuracy)
+        beyond &= found.info[self.parameter] > 0
         if not beyond.any():
             return found
         rows = beyond.nonzero().flatten()
-        part = batching.take((problem, instance, asked.limit, found.info[self.knob], found.W), rows)
+        part = batching.take((problem, observation, asked.limit, found.info[self.parameter], found.W), rows)
         return replace(found, W=found.W.index_copy(0, rows, self.back(*part, None if start is None else start[rows])))
 
     @torch.no_grad()
     def back(
         self,
         problem: Problem,
-        instance: Instance,
+        observation: Observation,
         limit: Tensor,
         price: Tensor,
         best: Tensor,
@@ -115,12 +117,12 @@ class Pareto(FairnessSolver, IterativeSolver):
         times as much. (M. Hestenes, "Multiplier and gradient methods", J. Optim. Theory Appl. 4, 1969.)
         """
         assert isinstance(problem.maximise, SumRate)
-        network, weights = instance.seen, problem.maximise.weights
+        network, weights = observation.network, problem.maximise.weights
         rate = network.rate(best)
         utility, excess = (weights * rate).sum(-1), jain_index(rate) - limit
-        scene = self.scene(problem, instance, price)
+        scene = self.scene(problem, observation, price)
         scene = scene._replace(aim=limit + self.accuracy / 2, stiffness=price / excess)
-        begun = torch.cat([self.ways(problem, instance, start), best.unsqueeze(1)], 1)
+        begun = torch.cat([self.ways(problem, observation, start), best.unsqueeze(1)], 1)
         for _ in range(ROUNDS):
             W = self.answer(scene, begun, None).W
             rate = network.rate(W)
@@ -133,23 +135,23 @@ class Pareto(FairnessSolver, IterativeSolver):
         return best
 
     @torch.no_grad()
-    def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
-        return self.answer(self.scene(problem, instance, knob), self.ways(problem, instance, start), None)
+    def solve_at(self, problem: Problem, observation: Observation, parameter: Tensor, start: Tensor | None) -> Solution:
+        return self.answer(self.scene(problem, observation, parameter), self.ways(problem, observation, start), None)
 
-    def scene(self, problem: Problem, instance: Instance, price: Tensor) -> Scene:
+    def scene(self, problem: Problem, observation: Observation, price: Tensor) -> Scene:
         """The problem in units of its own, at a price [B]."""
         assert isinstance(problem.maximise, SumRate)
-        network, equal = instance.seen, problem.find(EqualPower)
+        network, equal = observation.network, problem.find(EqualPower)
         power = equal.limit / network.users if equal else problem.get(TotalPower).limit
         basis, coordinates = torch.linalg.qr(network.channel.mH)
         H = coordinates.mH * (power.unsqueeze(-1) / network.noise).sqrt().unsqueeze(-1)
         nothing = torch.zeros_like(price)
         return Scene(H, basis, power, problem.maximise.weights, price, equal is not None, nothing, nothing)
 
-    def ways(self, problem: Problem, instance: Instance, start: Tensor | None) -> Tensor:
+    def ways(self, problem: Problem, observation: Observation, start: Tensor | None) -> Tensor:
         """Beams [B, starts, N, K] to begin with."""
         slnr = (WeightedSLNR(alpha) for alpha in ALPHAS[: self.starts])
-        ways = [each.solve_batch(problem, instance, None, None).W for each in slnr] if start is None else [start]
+        ways = [each.solve_batch(problem, observation, None, None).W for each in slnr] if start is None else [start]
         return torch.stack(ways, 1)
 
     def init(self, data: Scene, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Climb]:
@@ -158,7 +160,7 @@ class Pareto(FairnessSolver, IterativeSolver):
             V = data.basis.mH @ W
             if data.each:  # from no beam there is no way uphill
                 V = torch.where(squared_magnitude(V).sum(-2, keepdim=True) > 0, V, data.H.mH)
-            yield lbfgs.begin(lambda point: height(data, point), flat(normalised(data, V)))
+            yield lbfgs.begin(lambda point: height(data, point), flat(unit_norm(data, V)))
 
     def step(self, data: Scene, state: Climb) -> tuple[Climb, Tensor]:
         return lbfgs.advance(lambda point: height(data, point), state), state.value
@@ -169,7 +171,7 @@ class Pareto(FairnessSolver, IterativeSolver):
         return torch.where(close, int(Status.CONVERGED), RUNNING)
 
     def beams(self, data: Scene, state: Climb) -> Tensor:
-        V = normalised(data, shaped(data, state.point))
+        V = unit_norm(data, shaped(data, state.point))
         return data.basis @ V * data.power.sqrt()[:, None, None]
 
 
@@ -208,7 +210,7 @@ def length(data: Scene, V: Tensor) -> Tensor:
     return torch.where(square > 0, square, 1).sqrt()
 
 
-def normalised(data: Scene, V: Tensor) -> Tensor:
+def unit_norm(data: Scene, V: Tensor) -> Tensor:
     """Points of norm one."""
     return V / length(data, V)
 

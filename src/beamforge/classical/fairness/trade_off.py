@@ -16,16 +16,19 @@ import torch
 from torch import Tensor
 
 from beamforge.core import batching
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import Constraint, Jain, JainAtLeast, MeanJainAtLeast, jain_index
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves, Solution, Solver, Status
+from beamforge.core.solution import Solution, Status
+from beamforge.core.solver import Solver
 from beamforge.core.utilities import SumRate
 
 ZOOM = 8
-"""Times that the steps around the best rung of a ladder are halved where no rung is enough."""
+"""Times that the steps around the best point of a grid are halved where no point is enough."""
 
 STEPS = 60
 """Evaluations at most between two values that enclose what is looked for; 4 to 8 are usual."""
@@ -40,10 +43,10 @@ PIECE = 1024
 """Instances solved at once while the scalar is looked for."""
 
 
-def fair(*powers: type[Constraint]) -> tuple[Serves, ...]:
+def fair(*powers: type[Constraint]) -> tuple[Capability, ...]:
     """Sum rate on one transmitter under each of these power constraints and either constraint on fairness."""
     kinds = (MeanJainAtLeast, JainAtLeast)
-    return tuple(Serves(SumRate, (Form.BROADCAST,), needs=(power, kind)) for power in powers for kind in kinds)
+    return tuple(Capability(SumRate, (Form.BROADCAST,), needs=(power, kind)) for power in powers for kind in kinds)
 
 
 def alike(problem: Problem, network: Network) -> bool:
@@ -57,10 +60,10 @@ def alike(problem: Problem, network: Network) -> bool:
 class FairnessSolver(Solver):
     """Base of the methods with a scalar that trades the sum rate for fairness.
 
-    A method supplies `solve_at`, the attribute (and setting) named by `knob`, None where it is to be found, and
+    A method supplies `solve_at`, the attribute (and setting) named by `parameter`, None where it is to be found, and
 
-    knob      the scalar's name, under which ``Solution.info`` has it, [...].
-    ladder    its values from none of it to the most there may be, tried in turn until one is fair enough.
+    parameter      the scalar's name, under which ``Solution.info`` has it, [...].
+    grid    its values from none of it to the most there may be, tried in turn until one is fair enough.
     neutral   its value where a problem asks for no fairness.
     accuracy  of the fairness found, which is never below what is asked for.
 
@@ -68,48 +71,49 @@ class FairnessSolver(Solver):
     reach a limit of its own is infeasible.
     """
 
-    knob: ClassVar[str]
-    ladder: ClassVar[Sequence[float]]
+    parameter: ClassVar[str]
+    grid: ClassVar[Sequence[float]]
     neutral: ClassVar[float] = 0.0
     accuracy: ClassVar[float] = 1e-4
 
-    @classmethod
-    def supports(cls, problem: Problem, network: Network) -> bool:
-        return network.streams == network.users and super().supports(problem, network)
-
-    def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
+    def solve_at(self, problem: Problem, observation: Observation, parameter: Tensor, start: Tensor | None) -> Solution:
         """Solve [B, ...] instances with the scalar [B], each alone."""
         raise NotImplementedError
 
-    def tuned(self, problem: Problem, instance: Instance | Network) -> Solver:
-        if getattr(self, self.knob) is not None or problem.find(MeanJainAtLeast) is None:
+    def fitted(self, problem: Problem, instance: Instance | Observation | Network) -> Solver:
+        if getattr(self, self.parameter) is not None or problem.find(MeanJainAtLeast) is None:
             return self
         fixed = copy.copy(self)
-        setattr(fixed, self.knob, self.solve(problem, instance).info[self.knob].reshape(-1)[0].item())
+        setattr(fixed, self.parameter, self.solve(problem, instance).info[self.parameter].reshape(-1)[0].item())
         return fixed
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        like, setting = instance.seen.noise[:, 0], getattr(self, self.knob)
+        like, setting = observation.network.noise[:, 0], getattr(self, self.parameter)
         flaw = torch.full_like(like, int(Status.CONVERGED), dtype=torch.long)
         if setting is not None:
-            knob = torch.full_like(like, setting)
+            parameter = torch.full_like(like, setting)
         elif mean := problem.find(MeanJainAtLeast):
-            knob = self.for_the_mean(mean.limit, problem, instance, start).expand_as(like)
+            parameter = self.for_the_mean(mean.limit, problem, observation, start).expand_as(like)
         elif each := problem.find(JainAtLeast):
             found = least(
-                lambda knob: self.jain(problem, instance, knob, start), each.limit, self.ladder, self.accuracy
+                lambda parameter: self.jain(problem, observation, parameter, start),
+                each.limit,
+                self.grid,
+                self.accuracy,
             )
-            knob = found.knob
+            parameter = found.parameter
             unmet = torch.where(found.best.isnan(), int(Status.NUMERICAL_FAILURE), int(Status.INFEASIBLE))
             flaw = torch.where(found.met, flaw, unmet)
         else:
-            knob = torch.full_like(like, self.neutral)
-        solution = self.solve_at(problem, instance, knob, start)
-        return replace(solution, status=solution.status.maximum(flaw), info={**solution.info, self.knob: knob})
+            parameter = torch.full_like(like, self.neutral)
+        solution = self.solve_at(problem, observation, parameter, start)
+        return replace(
+            solution, status=solution.status.maximum(flaw), info={**solution.info, self.parameter: parameter}
+        )
 
-    def for_the_mean(self, limit: Tensor, problem: Problem, instance: Instance, start: Tensor | None) -> Tensor:
+    def for_the_mean(self, limit: Tensor, problem: Problem, observation: Observation, start: Tensor | None) -> Tensor:
         """The least scalar [1] with which the mean over the instances that have a channel is at least the limit [B].
 
         An instance whose rates are no numbers does not count either.
@@ -118,64 +122,64 @@ class FairnessSolver(Solver):
             least_of, largest = (each.item() for each in limit.aminmax())
             came = f"numbers from {least_of:g} to {largest:g}"
             raise ConfigError(f"jain must be one number for the mean over a batch, got {came}")
-        heard = instance.seen.H.flatten(1).ne(0).any(-1)
+        heard = observation.network.H.flatten(1).ne(0).any(-1)
         if not heard.any():
-            return limit.new_full((1,), self.ladder[0])
-        problem, instance = batching.take((problem, instance), heard)
+            return limit.new_full((1,), self.grid[0])
+        problem, observation = batching.take((problem, observation), heard)
         start = None if start is None else start[heard]
 
-        def search(ladder: Sequence[float], every: int = 1, accuracy: float = self.accuracy) -> Found:
+        def search(grid: Sequence[float], every: int = 1, accuracy: float = self.accuracy) -> Found:
             """Over all instances, or one in so many."""
             some = slice(None, None, every)
-            asked, given = batching.take((problem, instance), some)
+            asked, given = batching.take((problem, observation), some)
             begun = None if start is None else start[some]
-            size = len(given.seen.noise)
+            size = len(given.network.noise)
 
-            def mean(knob: Tensor) -> Tensor:
-                return self.jain(asked, given, knob.expand(size), begun).double().nanmean().to(limit).unsqueeze(0)
+            def mean(parameter: Tensor) -> Tensor:
+                return self.jain(asked, given, parameter.expand(size), begun).double().nanmean().to(limit).unsqueeze(0)
 
-            return least(mean, limit[:1], ladder, accuracy)
+            return least(mean, limit[:1], grid, accuracy)
 
         every = -(-int(heard.sum()) // SAMPLE)
-        rough = search(self.ladder, every, 20 * self.accuracy).knob.item() if every > 1 else self.ladder[0]
+        rough = search(self.grid, every, 20 * self.accuracy).parameter.item() if every > 1 else self.grid[0]
         near = [limit.new_tensor(rough * share).item() for share in NEAR]  # numbers that this precision has
-        near = [value for value in near if self.ladder[0] < value < self.ladder[-1]]
-        found = [search([*near, *(rung for rung in self.ladder if rung > max(near))])] if near else []
-        if not (found and found[0].met.all() and found[0].knob.item() > 1.001 * min(near)):  # the sample misled
-            found.insert(0, search(self.ladder))
+        near = [value for value in near if self.grid[0] < value < self.grid[-1]]
+        found = [search([*near, *(point for point in self.grid if point > max(near))])] if near else []
+        if not (found and found[0].met.all() and found[0].parameter.item() > 1.001 * min(near)):  # the sample misled
+            found.insert(0, search(self.grid))
         for each in found:
             if each.met.all():
-                return each.knob
+                return each.parameter
         best = max(each.best.item() for each in found)
         if math.isnan(best):
-            return limit.new_full((1,), self.ladder[0])
+            return limit.new_full((1,), self.grid[0])
         most = math.floor(1e5 * best) / 1e5
         name = f"the largest mean that {type(self).__name__} reaches on these channels"
         raise ConfigError(f"jain must be at most {most:g}, {name}, got {limit[0].item():g}")
 
-    def jain(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Tensor:
+    def jain(self, problem: Problem, observation: Observation, parameter: Tensor, start: Tensor | None) -> Tensor:
         """Jain's index [B] of what is found with the scalar [B]."""
         found = []
-        for first in range(0, len(knob), PIECE):
+        for first in range(0, len(parameter), PIECE):
             piece = slice(first, first + PIECE)
-            part = batching.take((problem, instance, knob), piece)
+            part = batching.take((problem, observation, parameter), piece)
             W = self.solve_at(*part, None if start is None else start[piece]).W
-            found.append(jain_index(part[1].seen.rate(W)))
+            found.append(jain_index(part[1].network.rate(W)))
         return torch.cat(found)
 
 
 class Found(NamedTuple):
     """The scalar [M]; whether it is enough [M]; and the largest fairness that was seen [M]."""
 
-    knob: Tensor
+    parameter: Tensor
     met: Tensor
     best: Tensor
 
 
-def least(fairness: Callable[[Tensor], Tensor], target: Tensor, ladder: Sequence[float], accuracy: float) -> Found:
+def least(fairness: Callable[[Tensor], Tensor], target: Tensor, grid: Sequence[float], accuracy: float) -> Found:
     """The least scalar [M], nearly, with which the fairness [M] is at least the target [M].
 
-    Up the ladder until it is, or, where no rung is enough, closer and closer to the best of them; then false position
+    Up the grid until it is, or, where no point is enough, closer and closer to the best of them; then false position
     between the last two values, halving the weight of an end that stays (the Illinois rule) and the interval where that
     is slow. Each entry is looked for by itself, and the derivatives are those of the root.
 
@@ -183,24 +187,24 @@ def least(fairness: Callable[[Tensor], Tensor], target: Tensor, ladder: Sequence
     tensor([ True, False])
     """
     with torch.no_grad():
-        low = high = torch.full_like(target, ladder[0])
+        low = high = torch.full_like(target, grid[0])
         below = above = best = fairness(low)
         place = torch.zeros_like(low)
-        for step, rung in enumerate(ladder[1:], 1):
+        for step, point in enumerate(grid[1:], 1):
             short = ~(above >= target)
             if not short.any():
                 break
             low, below = torch.where(short, high, low), torch.where(short, above, below)
-            high = torch.where(short, rung, high)
+            high = torch.where(short, point, high)
             above = torch.where(short, fairness(high), above)
             place, best = torch.where(above > best, step, place), best.maximum(above)
-        between = ~(above >= target) & (best > above + accuracy)  # and not at the last rung
+        between = ~(above >= target) & (best > above + accuracy)  # and not at the last point
         if between.any():
-            place, best = peak(fairness, target, ladder, place, best)
+            place, best = largest_fairness(fairness, target, grid, place, best)
             found = between & (best >= target)
-            foot = rungs_at(ladder, place.ceil() - 1)
+            foot = grid_at(grid, place.ceil() - 1)
             low, below = torch.where(found, foot, low), torch.where(found, fairness(foot), below)
-            high, above = torch.where(found, rungs_at(ladder, place), high), torch.where(found, best, above)
+            high, above = torch.where(found, grid_at(grid, place), high), torch.where(found, best, above)
         met, inside = above >= target, high > low
         rounding = 4 * torch.finfo(target.dtype).eps
         narrow = max(rounding, accuracy / 100)
@@ -227,26 +231,26 @@ def least(fairness: Callable[[Tensor], Tensor], target: Tensor, ladder: Sequence
     return Found(high, met, best)
 
 
-def peak(
-    fairness: Callable[[Tensor], Tensor], target: Tensor, ladder: Sequence[float], place: Tensor, best: Tensor
+def largest_fairness(
+    fairness: Callable[[Tensor], Tensor], target: Tensor, grid: Sequence[float], place: Tensor, best: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A place [M] on a ladder, counted in rungs, where the fairness is largest, and that; or where it is enough.
+    """A place [M] on a grid, counted in points, where the fairness is largest, and that; or where it is enough.
 
-    place, best  the best rung, and how fair it is.
+    place, best  the best point, and how fair it is.
     """
     for halved in range(1, ZOOM + 1):
         for side in (-1, 1):
-            guess = (place + side / 2**halved).clamp(0, len(ladder) - 1)
-            value = fairness(rungs_at(ladder, guess))
+            guess = (place + side / 2**halved).clamp(0, len(grid) - 1)
+            value = fairness(grid_at(grid, guess))
             better = (value > best) & ~(best >= target)
             place, best = torch.where(better, guess, place), torch.where(better, value, best)
     return place, best
 
 
-def rungs_at(ladder: Sequence[float], place: Tensor) -> Tensor:
-    """Values [M] at places [M] on a ladder, evenly spaced between two rungs."""
-    rungs, lower = place.new_tensor(ladder), place.floor().clamp(0, len(ladder) - 2)
-    return torch.lerp(rungs[lower.long()], rungs[lower.long() + 1], place - lower)
+def grid_at(grid: Sequence[float], place: Tensor) -> Tensor:
+    """Values [M] at places [M] on a grid, evenly spaced between two points."""
+    points, lower = place.new_tensor(grid), place.floor().clamp(0, len(grid) - 2)
+    return torch.lerp(points[lower.long()], points[lower.long() + 1], place - lower)
 
 
 def with_derivatives(fairness: Callable[[Tensor], Tensor], root: Tensor, active: Tensor) -> Tensor:

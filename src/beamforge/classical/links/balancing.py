@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.duality.min_power import Newton
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerTransmitterPower, SinrAtLeast, TotalPower
 from beamforge.core.evaluate import TOLERANCE
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network, own, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves, Status
+from beamforge.core.solution import Status
 from beamforge.core.utilities import MinRate, MinSinr, TransmitPower
 from beamforge.optim.iterate import RUNNING
 
@@ -86,15 +87,17 @@ class FoschiniMiljanic(Newton):
     tensor([0.2609, 0.3043], dtype=torch.float64)
     """
 
-    serves = (
-        Serves(TransmitPower, (Form.POWER_CONTROL,), needs=(SinrAtLeast,), allows=(TotalPower, PerTransmitterPower)),
+    capabilities = (
+        Capability(
+            TransmitPower, (Form.POWER_CONTROL,), needs=(SinrAtLeast,), allows=(TotalPower, PerTransmitterPower)
+        ),
     )
 
     def __init__(self, tolerance: float = 1e-10, max_iterations: int = 20000) -> None:
         super().__init__(tolerance, max_iterations)
 
-    def prepare(self, problem: Problem, instance: Instance) -> Coupling:
-        return coupling(problem, instance.seen, problem.get(SinrAtLeast).target)
+    def prepare(self, problem: Problem, observation: Observation) -> Coupling:
+        return coupling(problem, observation.network, problem.get(SinrAtLeast).target)
 
     def init(self, data: Coupling, start: Tensor | None, generator: torch.Generator | None) -> Sequence[Tensor]:
         return [data.target * data.v if start is None else squared_magnitude(start).squeeze(-2)]
@@ -117,14 +120,14 @@ class FoschiniMiljanic(Newton):
         return amplitudes(state)
 
 
-class Log(NamedTuple):
+class LogLevel(NamedTuple):
     """State of the max-min problem: log of the common level [B], and of the spectral radius there before [B]."""
 
     level: Tensor
     excess: Tensor
 
 
-class Goal(NamedTuple):
+class MaxMinData(NamedTuple):
     """Data of the max-min problem: the coupling, the weights of the rates (0: SINRs) and users to balance, [B, K]."""
 
     coupling: Coupling
@@ -151,16 +154,13 @@ class PerronFrobenius(Newton):
     (tensor([1., 1.], dtype=torch.float64), tensor([1., 1.], dtype=torch.float64))
     """
 
-    serves = tuple(
-        Serves(goal, (Form.POWER_CONTROL,), allows=(TotalPower, PerTransmitterPower)) for goal in (MinSinr, MinRate)
+    capabilities = tuple(
+        Capability(goal, (Form.POWER_CONTROL,), needs_one_of=(TotalPower, PerTransmitterPower))
+        for goal in (MinSinr, MinRate)
     )
 
-    @classmethod
-    def supports(cls, problem: Problem, network: Network) -> bool:
-        return bool(problem.subject_to) and super().supports(problem, network)
-
-    def prepare(self, problem: Problem, instance: Instance) -> Goal:
-        network, goal = instance.seen, problem.maximise
+    def prepare(self, problem: Problem, observation: Observation) -> MaxMinData:
+        network, goal = observation.network, problem.maximise
         if isinstance(goal, MinSinr):
             target, weights = goal.target, torch.zeros_like(goal.target)
         else:
@@ -170,18 +170,18 @@ class PerronFrobenius(Newton):
         data = coupling(problem, network, target)
         pairs = counted.unsqueeze(-1) & counted.unsqueeze(-2)
         data = data._replace(F=torch.where(pairs, data.F, 0), v=torch.where(counted, data.v, 0))
-        return Goal(data, weights, counted)
+        return MaxMinData(data, weights, counted)
 
-    def init(self, data: Goal, start: Tensor | None, generator: torch.Generator | None) -> Sequence[Log]:
+    def init(self, data: MaxMinData, start: Tensor | None, generator: torch.Generator | None) -> Sequence[LogLevel]:
         """The level that the worst user would have alone: above the optimum, from where Newton's method only falls."""
         each = (data.coupling.bounds.unsqueeze(-1) / data.coupling.rows).amin(-2)  # the most that each could send
         alone = (each / data.coupling.v) / data.coupling.target
         rated = data.weights > 0
         level = torch.where(rated, data.weights * alone.log1p() / math.log(2), alone)
         level = torch.where(data.counted, level, torch.inf).amin(-1)
-        return [Log(torch.where(data.counted.any(-1), level, 1).log(), torch.full_like(level, torch.inf))]
+        return [LogLevel(torch.where(data.counted.any(-1), level, 1).log(), torch.full_like(level, torch.inf))]
 
-    def step(self, data: Goal, state: Log) -> tuple[Log, Tensor]:
+    def step(self, data: MaxMinData, state: LogLevel) -> tuple[LogLevel, Tensor]:
         sinr, slope = required(data, state.level)
         limits = data.coupling.v[:, None, :, None] * (
             data.coupling.rows / data.coupling.bounds.unsqueeze(-1)
@@ -196,19 +196,19 @@ class PerronFrobenius(Newton):
         excess = excess.gather(-1, worst).squeeze(-1)
         level = state.level - excess / steep
         level = torch.where(data.counted.any(-1), level, -torch.inf)
-        return Log(level, torch.where(data.counted.any(-1), excess, 0)), state.level.exp()
+        return LogLevel(level, torch.where(data.counted.any(-1), excess, 0)), state.level.exp()
 
-    def verdict(self, data: Goal, state: Log, after: Log, merit: Tensor, before: Tensor) -> Tensor:
+    def verdict(self, data: MaxMinData, state: LogLevel, after: LogLevel, merit: Tensor, before: Tensor) -> Tensor:
         tolerance = max(self.tolerance, 64 * torch.finfo(merit.dtype).eps)
         return torch.where(after.excess.abs() <= tolerance, int(Status.CONVERGED), RUNNING)
 
-    def beams(self, data: Goal, state: Log) -> Tensor:
+    def beams(self, data: MaxMinData, state: LogLevel) -> Tensor:
         p, _ = linear(data.coupling._replace(target=required(data, state.level)[0]))
         spent = ((data.coupling.rows @ p.unsqueeze(-1)).squeeze(-1) / data.coupling.bounds).amax(-1, keepdim=True)
         return amplitudes(torch.where(data.counted, p / spent, 0))
 
 
-def required(data: Goal, level: Tensor) -> tuple[Tensor, Tensor]:
+def required(data: MaxMinData, level: Tensor) -> tuple[Tensor, Tensor]:
     """SINRs [B, K] that a log level [B] asks of the users that count (0 of others), and d log SINR / d log level."""
     level = level.exp().unsqueeze(-1)
     exponent = math.log(2) * level / torch.where(data.weights > 0, data.weights, 1)

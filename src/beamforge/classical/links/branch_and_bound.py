@@ -22,13 +22,14 @@ from torch import Tensor
 
 from beamforge.classical.bounds import double, outward
 from beamforge.classical.links.many_starts import ManyStarts
-from beamforge.classical.links.wmmse import SERVES, LinkWMMSE, SharedPower
+from beamforge.classical.links.wmmse import CAPABILITIES, LinkWMMSE, SharedPower
 from beamforge.core import batching
 from beamforge.core.errors import ConfigError
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Solution, Solver, Status
+from beamforge.core.solution import Solution, Status
+from beamforge.core.solver import Solver
 
 MOST = 6
 """Links at most: four take some hundred cells, six some ten thousand, eight millions."""
@@ -54,12 +55,12 @@ class LinkBranchAndBound(Solver):
     >>> instance = ThreeLinks().sample(1, dtype=torch.complex128)
     >>> problem = build_problem("sum-rate", instance.context)
     >>> solution = LinkBranchAndBound().solve(problem, instance)
-    >>> rate = problem.maximise.value(instance.truth, solution.W)
+    >>> rate = problem.value(instance.truth, solution.W)
     >>> bool(rate <= solution.info["bound"] <= 1.0001 * rate)
     True
     """
 
-    serves = SERVES
+    capabilities = CAPABILITIES
     scope = f"with a proof up to {MOST} links"
 
     def __init__(self, gap: float = 1e-4, max_cells: int = 1_000_000) -> None:
@@ -76,29 +77,29 @@ class LinkBranchAndBound(Solver):
         return network.users <= MOST and super().supports(problem, network)
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        dtype = instance.seen.H.dtype
-        problem, instance, start = double((problem, instance, start))
-        local = ManyStarts().solve_batch(problem, instance, start, generator)
-        data = SharedPower.of(problem, instance.seen)
+        dtype = observation.network.H.dtype
+        problem, observation, start = double((problem, observation, start))
+        local = ManyStarts().solve_batch(problem, observation, start, generator)
+        data = SharedPower.of(problem, observation.network)
         with torch.no_grad():
-            rate = problem.maximise.value(instance.seen, local.W).nan_to_num(-torch.inf)
+            rate = problem.value(observation.network, local.W).nan_to_num(-torch.inf)
             parts = torch.arange(len(rate), device=rate.device).split(SIDE_BY_SIDE)
             found = [self.search(batching.take(data, part), rate[part]) for part in parts]
             search = batching.tree_map(lambda *leaves: torch.cat(leaves), *found)
         W = local.W
         if (missed := search.rate > rate * (1 + 1e-9)).any():
-            better = LinkWMMSE().solve_batch(problem, instance, data.beams(search.p), generator)
+            better = LinkWMMSE().solve_batch(problem, observation, data.beams(search.p), generator)
             W = batching.where(missed, better.W, W)
-        rate = problem.maximise.value(instance.seen, W).detach()
+        rate = problem.value(observation.network, W).detach()
         bound = search.bound.maximum(rate)
         closed = bound <= rate * (1 + self.gap) + NEGLIGIBLE
         status = torch.where(closed, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
         info = {"bound": outward(bound, 1, dtype.to_real()), "cells": search.cells}
         return Solution(W.to(dtype), status, search.rounds, info=info)
 
-    def search(self, data: SharedPower, rate: Tensor) -> Found:
+    def search(self, data: SharedPower, rate: Tensor) -> SearchResult:
         """The search of some instances from rates [B] that are known to be reached, bit/s/Hz."""
         B, L = data.direct.shape
         owner = torch.arange(B, device=rate.device)
@@ -125,10 +126,10 @@ class LinkBranchAndBound(Solver):
             rounds = rounds + ((wanted > 0) & ~spent)
             owner, corner, worst = owner[kept], corner[kept], worst[kept]
             corner, owner = torch.cat(halves(corner, worst)), owner.repeat(2)
-        return Found(point, rate, closed.maximum(rate), cells, rounds)
+        return SearchResult(point, rate, closed.maximum(rate), cells, rounds)
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """The best point seen [B, L], the rate that is reached and its bound [B], cells looked at and rounds [B]."""
 
     p: Tensor

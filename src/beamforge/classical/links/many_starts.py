@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from beamforge.classical.links.wmmse import SERVES, LinkWMMSE, SharedPower, ascend, handed_out, patterns
+from beamforge.classical.links.wmmse import CAPABILITIES, LinkWMMSE, SharedPower, ascend, handed_out, patterns
 from beamforge.core import batching
 from beamforge.core.errors import ConfigError
-from beamforge.core.instance import Instance
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Solution, Solver
+from beamforge.core.solution import Solution
+from beamforge.core.solver import Solver
 
 SCOUTING = 40
 """Plain steps from every start, after which the best are known."""
@@ -36,7 +37,7 @@ class ManyStarts(Solver):
     tensor([[0.7421, 0.1912, 0.9167]], dtype=torch.float64)
     """
 
-    serves = SERVES
+    capabilities = CAPABILITIES
 
     def __init__(self, starts: int = 100, tolerance: float = 1e-13, max_iterations: int = 2000) -> None:
         super().__init__()
@@ -46,9 +47,9 @@ class ManyStarts(Solver):
         self.finish = LinkWMMSE(tolerance, max_iterations)
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        data = self.finish.prepare(problem, instance)
+        data = self.finish.prepare(problem, observation)
         ranked = patterns(data, self.starts, generator)
         known = data.direct[:, None][:, :0] if start is None else data.shares(start).unsqueeze(1)
         parts = torch.arange(len(known), device=known.device).split(max(1, CROWD // ranked.numel()))

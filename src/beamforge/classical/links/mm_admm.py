@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.links.wmmse import SERVES, SharedPower, attached, spread
+from beamforge.classical.links.wmmse import CAPABILITIES, SharedPower, attached, spread
 from beamforge.core import batching
 from beamforge.core.errors import ConfigError
-from beamforge.core.instance import Instance
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.optim.iterate import IterativeSolver, Outcome
 
@@ -86,7 +86,7 @@ class MMADMM(IterativeSolver):
     tensor([[0.7420, 0.1910, 0.9170]], dtype=torch.float64)
     """
 
-    serves = SERVES
+    capabilities = CAPABILITIES
 
     def __init__(
         self,
@@ -110,8 +110,8 @@ class MMADMM(IterativeSolver):
         self.admm_tolerance = admm_tolerance
         self.inner_tolerance = inner_tolerance
 
-    def prepare(self, problem: Problem, instance: Instance) -> SharedPower:
-        return SharedPower.of(problem, instance.seen)
+    def prepare(self, problem: Problem, observation: Observation) -> SharedPower:
+        return SharedPower.of(problem, observation.network)
 
     def init(self, data: SharedPower, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Splitting]:
         points = spread(data, self.starts, generator) if start is None else data.shares(start).unsqueeze(1)
@@ -153,7 +153,7 @@ class MMADMM(IterativeSolver):
         beta = self.beta * POWER**2 * data.b.shape[-1] / LINKS  # like the curvature of what is split
         p, going, count = state.p, torch.ones_like(goal, dtype=torch.bool), torch.zeros_like(goal)
         for _ in range(MOST):
-            price = priced(data.links, data.weights, heard(data.links, p))
+            price = penalised(data.links, data.weights, received_power(data.links, p))
             root = positive_root(beta, price - beta * (state.z - state.mu), data.b)
             change = distance(root, p)
             p = torch.where(going.unsqueeze(-1), root, p)
@@ -178,16 +178,16 @@ class MMADMM(IterativeSolver):
 
 def attributed(data: SharedPower, weights: Tensor, p: Tensor) -> Tensor:
     """``b_l = sum_i w_i alpha_il`` [B, L], Eq. 11: how much of all that is received is due to each link's power p."""
-    share = weights / (heard(data, p) + data.direct * p)
+    share = weights / (received_power(data, p) + data.direct * p)
     return p * ((share.unsqueeze(1) @ data.cross).squeeze(1) + data.direct * share)
 
 
-def heard(data: SharedPower, p: Tensor) -> Tensor:
+def received_power(data: SharedPower, p: Tensor) -> Tensor:
     """``I_l = sum_{j != l} A_lj p_j + 1`` [B, L], interference and noise at shares p [B, L]."""
     return data.interference(p.unsqueeze(1)).squeeze(1)
 
 
-def priced(data: SharedPower, weights: Tensor, noise: Tensor) -> Tensor:
+def penalised(data: SharedPower, weights: Tensor, noise: Tensor) -> Tensor:
     """``sum_{i != l} w_i A_il / I_i`` [B, L], Eq. 9: what a little more power of link l costs all others."""
     return ((weights / noise).unsqueeze(1) @ data.cross).squeeze(1)
 

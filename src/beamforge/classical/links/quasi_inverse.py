@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.bounds import double
-from beamforge.classical.links.wmmse import SERVES, LinkWMMSE, SharedPower
-from beamforge.core.instance import Instance
+from beamforge.classical.links.wmmse import CAPABILITIES, LinkWMMSE, SharedPower
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Solution
+from beamforge.core.solution import Solution
 from beamforge.optim.iterate import IterativeSolver
 
 FLOOR = 1e-3
@@ -59,17 +59,17 @@ class QuasiInverse(IterativeSolver):
     (tensor([True, True]), tensor([2., 2.], dtype=torch.float64))
     """
 
-    serves = SERVES
+    capabilities = CAPABILITIES
 
     def __init__(self, tolerance: float = 1e-13, max_iterations: int = 1000, acceleration: str = "squarem") -> None:
         super().__init__(tolerance, max_iterations, acceleration, "implicit")
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        dtype = instance.seen.H.dtype
-        problem, instance, start = double((problem, instance, start))
-        data = self.prepare(problem, instance)
+        dtype = observation.network.H.dtype
+        problem, observation, start = double((problem, observation, start))
+        data = self.prepare(problem, observation)
         with torch.no_grad():
             fixed = self.run(data, *self.init(data, start, generator))
             p = self.powers(data, fixed.state)
@@ -82,8 +82,8 @@ class QuasiInverse(IterativeSolver):
         trace = ended.trace.to(dtype.to_real())
         return Solution(W, ended.status, fixed.iterations + ended.iterations, trace, info)
 
-    def prepare(self, problem: Problem, instance: Instance) -> Disguise:
-        links = SharedPower.of(problem, instance.seen)
+    def prepare(self, problem: Problem, observation: Observation) -> Disguise:
+        links = SharedPower.of(problem, observation.network)
         counted = (links.direct > 0) & (links.weights > 0)
         pairs = counted.unsqueeze(-1) & counted.unsqueeze(-2)
         direct = torch.where(counted, links.direct, 1).unsqueeze(-1)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.links.wmmse import SERVES, SharedPower, attached, normalised, spread
+from beamforge.classical.links.wmmse import CAPABILITIES, SharedPower, attached, spread, unit_power
 from beamforge.core.errors import ConfigError
-from beamforge.core.instance import Instance
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.optim.iterate import IterativeSolver, Outcome
 
@@ -56,7 +56,7 @@ class SuccessiveGP(IterativeSolver):
     tensor([[0.7421, 0.1912, 0.9167]], dtype=torch.float64)
     """
 
-    serves = SERVES
+    capabilities = CAPABILITIES
 
     def __init__(
         self, tolerance: float = 1e-9, max_iterations: int = 1000, acceleration: str = "squarem", starts: int = 1
@@ -66,28 +66,28 @@ class SuccessiveGP(IterativeSolver):
             raise ConfigError(f"starts must be at least 1, got {starts}")
         self.starts = starts
 
-    def prepare(self, problem: Problem, instance: Instance) -> SharedPower:
-        return SharedPower.of(problem, instance.seen)
+    def prepare(self, problem: Problem, observation: Observation) -> SharedPower:
+        return SharedPower.of(problem, observation.network)
 
     def init(self, data: SharedPower, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Tensor]:
         points = spread(data, self.starts, generator) if start is None else data.shares(start).unsqueeze(1)
         yield from points.sqrt().unbind(1)
 
     def step(self, data: SharedPower, state: Tensor) -> tuple[Tensor, Tensor]:
-        p = normalised(state).square().clamp_min(LEAST)
+        p = unit_power(state).square().clamp_min(LEAST)
         received = data.interference(p.unsqueeze(1)).squeeze(1) + data.direct * p
         share = data.weights / received
         b = p * ((share.unsqueeze(1) @ (data.cross + 1)).squeeze(1) + data.direct * share)
         after = solve_program(Program(data.cross + 1, data.weights, b), p)
-        return normalised(after.sqrt()), data.rate(p.unsqueeze(1)).squeeze(1)
+        return unit_power(after.sqrt()), data.rate(p.unsqueeze(1)).squeeze(1)
 
     def run(self, data: SharedPower, state: Tensor) -> Outcome:
         with torch.no_grad():
             outcome = super().run(data, state)
-        return outcome._replace(state=attached(data, normalised(outcome.state).square()).sqrt())
+        return outcome._replace(state=attached(data, unit_power(outcome.state).square()).sqrt())
 
     def beams(self, data: SharedPower, state: Tensor) -> Tensor:
-        return data.beams(normalised(state).square())
+        return data.beams(unit_power(state).square())
 
 
 def solve_program(program: Program, p: Tensor) -> Tensor:

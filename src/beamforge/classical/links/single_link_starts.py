@@ -11,16 +11,16 @@ import math
 import torch
 from torch import Tensor
 
-from beamforge.classical.links.wmmse import SharedPower, respond, spread
+from beamforge.classical.links.wmmse import SharedPower, link_response, spread
 
-STRIDE = 3.0
+OVER_RELAXATION = 3.0
 """Times that a step of WMMSE, in the logarithms of the powers, is gone on the way up."""
 
 FLOOR = -60.0
 """Least logarithm of a share: such a link is off, and could come back."""
 
 
-def led(data: SharedPower, count: int) -> Tensor:
+def single_link_starts(data: SharedPower, count: int) -> Tensor:
     """Shares [B, 1 + S, L]: equal ones, then those led by each of the S = min(count, L) links best when alone."""
     return spread(data, 1 + min(count, data.direct.shape[-1]))
 
@@ -35,13 +35,16 @@ def climb(data: SharedPower, p: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     reached = torch.full_like(p[..., 0], -torch.inf)
     rates = []
     for _ in range(steps + 1):
-        seen = respond(data, z.exp())
+        seen = link_response(data, z.exp())
         rate = (data.weights.unsqueeze(-2) * torch.log1p(seen.sinr)).sum(-1) / math.log(2)
         rises = (rate >= reached).unsqueeze(-1)
         reached, held = torch.maximum(reached, rate), torch.where(rises, z, held)
         rates.append(reached)
         d = 2 * logarithm(seen.pull)
-        z, fallback = torch.where(rises, moved(z, STRIDE * d), fallback), torch.where(rises, moved(z, d), fallback)
+        z, fallback = (
+            torch.where(rises, moved(z, OVER_RELAXATION * d), fallback),
+            torch.where(rises, moved(z, d), fallback),
+        )
     return held.exp(), torch.stack(rates, -1)
 
 

@@ -16,19 +16,19 @@ from torch import Tensor
 
 from beamforge.classical.links.balancing import amplitudes
 from beamforge.core import batching
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
 from beamforge.core.errors import ConfigError
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network, own, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves
 from beamforge.core.utilities import SumRate
 from beamforge.optim.iterate import IterativeSolver
 
 FAINT = 0.1
 """Share of the power that a start leaves to the links that it does not favour."""
 
-SERVES = (Serves(SumRate, (Form.POWER_CONTROL,), needs=(TotalPower,)),)
+CAPABILITIES = (Capability(SumRate, (Form.POWER_CONTROL,), needs=(TotalPower,)),)
 """What the methods for links serve."""
 
 
@@ -91,7 +91,7 @@ class LinkWMMSE(IterativeSolver):
     tensor([0.8730, 1.1270], dtype=torch.float64)
     """
 
-    serves = SERVES
+    capabilities = CAPABILITIES
 
     def __init__(
         self,
@@ -106,8 +106,8 @@ class LinkWMMSE(IterativeSolver):
             raise ConfigError(f"starts must be at least 1, got {starts}")
         self.starts = starts
 
-    def prepare(self, problem: Problem, instance: Instance) -> SharedPower:
-        return SharedPower.of(problem, instance.seen)
+    def prepare(self, problem: Problem, observation: Observation) -> SharedPower:
+        return SharedPower.of(problem, observation.network)
 
     def init(self, data: SharedPower, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Tensor]:
         if start is not None:
@@ -120,10 +120,10 @@ class LinkWMMSE(IterativeSolver):
         return v.squeeze(1), rate.squeeze(1)
 
     def beams(self, data: SharedPower, state: Tensor) -> Tensor:
-        return data.beams(normalised(state).square())
+        return data.beams(unit_power(state).square())
 
 
-class Response(NamedTuple):
+class LinkResponse(NamedTuple):
     """What links make of shares p of the power, [B, S, L] each.
 
     interference  and noise, at the receivers.
@@ -137,7 +137,7 @@ class Response(NamedTuple):
     pull: Tensor
 
 
-def respond(data: SharedPower, p: Tensor) -> Response:
+def link_response(data: SharedPower, p: Tensor) -> LinkResponse:
     """To any S points of shares p [B, S, L] that sum to one."""
     direct = data.direct.unsqueeze(-2)
     interference = data.interference(p)
@@ -146,25 +146,25 @@ def respond(data: SharedPower, p: Tensor) -> Response:
     q = worth * (signal / (interference + signal))
     price = q @ data.cross + direct * q + q.sum(-1, keepdim=True)
     pull = worth * direct / torch.where(price > 0, price, 1)
-    return Response(interference, signal / interference, price, pull)
+    return LinkResponse(interference, signal / interference, price, pull)
 
 
 def attached(data: SharedPower, p: Tensor) -> Tensor:
     """Shares p [B, L] near a local optimum as that optimum with its derivatives, where any are asked for."""
     if not torch.is_grad_enabled() or not any(leaf.requires_grad for leaf in batching.leaves(data)):
         return p
-    return normalised(LinkWMMSE().run(data, p.sqrt()).state).square()
+    return unit_power(LinkWMMSE().run(data, p.sqrt()).state).square()
 
 
 def ascend(data: SharedPower, v: Tensor) -> tuple[Tensor, Tensor]:
     """One step from any S points of amplitudes v [B, S, L] of whatever length; and the rate [B, S] of these."""
-    v = normalised(v)
-    seen = respond(data, v.square())
+    v = unit_power(v)
+    seen = link_response(data, v.square())
     rate = (data.weights.unsqueeze(-2) * torch.log1p(seen.sinr)).sum(-1) / math.log(2)
-    return normalised(v * seen.pull), rate
+    return unit_power(v * seen.pull), rate
 
 
-def normalised(v: Tensor) -> Tensor:
+def unit_power(v: Tensor) -> Tensor:
     """Amplitudes [..., L] whose squares sum to one; equal ones where all are zero."""
     largest = v.abs().amax(-1, keepdim=True)
     v = torch.where(largest > 0, v / torch.where(largest > 0, largest, 1), 1)

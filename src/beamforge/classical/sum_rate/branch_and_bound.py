@@ -28,12 +28,14 @@ from beamforge.classical.bounds import capacity, compact, double, log_det, outwa
 from beamforge.classical.duality.uplink import Uplink
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
 from beamforge.core import batching
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
 from beamforge.core.errors import ConfigError
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves, Solution, Solver, Status
+from beamforge.core.solution import Solution, Status
+from beamforge.core.solver import Solver
 from beamforge.core.utilities import SumRate
 from beamforge.optim.simplex import Maximum, simplex_maximum
 
@@ -65,7 +67,7 @@ class BranchAndBound(Solver):
     True
     """
 
-    serves = (Serves(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
+    capabilities = (Capability(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
     scope = f"at most {max(SIDE_BY_SIDE)} users"
 
     def __init__(self, gap: float = 1e-4, max_cells: int = 1_000_000) -> None:
@@ -79,27 +81,27 @@ class BranchAndBound(Solver):
 
     @classmethod
     def supports(cls, problem: Problem, network: Network) -> bool:
-        small = network.users in SIDE_BY_SIDE and network.streams == network.users
+        small = network.users in SIDE_BY_SIDE
         return small and super().supports(problem, network)
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        dtype = instance.seen.H.dtype
-        problem, instance, start = double((problem, instance, start))
+        dtype = observation.network.H.dtype
+        problem, observation, start = double((problem, observation, start))
         assert isinstance(problem.maximise, SumRate)
-        network, goal = instance.seen, problem.maximise
+        network, goal = observation.network, problem.maximise
         with torch.no_grad():
-            W = ReducedWMMSE(starts=4).solve_batch(problem, instance, start, generator).W
-            rate = torch.nan_to_num(goal.value(network, W), nan=-torch.inf)
+            W = ReducedWMMSE(starts=4).solve_batch(problem, observation, start, generator).W
+            rate = torch.nan_to_num(problem.value(network, W), nan=-torch.inf)
             question = (network, problem.get(TotalPower).limit, goal.weights, rate * math.log(2))
             parts = torch.arange(len(rate), device=rate.device).split(SIDE_BY_SIDE[network.users])
             found = together([self.search(*batching.take(question, part)) for part in parts])
-            W = batching.where(goal.value(network, found.W) > rate, found.W, W)
+            W = batching.where(problem.value(network, found.W) > rate, found.W, W)
         polish = ReducedWMMSE(tolerance=1e-13, gradient="implicit")  # which gives the optimum its derivatives, too
-        polished = polish.solve_batch(problem, instance, W, generator).W
-        W = batching.where(goal.value(network, polished) >= goal.value(network, W) * (1 - 1e-12), polished, W)
-        rate = goal.value(network, W).detach()
+        polished = polish.solve_batch(problem, observation, W, generator).W
+        W = batching.where(problem.value(network, polished) >= problem.value(network, W) * (1 - 1e-12), polished, W)
+        rate = problem.value(network, W).detach()
         bound = (found.bound / math.log(2)).maximum(rate)
         closed = bound <= rate * (1 + self.gap) + NEGLIGIBLE
         status = torch.where(closed, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
@@ -108,17 +110,17 @@ class BranchAndBound(Solver):
         info = {"bound": outward(bound, 1, trace.dtype), "cells": found.cells}
         return Solution(W.to(dtype), status, found.rounds, trace, info)
 
-    def search(self, network: Network, power: Tensor, weights: Tensor, rate: Tensor) -> Found:
+    def search(self, network: Network, power: Tensor, weights: Tensor, rate: Tensor) -> SearchResult:
         """The search of some instances from rates [B] that are known to be reached, nats."""
         search = Search(network, power, weights, rate)
         trace = [search.rate]
         while len(search.cells.owner):
             search.round(self.gap, self.max_cells)
             trace.append(search.rate)
-        return Found(search.beams(network), search.bound, search.rounds, search.count, torch.stack(trace, -1))
+        return SearchResult(search.beams(network), search.bound, search.rounds, search.count, torch.stack(trace, -1))
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """Beams of the best point, bound [B] and trace [B, rounds + 1] in nats, rounds and cells looked at [B]."""
 
     W: Tensor
@@ -128,7 +130,7 @@ class Found(NamedTuple):
     trace: Tensor
 
 
-def together(parts: list[Found]) -> Found:
+def together(parts: list[SearchResult]) -> SearchResult:
     """Parts of a batch as one, their traces prolonged to the longest."""
     length = max(part.trace.shape[-1] for part in parts)
     index = torch.arange(length, device=parts[0].trace.device)
@@ -136,7 +138,7 @@ def together(parts: list[Found]) -> Found:
     return batching.tree_map(lambda *leaves: torch.cat(leaves), *even)
 
 
-class Cell(NamedTuple):
+class SearchCell(NamedTuple):
     """Channels at full power in units of the noise: rows [n, K, r], Gram matrix [n, K, K], and weights [n, K]."""
 
     rows: Tensor
@@ -144,7 +146,7 @@ class Cell(NamedTuple):
     weights: Tensor
 
 
-class Cells(NamedTuple):
+class SearchCells(NamedTuple):
     """Simplices in the shares of the power, n of any instances.
 
     owner   [n] instance.
@@ -170,7 +172,7 @@ class Search:
         H = network.whitened().channel * power.sqrt()[:, None, None]
         B, K = weights.shape
         self.power = power
-        self.data = Cell(compact(H), H @ H.mH, weights)
+        self.data = SearchCell(compact(H), H @ H.mH, weights)
         self.rate = rate
         self.best = torch.full_like(weights, 1 / K)
         self.highest = torch.full_like(rate, -torch.inf)  # rate at the best point
@@ -182,7 +184,7 @@ class Search:
         every = owner.repeat_interleave(K)
         _, level, slope = self.evaluate(every, corner.flatten(0, 1))
         above = capacity(H, torch.ones_like(rate), weights) * math.log(2)
-        cells = Cells(owner, corner, level.reshape(B, K, K), slope.reshape(B, K, K), above, self.best)
+        cells = SearchCells(owner, corner, level.reshape(B, K, K), slope.reshape(B, K, K), above, self.best)
         self.cells = self.relax(cells, torch.zeros_like(rate))
         self.evaluate(owner, self.cells.inside)
 
@@ -214,7 +216,7 @@ class Search:
             self.cells = self.relax(self.cut(self.cells), 0.1 * (gap * self.rate + 0.5 * NEGLIGIBLE))
             self.evaluate(self.cells.owner, self.cells.inside)
 
-    def cut(self, cells: Cells) -> Cells:
+    def cut(self, cells: SearchCells) -> SearchCells:
         """Each cell as two, cut across the edge along which the interpolation errs most, nearer to its steeper end."""
         n, K = cells.inside.shape
         each = torch.arange(n, device=cells.owner.device)
@@ -233,21 +235,21 @@ class Search:
             halves.append(new._replace(slope=cells.slope.index_put((each, end), slope)))
         return batching.tree_map(lambda one, other: torch.cat([one, other]), *halves)
 
-    def relax(self, cells: Cells, tolerance: Tensor) -> Cells:
+    def relax(self, cells: SearchCells, tolerance: Tensor) -> SearchCells:
         """The cells with their bounds, each within `tolerance` [B] of the relaxation's, and no higher than before."""
         parts = [
-            self.relax_part(Cells(*part), tolerance)
+            self.relax_part(SearchCells(*part), tolerance)
             for part in zip(*(leaf.split(CHUNK) for leaf in cells), strict=True)
         ]
         bound, x = (torch.cat(leaf) for leaf in zip(*parts, strict=True))
         inside = (x.unsqueeze(-1) * cells.corner).sum(-2)
         return cells._replace(bound=torch.fmin(bound, cells.bound), inside=inside)
 
-    def relax_part(self, cells: Cells, tolerance: Tensor) -> Maximum:
+    def relax_part(self, cells: SearchCells, tolerance: Tensor) -> Maximum:
         """The relaxed maxima of a part of the cells, in shares of their corners."""
         rows, gram, weights = batching.take(self.data, cells.owner)
         centre = cells.corner.mean(1)
-        least = receive(rows, gram, cells.corner.amin(1)).gain
+        least = receivers_in_cell(rows, gram, cells.corner.amin(1)).gain
         interpolated = log_det(rows, centre)[0].unsqueeze(-1) - cells.level.mean(1)
         joint = weights * (interpolated <= torch.log1p(centre * least))
         data = Relaxed(
@@ -259,7 +261,7 @@ class Search:
     def evaluate(self, owner: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rate [n], levels and their weighted slope [n, K] at points q [n, K]; the best points are kept."""
         rows, gram, weights = batching.take(self.data, owner)
-        there = receive(rows, gram, q)
+        there = receivers_in_cell(rows, gram, q)
         rate = (weights * there.rate).sum(-1)
         best = self.highest.scatter_reduce(0, owner, torch.nan_to_num(rate, nan=-torch.inf), "amax")
         record = (rate == best[owner]) & (rate > self.highest[owner])
@@ -278,7 +280,7 @@ class Received(NamedTuple):
     slope: Tensor
 
 
-def receive(rows: Tensor, gram: Tensor, q: Tensor) -> Received:
+def receivers_in_cell(rows: Tensor, gram: Tensor, q: Tensor) -> Received:
     """``SINR_k = 1/S_kk - 1``, ``S = (I + Q^1/2 H H^H Q^1/2)^-1``; and ``gain = E_kk / S_kk``, ``E = H M^-1 H^H``."""
     itself = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
     root = q.sqrt()

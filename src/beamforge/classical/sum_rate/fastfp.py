@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.power_limits import within_limits
-from beamforge.classical.sum_rate.wmmse import from_ridge
+from beamforge.classical.sum_rate.wmmse import beams_from_ridge
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network, others, own, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves
 from beamforge.core.utilities import SumRate
 from beamforge.optim.iterate import IterativeSolver
 
 
-class Cells(NamedTuple):
+class FastFPData(NamedTuple):
     """Data: network in units of its noise, problem, and Gram matrices ``H_t H_t^H`` [B, T, K, K]."""
 
     network: Network
@@ -32,7 +32,7 @@ class Cells(NamedTuple):
     gram: Tensor
 
 
-class Beams(NamedTuple):
+class BeamState(NamedTuple):
     """State: W [B, N, K]."""
 
     W: Tensor
@@ -55,8 +55,8 @@ class FastFP(IterativeSolver):
     tensor(0.1250, dtype=torch.float64)
     """
 
-    serves = tuple(
-        Serves(SumRate, (Form.MULTICELL,), needs=(limit,))
+    capabilities = tuple(
+        Capability(SumRate, (Form.MULTICELL,), needs=(limit,))
         for limit in (TotalPower, PerTransmitterPower, PerAntennaPower)
     )
 
@@ -69,21 +69,17 @@ class FastFP(IterativeSolver):
     ) -> None:
         super().__init__(tolerance, max_iterations, acceleration, gradient)
 
-    @classmethod
-    def supports(cls, problem: Problem, network: Network) -> bool:
-        return network.streams == network.users and super().supports(problem, network)
+    def prepare(self, problem: Problem, observation: Observation) -> FastFPData:
+        network = observation.network.whitened()
+        return FastFPData(network, problem, network.H @ network.H.mH)
 
-    def prepare(self, problem: Problem, instance: Instance) -> Cells:
-        network = instance.seen.whitened()
-        return Cells(network, problem, network.H @ network.H.mH)
+    def init(self, data: FastFPData, start: Tensor | None, generator: torch.Generator | None) -> Iterator[BeamState]:
+        yield BeamState(beams_from_ridge(data.problem, data.network, RIDGE) if start is None else start)
 
-    def init(self, data: Cells, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Beams]:
-        yield Beams(from_ridge(data.problem, data.network, RIDGE) if start is None else start)
-
-    def step(self, data: Cells, state: Beams) -> tuple[Beams, Tensor]:
+    def step(self, data: FastFPData, state: BeamState) -> tuple[BeamState, Tensor]:
         assert isinstance(data.problem.maximise, SumRate)
         network, weights = data.network, data.problem.maximise.weights
-        A = network.received(state.W)
+        A = network.apply(state.W)
         turn = own(A).conj().sgn().unsqueeze(-2)  # a beam's phase is free: without this it would drift
         A, Z = A * turn, state.W * turn
         power = squared_magnitude(A)
@@ -91,18 +87,18 @@ class FastFP(IterativeSolver):
         total = interference + own(power)
         root = (weights * total / interference).sqrt()
         y = root * own(A).real / total
-        uphill = network.returned(torch.diag_embed(root * y) - y.square().unsqueeze(-1) * A)
+        uphill = network.adjoint(torch.diag_embed(root * y) - y.square().unsqueeze(-1) * A)
         steepness = norm_bound(y[:, None, :, None] * data.gram * y[:, None, None, :])
         if data.problem.find(TotalPower):
             steepness = steepness.amax(-1, keepdim=True).expand_as(steepness)
-        W = Z + uphill / steepness.gather(-1, network.serving).unsqueeze(-2)
+        W = Z + uphill / steepness.gather(-1, network.streams.transmitter).unsqueeze(-2)
         rate = (weights * torch.log1p(own(power) / interference)).sum(-1) / math.log(2)
-        return Beams(project(data.problem, network, W)), rate
+        return BeamState(project(data.problem, network, W)), rate
 
-    def admissible(self, data: Cells, state: Beams) -> Beams:
-        return Beams(project(data.problem, data.network, state.W))
+    def admissible(self, data: FastFPData, state: BeamState) -> BeamState:
+        return BeamState(project(data.problem, data.network, state.W))
 
-    def beams(self, data: Cells, state: Beams) -> Tensor:
+    def beams(self, data: FastFPData, state: BeamState) -> Tensor:
         return state.W
 
 
@@ -130,4 +126,4 @@ def project(problem: Problem, network: Network, W: Tensor) -> Tensor:
     excess = (network.antenna_power(W) / limit.limit).clamp_min(1).rsqrt()
     if network.transmitters == 1:
         return W * excess.squeeze(-2).unsqueeze(-1)
-    return W * excess.gather(-2, network.serving.unsqueeze(-1).expand(-1, -1, network.antennas)).mT
+    return W * excess.gather(-2, network.streams.transmitter.unsqueeze(-1).expand(-1, -1, network.antennas)).mT

@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from beamforge.classical.sum_rate.power_duals import Limits, Market, Response, barrier, projected_newton
+from beamforge.classical.sum_rate.power_duals import Limits, PowerResponse, ResponseTo, barrier, projected_newton
 from beamforge.core.network import squared_magnitude
 
 
@@ -74,15 +74,15 @@ class LeastSquares:
         rows = squared_magnitude(V).sum(-1)
         return rows.sum(-1) if self.whole else rows.flatten(1)
 
-    def by_antenna(self, prices: Tensor) -> Response:
+    def by_antenna(self, prices: Tensor) -> PowerResponse:
         """The response to prices [B, T N] of the antennas."""
         inverse = torch.cholesky_inverse(self.factor(prices))
         V = inverse @ self.right
         slope = 2 * (inverse * (V @ V.mH).conj()).real
         value = (self.right.conj() * V).real.sum((-3, -2, -1))
-        return Response(value, self.powers(V), blocks(slope))
+        return PowerResponse(value, self.powers(V), blocks(slope))
 
-    def spectral(self) -> Market:
+    def spectral(self) -> ResponseTo:
         """The response to prices [B, T] of the transmitters, elementwise after one eigendecomposition."""
         finite = torch.isfinite(torch.view_as_real(self.gram)).all(-1).all(-1).all(-1)[..., None, None]
         values, vectors = torch.linalg.eigh(torch.where(finite, self.gram, 0))  # eigh refuses a batch for one NaN
@@ -90,12 +90,12 @@ class LeastSquares:
         energy = squared_magnitude(vectors.mH @ self.right).sum(-1)
         energy = energy * values if self.by_user else energy
 
-        def at(prices: Tensor) -> Response:
+        def at(prices: Tensor) -> PowerResponse:
             inverse = (values + (prices + self.ridge).unsqueeze(-1)).reciprocal()
             first = energy * inverse
             second = first * inverse
             slope = torch.diag_embed(2 * (second * inverse).sum(-1))
-            return Response(first.sum((-2, -1)), second.sum(-1), slope)
+            return PowerResponse(first.sum((-2, -1)), second.sum(-1), slope)
 
         return at
 

@@ -76,7 +76,7 @@ class Limits(NamedTuple):
         return self.groups @ slope @ self.groups.mT
 
 
-class Response(NamedTuple):
+class PowerResponse(NamedTuple):
     """The cheapest beams at given prices of the units: value [B], power [B, U], ``-d power / d price`` [B, U, U]."""
 
     value: Tensor
@@ -84,7 +84,7 @@ class Response(NamedTuple):
     slope: Tensor
 
 
-class Prices(NamedTuple):
+class PowerDuals(NamedTuple):
     """Optimal prices [B, G], and what their derivatives need: ``curvature d price = d load`` on the `active` limits."""
 
     prices: Tensor
@@ -98,10 +98,10 @@ class Prices(NamedTuple):
         return torch.linalg.solve_ex(self.curvature, right.unsqueeze(-1))[0].squeeze(-1)
 
 
-Market = Callable[[Tensor], Response]
+ResponseTo = Callable[[Tensor], PowerResponse]
 
 
-def projected_newton(at: Market, limits: Limits, prices: Tensor) -> Prices:
+def projected_newton(at: ResponseTo, limits: Limits, prices: Tensor) -> PowerDuals:
     """Prices [B, G] from a guess: few steps, where beams stay bounded when prices vanish.
 
     Undamped steps are on ``load^-1/2``, nearly linear in the price; a step that raises the cost is tried again on the
@@ -133,7 +133,7 @@ def projected_newton(at: Market, limits: Limits, prices: Tensor) -> Prices:
         damping = torch.where(better, relaxed, torch.where(going, (10 * damping).clamp_min(LEAST_DAMPING), damping))
     active = prices > 0
     curvature = restricted(limits.curvature(response.slope), active, torch.zeros_like(cost))
-    return Prices(prices, limits.bound, curvature, active)
+    return PowerDuals(prices, limits.bound, curvature, active)
 
 
 def restricted(curvature: Tensor, free: Tensor, damping: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def restricted(curvature: Tensor, free: Tensor, damping: Tensor) -> Tensor:
     return curvature + torch.diag_embed(torch.where(diagonal > 0, raised, 1))
 
 
-def barrier(at: Market, limits: Limits, prices: Tensor, least: Tensor) -> Prices:
+def barrier(at: ResponseTo, limits: Limits, prices: Tensor, least: Tensor) -> PowerDuals:
     """Prices [B, G] from a guess, where beams may grow without bound as prices vanish; `least` [B, G] is far below any.
 
     Newton's method on ``value + sum lambda limit - tau sum log lambda``, which is self-concordant, with tau falling as
@@ -174,4 +174,4 @@ def barrier(at: Market, limits: Limits, prices: Tensor, least: Tensor) -> Prices
         prices = torch.where(going.unsqueeze(-1), prices * (1 + length.unsqueeze(-1) * step), prices)
         shrink = torch.where(size < 0.5, size.clamp(1e-4, 0.1), 1)
         tau = torch.where(going, torch.maximum(tau * shrink, end), tau)
-    return Prices(prices, limits.bound - slack, curvature, torch.ones_like(prices, dtype=torch.bool))
+    return PowerDuals(prices, limits.bound - slack, curvature, torch.ones_like(prices, dtype=torch.bool))

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.structure import lifted_inverse
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
 from beamforge.core.errors import ConfigError
-from beamforge.core.instance import Instance
 from beamforge.core.network import others, own, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves
 from beamforge.core.utilities import SumRate
 from beamforge.optim.iterate import IterativeSolver
 
@@ -34,7 +34,7 @@ TILT = 0.7
 """Spread (in nats) over the users of the roots of a tilted start."""
 
 
-class Cell(NamedTuple):
+class WhitenedChannel(NamedTuple):
     """Data: channel [B, K, N] and its Gram matrix [B, K, K] in units of noise over power, weights [B, K], power [B]."""
 
     H: Tensor
@@ -69,7 +69,7 @@ class ReducedWMMSE(IterativeSolver):
     starts  how many of these; a `start` given to `solve` replaces them all.
     """
 
-    serves = (Serves(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
+    capabilities = (Capability(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
 
     def __init__(
         self,
@@ -84,15 +84,17 @@ class ReducedWMMSE(IterativeSolver):
             raise ConfigError(f"starts must be at least 1, got {starts}")
         self.starts = starts
 
-    def prepare(self, problem: Problem, instance: Instance) -> Cell:
+    def prepare(self, problem: Problem, observation: Observation) -> WhitenedChannel:
         assert isinstance(problem.maximise, SumRate)
-        network, power = instance.seen, problem.get(TotalPower).limit
+        network, power = observation.network, problem.get(TotalPower).limit
         H = network.channel * (power.sqrt().unsqueeze(-1) * network.noise.rsqrt()).unsqueeze(-1)
-        return Cell(H, H @ H.mH, problem.maximise.weights, power)
+        return WhitenedChannel(H, H @ H.mH, problem.maximise.weights, power)
 
-    def init(self, data: Cell, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Multipliers]:
+    def init(
+        self, data: WhitenedChannel, start: Tensor | None, generator: torch.Generator | None
+    ) -> Iterator[Multipliers]:
         if start is not None:
-            yield receive(data, data.H @ start, squared_magnitude(start).sum((-2, -1)))[0]
+            yield receivers_for_amplitudes(data, data.H @ start, squared_magnitude(start).sum((-2, -1)))[0]
             return
         generator = generator or torch.Generator(data.gram.device).manual_seed(0)
         for number in range(self.starts):
@@ -107,18 +109,18 @@ class ReducedWMMSE(IterativeSolver):
             else:
                 yield annealed(data, tilted(from_ridge(data, 30), by_rank(data, generator)))
 
-    def step(self, data: Cell, state: Multipliers) -> tuple[Multipliers, Tensor]:
-        X = coefficients(data, state)
+    def step(self, data: WhitenedChannel, state: Multipliers) -> tuple[Multipliers, Tensor]:
+        X = beam_coefficients(data, state)
         D = data.gram @ X
-        return receive(data, D, inner(X, D))
+        return receivers_for_amplitudes(data, D, inner_product(X, D))
 
-    def beams(self, data: Cell, state: Multipliers) -> Tensor:
-        W = data.H.mH @ coefficients(data, state)
+    def beams(self, data: WhitenedChannel, state: Multipliers) -> Tensor:
+        W = data.H.mH @ beam_coefficients(data, state)
         spent = squared_magnitude(W).sum((-2, -1))
         return W * (data.power / torch.where(spent > 0, spent, 1)).sqrt()[:, None, None]
 
 
-def from_ridge(data: Cell, ridge: float) -> Multipliers:
+def from_ridge(data: WhitenedChannel, ridge: float) -> Multipliers:
     """Receivers for regularised zero forcing with `ridge` times the usual ``K s2/P``; infinity is MRT."""
     K = data.gram.shape[-1]
     if math.isinf(ridge):
@@ -126,10 +128,10 @@ def from_ridge(data: Cell, ridge: float) -> Multipliers:
     else:
         X = lifted_inverse(data.gram, torch.full_like(data.weights, ridge * K))
     D = data.gram @ X
-    return receive(data, D, inner(X, D))[0]
+    return receivers_for_amplitudes(data, D, inner_product(X, D))[0]
 
 
-def loudest_first(data: Cell, state: Multipliers) -> Multipliers:
+def loudest_first(data: WhitenedChannel, state: Multipliers) -> Multipliers:
     """A start that hears all users but one faintly: the one whose weighted rate, served alone, is largest."""
     alone = data.weights * torch.log1p(own(data.gram).real)
     leads = torch.nn.functional.one_hot(alone.argmax(-1), alone.shape[-1]).to(alone.dtype)
@@ -150,26 +152,26 @@ def crowding(gram: Tensor) -> Tensor:
     return (squared_magnitude(gram * inverse.unsqueeze(-1) * inverse.unsqueeze(-2))).sum(-1)
 
 
-def by_rank(data: Cell, generator: torch.Generator) -> Tensor:
+def by_rank(data: WhitenedChannel, generator: torch.Generator) -> Tensor:
     """Random numbers [B, K] handed out by rank of channel gain: one draw serves a batch, and users' order is free."""
     draw = torch.randn(data.gram.shape[-1], generator=generator, dtype=torch.float64, device=generator.device)
     rank = own(data.gram).real.argsort(-1).argsort(-1)
     return draw.to(data.weights)[rank]
 
 
-def annealed(data: Cell, state: Multipliers) -> Multipliers:
+def annealed(data: WhitenedChannel, state: Multipliers) -> Multipliers:
     """A few iterations with the ridge ``sum q`` raised by a shrinking share: few users are given up too early.
 
     Held back so, the iteration settles at 20 dB in optima 1 to 2 % better, and reaches them in half the steps.
     """
     for heat in HEAT:
-        X = coefficients(data, state, 1 + heat)
+        X = beam_coefficients(data, state, 1 + heat)
         D = data.gram @ X
-        state = receive(data, D, inner(X, D))[0]
+        state = receivers_for_amplitudes(data, D, inner_product(X, D))[0]
     return state
 
 
-def coefficients(data: Cell, state: Multipliers, ridge: Tensor | float = 1.0) -> Tensor:
+def beam_coefficients(data: WhitenedChannel, state: Multipliers, ridge: Tensor | float = 1.0) -> Tensor:
     """X [B, K, K] of ``W = H^H X``, up to a common scale; `ridge`, [B] or a number, scales the multiplier ``sum q``."""
     root, gain = state
     level = (ridge * root.square().sum(-1)).unsqueeze(-1).expand_as(root)
@@ -179,17 +181,17 @@ def coefficients(data: Cell, state: Multipliers, ridge: Tensor | float = 1.0) ->
     return lifted_inverse(scaled, level) * (root.unsqueeze(-1) * gain.unsqueeze(-2))
 
 
-def inner(X: Tensor, D: Tensor) -> Tensor:
+def inner_product(X: Tensor, D: Tensor) -> Tensor:
     """``Re tr(X^H D)`` [B], the power of the beams ``H^H X`` where ``D = H H^H X``."""
     return (torch.view_as_real(X) * torch.view_as_real(D)).sum((-3, -2, -1))
 
 
-def receive(data: Cell, D: Tensor, spent: Tensor) -> tuple[Multipliers, Tensor]:
+def receivers_for_amplitudes(data: WhitenedChannel, D: Tensor, spent: Tensor) -> tuple[Multipliers, Tensor]:
     """`receivers` for amplitudes D [B, K, K] of beams that spend `spent` [B]."""
-    return heard(data, squared_magnitude(D), spent)
+    return receivers_for_powers(data, squared_magnitude(D), spent)
 
 
-def heard(data: Cell, power: Tensor, spent: Tensor) -> tuple[Multipliers, Tensor]:
+def receivers_for_powers(data: WhitenedChannel, power: Tensor, spent: Tensor) -> tuple[Multipliers, Tensor]:
     """`receivers` for powers [B, K, K] of beams that spend `spent` [B]."""
     scale = torch.where(spent > 0, spent, 1).reciprocal().unsqueeze(-1)
     return receivers(data.weights, own(power) * scale, others(power) * scale)

@@ -18,22 +18,22 @@ from beamforge.classical.structure import directions
 from beamforge.classical.sum_rate.least_squares import LeastSquares
 from beamforge.classical.sum_rate.power_duals import Limits
 from beamforge.classical.sum_rate.reduced_wmmse import Multipliers, receivers
+from beamforge.core.capability import Capability, Form
 from beamforge.core.errors import ConfigError
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network, others, own, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves
 from beamforge.core.utilities import SumRate
 from beamforge.optim.iterate import IterativeSolver
 
 
-class Cells(NamedTuple):
-    """Data: the network in units of its noise, the problem, its power limits, and who serves whom [B, T, K]."""
+class WMMSEData(NamedTuple):
+    """Data: the network in units of its noise, the problem, its power limits, and who sends which stream [B, T, K]."""
 
     network: Network
     problem: Problem
     limits: Limits
-    serves: Tensor
+    sends: Tensor
 
 
 class MulticellWMMSE(IterativeSolver):
@@ -57,7 +57,7 @@ class MulticellWMMSE(IterativeSolver):
     tensor([1.0000, 1.0000], dtype=torch.float64)
     """
 
-    serves = (Serves(SumRate, (Form.MULTICELL,), allows=LIMITS),)
+    capabilities = (Capability(SumRate, (Form.MULTICELL,), needs_one_of=LIMITS),)
 
     def __init__(
         self,
@@ -72,32 +72,27 @@ class MulticellWMMSE(IterativeSolver):
             raise ConfigError(f"starts must be at least 1, got {starts}")
         self.starts = starts
 
-    @classmethod
-    def supports(cls, problem: Problem, network: Network) -> bool:
-        return bool(problem.subject_to) and network.streams == network.users and super().supports(problem, network)
-
-    def prepare(self, problem: Problem, instance: Instance) -> Cells:
-        network = instance.seen.whitened()
+    def prepare(self, problem: Problem, observation: Observation) -> WMMSEData:
+        network = observation.network.whitened()
         limits = Limits.of(problem, network.transmitters, network.antennas)
-        transmitters = torch.arange(network.transmitters, device=network.serving.device)
-        return Cells(network, problem, limits, network.serving.unsqueeze(-2) == transmitters.unsqueeze(-1))
+        return WMMSEData(network, problem, limits, network.streams.sent_by(network.transmitters))
 
-    def init(self, data: Cells, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Multipliers]:
+    def init(self, data: WMMSEData, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Multipliers]:
         if start is not None:
-            yield respond(data, start)[0]
+            yield receivers_for_beams(data, start)[0]
             return
         single = data.network.antennas == 1  # only the powers can differ
         for number in range(min(self.starts, len(RIDGES))):
-            W = from_ridge(data.problem, data.network, RIDGES[0 if single else number])
-            yield respond(data, W * quality(data.network)[:, None, :] ** number if single else W)[0]
+            W = beams_from_ridge(data.problem, data.network, RIDGES[0 if single else number])
+            yield receivers_for_beams(data, W * quality(data.network)[:, None, :] ** number if single else W)[0]
 
-    def step(self, data: Cells, state: Multipliers) -> tuple[Multipliers, Tensor]:
-        return respond(data, self.beams(data, state))
+    def step(self, data: WMMSEData, state: Multipliers) -> tuple[Multipliers, Tensor]:
+        return receivers_for_beams(data, self.beams(data, state))
 
-    def beams(self, data: Cells, state: Multipliers) -> Tensor:
+    def beams(self, data: WMMSEData, state: Multipliers) -> Tensor:
         F = state.root[:, None, :, None] * data.network.H
-        q = (state.root.detach().square().unsqueeze(-2) * data.serves).sum(-1)
-        W = LeastSquares(F, state.gain.unsqueeze(-2) * data.serves, data.limits).solve(q).sum(-3)
+        q = (state.root.detach().square().unsqueeze(-2) * data.sends).sum(-1)
+        W = LeastSquares(F, state.gain.unsqueeze(-2) * data.sends, data.limits).solve(q).sum(-3)
         return within_limits(data.problem, data.network, W)
 
 
@@ -105,16 +100,16 @@ RIDGES = (1.0, math.inf, 30.0, 0.0)
 """Of the starts: the usual ridge is converged in 2 to 5 steps where users are well separated."""
 
 
-def from_ridge(problem: Problem, network: Network, ridge: float) -> Tensor:
+def beams_from_ridge(problem: Problem, network: Network, ridge: float) -> Tensor:
     """Equal powers on regularised zero forcing with `ridge` times the usual level; 0 is zero forcing, inf MRT.
 
     Every transmitter uses its own channels to all users, in units of the noise.
     """
-    sent = torch.nn.functional.one_hot(network.serving, network.transmitters).to(network.noise.dtype).sum(-2)
+    sent = network.streams.sent(network.transmitters).to(network.noise.dtype)
     share = budget(problem, network) / sent.clamp_min(1)
     multipliers = share / ridge if ridge else torch.full_like(share, 1e12)
     columns = directions(network.H, multipliers.unsqueeze(-1).expand(network.H.shape[:-1]))
-    chosen = columns.gather(1, network.serving[:, None, None, :].expand(-1, -1, network.antennas, -1))
+    chosen = columns.gather(1, network.streams.transmitter[:, None, None, :].expand(-1, -1, network.antennas, -1))
     return equal_power(problem, network, chosen.squeeze(1))
 
 
@@ -126,8 +121,8 @@ def quality(network: Network) -> Tensor:
     return ratio / torch.where(best > 0, best, 1)
 
 
-def respond(data: Cells, W: Tensor) -> tuple[Multipliers, Tensor]:
+def receivers_for_beams(data: WMMSEData, W: Tensor) -> tuple[Multipliers, Tensor]:
     """Receivers and weights for the beams W, and their weighted sum rate."""
     assert isinstance(data.problem.maximise, SumRate)
-    power = squared_magnitude(data.network.received(W))
+    power = squared_magnitude(data.network.apply(W))
     return receivers(data.problem.maximise.weights, own(power), others(power))

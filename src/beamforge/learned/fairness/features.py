@@ -10,8 +10,8 @@ from torch import Tensor
 
 from beamforge.classical.structure import even_coefficients
 from beamforge.core.constraints import EqualPower, jain_index
-from beamforge.core.instance import Instance
 from beamforge.core.network import Network, others, own, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 
 FEATURES = 16
@@ -33,17 +33,17 @@ class Channels(NamedTuple):
 
     H: Tensor
     gram: Tensor
-    sight: Sight
+    sight: Features
 
 
-def see(problem: Problem, instance: Instance) -> Channels:
+def see(problem: Problem, observation: Observation) -> Channels:
     """The channels of a problem in which every beam has the same power."""
-    H = normalised(instance.seen, problem.get(EqualPower).limit)
+    H = scaled_channel(observation.network, problem.get(EqualPower).limit)
     gram = H @ H.mH
     return Channels(H, gram, observe(gram))
 
 
-def normalised(network: Network, power: Tensor) -> Tensor:
+def scaled_channel(network: Network, power: Tensor) -> Tensor:
     """Channels [B, K, N] in units where the noise, and the power ``P/K`` of every beam, are one."""
     scale = (power.unsqueeze(-1) / network.users / network.noise).sqrt()
     return network.channel * scale.unsqueeze(-1)
@@ -64,7 +64,7 @@ def objective(rate: Tensor, price: Tensor) -> Tensor:
     return rate.sum(-1) + price * jain_index(rate)
 
 
-class Sight(NamedTuple):
+class Features(NamedTuple):
     """What the filter sees of the channels alone: features [B, K, 8] and shifts [B, 4, K, K].
 
     gain  of the channels [B, K].
@@ -77,7 +77,7 @@ class Sight(NamedTuple):
     rate: Tensor
 
 
-def observe(gram: Tensor) -> Sight:
+def observe(gram: Tensor) -> Features:
     """Features and shifts of a Gram matrix, whatever the price of fairness.
 
     Most come from ``R = (I + G)^-1``: ``-log2 R_uu`` is user u's rate in the uplink with linear receivers.
@@ -115,7 +115,7 @@ def observe(gram: Tensor) -> Sight:
         ],
         -1,
     )
-    return Sight(nodes, shifts, gain, uplink.sum(-1))
+    return Features(nodes, shifts, gain, uplink.sum(-1))
 
 
 class View(NamedTuple):
@@ -135,7 +135,7 @@ class View(NamedTuple):
     rate: Tensor
 
 
-def look(gram: Tensor, sight: Sight, price: Tensor) -> View:
+def look(gram: Tensor, sight: Features, price: Tensor) -> View:
     """Weighted SLNR whose exponent rises with the price of fairness [B], and the multipliers that its beams ask for."""
     K, tiny = gram.shape[-1], torch.finfo(price.dtype).tiny ** 0.5
     share = (price / sight.rate.clamp_min(1e-3)).clamp_max(DEAREST).unsqueeze(-1)

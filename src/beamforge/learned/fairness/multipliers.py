@@ -24,8 +24,9 @@ from beamforge.core.constraints import EqualPower, MeanJainAtLeast, jain_index
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Solution
+from beamforge.core.solution import Solution
 from beamforge.io.weights import load
 from beamforge.learned.fairness.features import (
     DEAREST,
@@ -34,11 +35,11 @@ from beamforge.learned.fairness.features import (
     Channels,
     View,
     look,
-    normalised,
     objective,
     observe,
     rates,
     rates_of,
+    scaled_channel,
     see,
 )
 from beamforge.learned.graph_filter import GraphFilter
@@ -73,10 +74,10 @@ class FairMultipliers(FairnessSolver):
     width, rounds  of the graph filter, where its weights are random; else they come with the weights.
     """
 
-    serves = fair(EqualPower)
+    capabilities = fair(EqualPower)
     scope = "fairness of rates of equal weight"
-    knob = "price"
-    ladder = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
+    parameter = "price"
+    grid = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
     accuracy = 1e-9
 
     def __init__(self, price: float | None = None, weights: str = "shipped", width: int = 40, rounds: int = 3) -> None:
@@ -103,29 +104,29 @@ class FairMultipliers(FairnessSolver):
         return super().supports(problem, network) and alike(problem, network)
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         mean = problem.find(MeanJainAtLeast)
         if self.price is None and mean is not None:
-            if (quick := self.for_many(mean.limit, problem, instance)) is not None:
+            if (quick := self.for_many(mean.limit, problem, observation)) is not None:
                 return quick
-        return super().solve_batch(problem, instance, start, generator)
+        return super().solve_batch(problem, observation, start, generator)
 
-    def solve_at(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Solution:
-        channels = see(problem, instance)
-        return formed(problem, instance, channels, self.best(channels, knob)[0])
+    def solve_at(self, problem: Problem, observation: Observation, parameter: Tensor, start: Tensor | None) -> Solution:
+        channels = see(problem, observation)
+        return formed(problem, observation, channels, self.best(channels, parameter)[0])
 
-    def jain(self, problem: Problem, instance: Instance, knob: Tensor, start: Tensor | None) -> Tensor:
-        return jain_index(self.best(see(problem, instance), knob)[1])
+    def jain(self, problem: Problem, observation: Observation, parameter: Tensor, start: Tensor | None) -> Tensor:
+        return jain_index(self.best(see(problem, observation), parameter)[1])
 
-    def for_many(self, limit: Tensor, problem: Problem, instance: Instance) -> Solution | None:
+    def for_many(self, limit: Tensor, problem: Problem, observation: Observation) -> Solution | None:
         """A large batch at the least price for its mean, nearly; None where it is small, or the quick way fails.
 
         A few instances tell the price roughly; more of them, and then all, put it right along the secant. The last look
         at all of them is the solution; derivatives take its price for given.
         """
         few, more = (-(-len(limit) // size) for size in SAMPLES)
-        channels, aim = see(problem, instance), limit[:1] + MARGIN / 2
+        channels, aim = see(problem, observation), limit[:1] + MARGIN / 2
         if more < 2 or (limit != limit[0]).any() or not (channels.sight.rate > 0).all():
             return None
 
@@ -137,21 +138,21 @@ class FairMultipliers(FairnessSolver):
 
         with torch.no_grad():
             some = batching.take(channels, slice(None, None, few))
-            ladder = DEAREST * channels.sight.rate.mean() * torch.linspace(0, 1, RUNGS).to(limit).square()
+            grid = DEAREST * channels.sight.rate.mean() * torch.linspace(0, 1, RUNGS).to(limit).square()
             every_rung = batching.tree_map(lambda leaf: leaf.repeat(RUNGS, *[1] * (leaf.ndim - 1)), some)
-            rate = self.best(every_rung, ladder.repeat_interleave(len(some.gram)))[1]
+            rate = self.best(every_rung, grid.repeat_interleave(len(some.gram)))[1]
         curve = jain_index(rate).reshape(RUNGS, -1).mean(-1)
         above = int((curve < aim).sum())
         if not 0 < above < RUNGS:
             return None
-        slope = (curve[above] - curve[above - 1]) / (ladder[above] - ladder[above - 1])
-        price = ladder[above - 1] + (aim - curve[above - 1]) / slope
+        slope = (curve[above] - curve[above - 1]) / (grid[above] - grid[above - 1])
+        price = grid[above - 1] + (aim - curve[above - 1]) / slope
         last = None
         for every in (more, more, *LOOKS * [1]):
             X, gap = seen(price, every)
             if every == 1 and gap.abs() <= MARGIN / 2:
-                solution = formed(problem, instance, channels, X)
-                return replace(solution, info={self.knob: price.expand_as(limit)})
+                solution = formed(problem, observation, channels, X)
+                return replace(solution, info={self.parameter: price.expand_as(limit)})
             if last is not None and last[0] == every:
                 secant = (gap - last[2]) / (price - last[1])
                 slope = torch.where(secant > 0, secant.clamp(slope / 3, 3 * slope), slope)
@@ -190,7 +191,7 @@ class FairMultipliers(FairnessSolver):
 
         That is of the predicted beams in training, and of the better ones, as in use, in validation.
         """
-        H = normalised(instance.seen, instance.context["p_max"])
+        H = scaled_channel(instance.observation.network, instance.context["p_max"])
         with torch.no_grad():
             gram = H @ H.mH
             sight = observe(gram)
@@ -205,6 +206,6 @@ class FairMultipliers(FairnessSolver):
         return -((value - price) / sight.rate).mean(), {name: each.detach().mean() for name, each in shown.items()}
 
 
-def formed(problem: Problem, instance: Instance, channels: Channels, X: Tensor) -> Solution:
+def formed(problem: Problem, observation: Observation, channels: Channels, X: Tensor) -> Solution:
     """Beams ``H^H X`` at the power of each."""
-    return Solution.closed_form(equal_power(problem, instance.seen, unit(channels.H.mH @ X)))
+    return Solution.closed_form(equal_power(problem, observation.network, unit(channels.H.mH @ X)))

@@ -20,12 +20,15 @@ from torch.func import functional_call
 
 from beamforge.classical.fairness.trade_off import alike
 from beamforge.classical.structure import unit
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import EqualPower, MeanJainAtLeast, jain_index
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves, Solution, Solver
+from beamforge.core.solution import Solution
+from beamforge.core.solver import Solver
 from beamforge.core.utilities import SumRate
 from beamforge.io.weights import load, names
 from beamforge.learned.fairness.transformer import ANTENNAS, USERS, Transformer
@@ -57,8 +60,8 @@ class WiT(Solver):
     networks reaches, with the largest that can be met.
     """
 
-    knob = "trained_jain"
-    serves = (Serves(SumRate, (Form.BROADCAST,), needs=(EqualPower, MeanJainAtLeast)),)
+    parameter = "trained_jain"
+    capabilities = (Capability(SumRate, (Form.BROADCAST,), needs=(EqualPower, MeanJainAtLeast)),)
     tried_on = (USERS, ANTENNAS)
     scope = f"made for {USERS} users of equal weight and {ANTENNAS} antennas"
 
@@ -85,7 +88,7 @@ class WiT(Solver):
 
     @classmethod
     def supports(cls, problem: Problem, network: Network) -> bool:
-        size = network.users, network.streams, network.antennas
+        size = network.users, network.streams.count, network.antennas
         return size == (USERS, USERS, ANTENNAS) and super().supports(problem, network) and alike(problem, network)
 
     @property
@@ -93,18 +96,18 @@ class WiT(Solver):
         """The target of the weights, None where it is to be found."""
         return None if self.network is None else self.dual.target
 
-    def tuned(self, problem: Problem, instance: Instance | Network) -> Solver:
+    def fitted(self, problem: Problem, instance: Instance | Observation | Network) -> Solver:
         if self.network is not None:
             return self
-        found = self.solve(problem, instance).info[self.knob].reshape(-1)[0].item()
+        found = self.solve(problem, instance).info[self.parameter].reshape(-1)[0].item()
         return shipped(min(targets(), key=lambda target: abs(target - found)))
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         limit, power = problem.get(MeanJainAtLeast).limit, problem.get(EqualPower).limit
         asked = limit.amax().item()
-        seen = settled(instance.seen)
+        seen = settled(observation.network)
         if self.network is None:
             target, W = fair_enough(asked, seen, power)
         elif asked <= self.dual.target + SLACK:
@@ -116,7 +119,7 @@ class WiT(Solver):
     def beams(self, network: Network, power: Tensor) -> Tensor:
         """Beams [B, N, K] of P/K watts each; P is `power` [B]."""
         assert self.network is not None
-        x = features(network.whitened().channel, power)
+        x = input_features(network.whitened().channel, power)
         weights = {name: value.to(x) for name, value in self.network.state_dict(keep_vars=True).items()}
         found = functional_call(self.network, weights, (x,)).to(x).unflatten(-1, (2, ANTENNAS))
         return unit(torch.complex(*found.unbind(-2)).mT) * (power / USERS).sqrt()[:, None, None]
@@ -132,7 +135,7 @@ class WiT(Solver):
 
         Source: Eqs. 11 and 12.
         """
-        rate = instance.truth.rate(self.beams(instance.seen, instance.context["p_max"]))
+        rate = instance.truth.rate(self.beams(instance.observation.network, instance.context["p_max"]))
         total, fairness = rate.sum(-1), jain_index(rate).mean()
         mean, missing = total.mean(), self.dual.target - fairness
         if self.training:
@@ -162,7 +165,7 @@ def settled(network: Network) -> Network:
     return Network.broadcast(network.channel * turn.conj(), network.noise)
 
 
-def features(H: Tensor, power: Tensor) -> Tensor:
+def input_features(H: Tensor, power: Tensor) -> Tensor:
     """``[Re d_k, Im d_k, 10 log10(P |h_k|^2)]`` [B, K, 2N + 1] with ``d_k = h_k / |h_k|``, each scaled to about one.
 
     The paper has always 10 W; here only ``P / s^2`` matters.

@@ -16,7 +16,7 @@ from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.core.named_problems import build_problem
 from beamforge.core.network import squared_magnitude
-from beamforge.core.solver import Status
+from beamforge.core.solution import Status
 
 
 class Certificate(IntEnum):
@@ -54,7 +54,7 @@ def label(instance: Instance) -> Labels:
     >>> found.p, Certificate(int(found.certificate)).words
     (tensor([[0.7421, 0.1912, 0.9167]], dtype=torch.float64), 'quasi-inverse')
     """
-    problem, network = build_problem("sum-rate", instance.context), instance.seen
+    problem, network = build_problem("sum-rate", instance.context), instance.observation.network
     if not ManyStarts.supports(problem, network):
         came = f"{network.transmitters} transmitters, {network.users} users and {network.antennas} antennas"
         raise ConfigError(f"labels must be of links under one total power, got a network of {came}")
@@ -68,5 +68,5 @@ def label(instance: Instance) -> Labels:
         W = W.index_copy(0, rest, found.W)
         if few:
             certificate[rest[found.status == Status.CONVERGED]] = int(Certificate.BRANCH_AND_BOUND)
-    utility = problem.bind(network).maximise.value(network, W)
+    utility = problem.bind(network).value(network, W)
     return Labels(squared_magnitude(W).squeeze(-2), utility, certificate)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from beamforge.classical.links.many_starts import ManyStarts
-from beamforge.classical.links.mm_admm import attributed, heard, kept, priced
-from beamforge.classical.links.wmmse import SharedPower, normalised
+from beamforge.classical.links.mm_admm import attributed, kept, penalised, received_power
+from beamforge.classical.links.wmmse import SharedPower, unit_power
 from beamforge.core.instance import Instance
 from beamforge.learned.links.sized import Sized, ordered, posed, restored
 
@@ -74,11 +74,13 @@ class NeuralSumRate(Sized):
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean of ``|p - p*|^2 / |p*|^2``; and of power accuracy ``1 - |p - p*| / |p*|`` and share of the rate."""
         problem, data = posed(instance)
-        if "p" in instance.context:
-            best = instance.context["p"] / data.power.unsqueeze(-1)
+        if "p" in instance.labels:
+            best = instance.labels["p"] / data.power.unsqueeze(-1)
         else:
             with torch.no_grad():
-                solution = ManyStarts(TEACHER, tolerance=1e-7, max_iterations=300).solve(problem, instance.seen)
+                solution = ManyStarts(TEACHER, tolerance=1e-7, max_iterations=300).solve(
+                    problem, instance.observation.network
+                )
             best = data.shares(solution.W)
         found = self.shares(data)
         error = (found - best).square().sum(-1) / best.square().sum(-1)
@@ -118,14 +120,14 @@ class Unrolled(nn.Module):
             for t in range(DEPTH):
                 for d in range(DEPTH):
                     i = (t * DEPTH + d) % len(self.x)
-                    x = heard(data, p) * factor(self.x[i]([noise], see_x[i], p * L))
-                    y = PENALTY * L * (p - z + mu) + priced(data, w, x)
+                    x = received_power(data, p) * factor(self.x[i]([noise], see_x[i], p * L))
+                    y = PENALTY * L * (p - z + mu) + penalised(data, w, x)
                     y = y * factor(self.y[i]([p * L, z * L, mu * L, noise], see_y[i], w * L / x))
                     p = q / torch.maximum(y, q).clamp_min(tiny)
                 i = t % len(self.z)
                 z = kept(p + mu) + self.z[i]([p * L, mu * L]) / L
                 mu = mu + p - z + self.mu[i]([p * L, z * L, mu * L]) / L
-        return restored(normalised(p.clamp_min(0).sqrt()).square(), order)
+        return restored(unit_power(p.clamp_min(0).sqrt()).square(), order)
 
 
 class Psi(nn.Module):

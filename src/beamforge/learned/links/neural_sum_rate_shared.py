@@ -15,14 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from beamforge.classical.links.single_link_starts import STRIDE, climb, led, logarithm, moved
-from beamforge.classical.links.wmmse import SERVES, SharedPower, respond
+from beamforge.classical.links.single_link_starts import OVER_RELAXATION, climb, logarithm, moved, single_link_starts
+from beamforge.classical.links.wmmse import CAPABILITIES, SharedPower, link_response
 from beamforge.core import batching
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.core.named_problems import build_problem
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Solution, Solver, Status
+from beamforge.core.solution import Solution, Status
+from beamforge.core.solver import Solver
 from beamforge.io.weights import load
 
 LEADERS = 23
@@ -77,7 +79,7 @@ class NeuralSumRateShared(Solver):
     tensor([[0.7420, 0.1910, 0.9170]], dtype=torch.float64)
     """
 
-    serves = SERVES
+    capabilities = CAPABILITIES
 
     def __init__(
         self, steps: int = 10, samples: int = 1, weights: str = "shipped", width: int = 16, rounds: int = 6
@@ -101,9 +103,9 @@ class NeuralSumRateShared(Solver):
             raise ConfigError(f"weights must fit this version's network, got others in {weights}") from None
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        data = SharedPower.of(problem, instance.seen)
+        data = SharedPower.of(problem, observation.network)
         B, L = data.direct.shape
         pieces = torch.arange(B, device=data.direct.device).split(max(1, CROWD // ((LEADERS + 1) * L)))
         p = torch.cat([self.candidates(batching.take(data, piece)) for piece in pieces])
@@ -122,19 +124,19 @@ class NeuralSumRateShared(Solver):
         total = data.weights.sum(-1, keepdim=True)
         data = data._replace(weights=data.weights / torch.where(total > 0, total, 1))
         weights = {name: value.to(data.direct) for name, value in self.rounds.state_dict(keep_vars=True).items()}
-        return functional_call(self.rounds, weights, (data, led(data, LEADERS))).exp()
+        return functional_call(self.rounds, weights, (data, single_link_starts(data, LEADERS))).exp()
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the logarithm of the best candidate's rate, a soft maximum; half of it three steps later.
 
         instance  links with `p_max` and `weights` in their context.
         """
-        problem = build_problem("sum-rate", instance.context).bind(instance.seen)
-        data = SharedPower.of(problem, instance.seen)
+        problem = build_problem("sum-rate", instance.context).bind(instance.observation.network)
+        data = SharedPower.of(problem, instance.observation.network)
         p = self.candidates(data)
         before = data.rate(p)
         for _ in range(AFTERWARDS):
-            p = moved(logarithm(p), 4 * logarithm(respond(data, p).pull)).exp()
+            p = moved(logarithm(p), 4 * logarithm(link_response(data, p).pull)).exp()
         after = data.rate(p)
         tiny = torch.finfo(p.dtype).tiny ** 0.5
         loss = sum(-soft_maximum(rate.clamp_min(tiny).log()).mean() / 2 for rate in (before, after))
@@ -152,7 +154,7 @@ class Rounds(nn.Module):
 
     >>> from beamforge.classical.links.wmmse import SharedPower
     >>> data = SharedPower(torch.zeros(2, 3, 3), torch.ones(2, 3), torch.full((2, 3), 1 / 3), torch.ones(2))
-    >>> Rounds(width=8, rounds=2)(data, led(data, 3)).shape
+    >>> Rounds(width=8, rounds=2)(data, single_link_starts(data, 3)).shape
     torch.Size([2, 4, 3])
     """
 
@@ -175,7 +177,7 @@ class Rounds(nn.Module):
             x = torch.stack([*features, *memory], 1).flatten(2)
             a, b, told = affine(say, affine(see, x).relu_()).unflatten(-1, z.shape[1:]).unbind(1)
             memory = [d.clamp(-8, 8) / 2, told]
-            z = moved(z, (STRIDE * d).clamp(-30, 30) * a.clamp(-3, 2).exp() + b)
+            z = moved(z, (OVER_RELAXATION * d).clamp(-30, 30) * a.clamp(-3, 2).exp() + b)
         return z
 
 
@@ -190,7 +192,7 @@ def look(data: SharedPower, z: Tensor) -> tuple[Tensor, list[Tensor]]:
     """What a step of WMMSE adds to logarithms z of shares [B, S, L], and ten numbers that a link sees there."""
     tiny = torch.finfo(z.dtype).tiny ** 0.5
     p = z.exp()
-    seen = respond(data, p)
+    seen = link_response(data, p)
     nats = torch.log1p(seen.sinr)
     rate = data.weights.unsqueeze(-2) * nats
     total = rate.sum(-1, keepdim=True).clamp_min(tiny)

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from beamforge.classical.links.wmmse import SERVES, SharedPower
+from beamforge.classical.links.wmmse import CAPABILITIES, SharedPower
 from beamforge.core import batching
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.core.named_problems import build_problem
 from beamforge.core.network import Network
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Solution, Solver
+from beamforge.core.solution import Solution
+from beamforge.core.solver import Solver
 from beamforge.io.weights import Weights, load
 
 SIZES = (4, 16, 64)
@@ -36,7 +38,7 @@ class Sized(Solver):
     Raises `ConfigError` for weights that do not fit, and `UnsupportedProblem` for another number of links.
     """
 
-    serves = SERVES
+    capabilities = CAPABILITIES
     tried_on = (SIZES[0], 1)
     scope = "4, 16 or 64 links, or those that its own weights were trained for"
     model: ClassVar[str]
@@ -78,9 +80,9 @@ class Sized(Solver):
         return super().supports(problem, network) and str(network.users) in self.networks
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        data = SharedPower.of(problem, instance.seen)
+        data = SharedPower.of(problem, observation.network)
         return Solution.closed_form(data.beams(self.shares(data)))
 
     def shares(self, data: SharedPower) -> Tensor:
@@ -97,8 +99,8 @@ class Sized(Solver):
 
 def posed(instance: Instance) -> tuple[Problem, SharedPower]:
     """The sum rate problem that a batch of training data states, bound, and its data."""
-    problem = build_problem("sum-rate", instance.context).bind(instance.seen)
-    return problem, SharedPower.of(problem, instance.seen)
+    problem = build_problem("sum-rate", instance.context).bind(instance.observation.network)
+    return problem, SharedPower.of(problem, instance.observation.network)
 
 
 def ordered(data: SharedPower) -> tuple[SharedPower, Tensor]:

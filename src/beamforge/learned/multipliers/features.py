@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.structure import lifted_inverse
-from beamforge.classical.sum_rate.reduced_wmmse import Cell, receivers
+from beamforge.classical.sum_rate.reduced_wmmse import WhitenedChannel, receivers
 from beamforge.core.network import own, squared_magnitude
 
 FEATURES = 10
@@ -22,7 +22,7 @@ CAUTION = 20.0
 """Times the first-order effect of rounding by which the floor is raised."""
 
 
-class Sight(NamedTuple):
+class Features(NamedTuple):
     """Features [B, K, 10] and shifts [B, 3, K, K], and the floor [B] under what is learned: the weighted sum rate of
     plain regularised zero forcing, raised by what rounding may hide, and infinite where it may hide all."""
 
@@ -31,7 +31,7 @@ class Sight(NamedTuple):
     floor: Tensor
 
 
-def observe(data: Cell) -> Sight:
+def observe(data: WhitenedChannel) -> Features:
     """Look at a batch once, by one inverse: ``R = (H H^H + K I)^-1`` in units where noise and power are one.
 
     Shifts, one row for each user and nothing of itself: squared correlation of channels; of the rows of R; and the
@@ -77,10 +77,10 @@ def observe(data: Cell) -> Sight:
         ],
         -1,
     )
-    return Sight(nodes, shifts, (1 + CAUTION * eps * lost) * rate)
+    return Features(nodes, shifts, (1 + CAUTION * eps * lost) * rate)
 
 
-def preference(data: Cell) -> Tensor:
+def preference(data: WhitenedChannel) -> Tensor:
     """Weights of the rate over their mean [B, K], never quite zero."""
     tiny = torch.finfo(data.weights.dtype).tiny
     return (data.weights / data.weights.mean(-1, keepdim=True).clamp_min(tiny)).clamp_min(1e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from beamforge.classical.sum_rate.reduced_wmmse import Cell, Multipliers
+from beamforge.classical.sum_rate.reduced_wmmse import Multipliers, WhitenedChannel
 from beamforge.core.network import own
 from beamforge.learned.graph_filter import Round
 from beamforge.learned.multipliers.features import preference
@@ -20,7 +20,7 @@ OFF = 1e-9
 """Share of the roots' 2-norm below which a user is switched off."""
 
 
-class Stride(nn.Module):
+class LearnedStep(nn.Module):
     """``log q' = log q + (1 + a_k) d_k + b_k |d|`` for both multipliers q of each user, d being a plain step of log q.
 
     One round of a graph filter gives a and b from d, from the rates, and from who interferes with whom at the beams
@@ -38,7 +38,7 @@ class Stride(nn.Module):
             self.leave.bias.copy_(torch.tensor([0.5, 0.5, 0.0, 0.0]))
 
     def forward(
-        self, data: Cell, before: Multipliers, image: Multipliers, power: Tensor, closeness: Tensor
+        self, data: WhitenedChannel, before: Multipliers, image: Multipliers, power: Tensor, closeness: Tensor
     ) -> Multipliers:
         """Multipliers [B, K] after the stride.
 

@@ -17,30 +17,33 @@ from torch.nn.functional import softplus
 
 from beamforge.classical.structure import lifted_inverse, of_norm_one
 from beamforge.classical.sum_rate.reduced_wmmse import (
-    Cell,
     Multipliers,
     ReducedWMMSE,
+    WhitenedChannel,
     annealed,
-    coefficients,
+    beam_coefficients,
     from_ridge,
-    heard,
-    inner,
-    receive,
+    inner_product,
+    receivers_for_amplitudes,
+    receivers_for_powers,
 )
 from beamforge.core import batching
+from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.core.named_problems import build_problem
 from beamforge.core.network import own, squared_magnitude
+from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.solver import Form, Serves, Solution, Solver, Status
+from beamforge.core.solution import Solution, Status
+from beamforge.core.solver import Solver
 from beamforge.core.utilities import SumRate
 from beamforge.io.weights import load
 from beamforge.learned.graph_filter import GraphFilter
-from beamforge.learned.multipliers.features import HEAVY, Sight, observe, preference
-from beamforge.learned.multipliers.learned_step import Stride
 from beamforge.learned.multipliers import features as sight
+from beamforge.learned.multipliers.features import HEAVY, Features, observe, preference
+from beamforge.learned.multipliers.learned_step import LearnedStep
 from beamforge.optim.iterate import lengthened
 
 EMPHASIS = (0.5, 0.2, 0.1, 0.05, 0.05, 0.1)
@@ -75,7 +78,7 @@ class SumRateMultipliers(Solver):
     width, rounds  of the graph filter, where its weights are random; else they come with the weights.
     """
 
-    serves = (Serves(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
+    capabilities = (Capability(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
 
     def __init__(self, steps: int = 3, weights: str = "shipped", width: int = 24, rounds: int = 2) -> None:
         super().__init__()
@@ -89,7 +92,7 @@ class SumRateMultipliers(Solver):
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
             self.filter = GraphFilter(sight.FEATURES, 3, sight.SHIFTS, width, rounds)
-            self.stride = Stride(width)
+            self.stride = LearnedStep(width)
             if trained is not None:
                 self.load_state_dict(trained.tensors)
                 self.requires_grad_(False)
@@ -97,9 +100,9 @@ class SumRateMultipliers(Solver):
             raise ConfigError(f"weights must fit this version's graph filter, got others in {weights}") from None
 
     def solve_batch(
-        self, problem: Problem, instance: Instance, start: Tensor | None, generator: torch.Generator | None
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        data = ReducedWMMSE().prepare(problem, instance)
+        data = ReducedWMMSE().prepare(problem, observation)
         seen = observe(data)
         X, rates = self.walk(data, seen)
         doubtful = ~(rates[0] >= seen.floor)
@@ -117,19 +120,19 @@ class SumRateMultipliers(Solver):
         status = torch.full_like(doubtful, int(Status.CONVERGED), dtype=torch.long)
         return Solution(W, status, torch.full_like(status, self.steps), torch.stack(rates, -1))
 
-    def predict(self, data: Cell, seen: Sight) -> tuple[Multipliers, Tensor]:
+    def predict(self, data: WhitenedChannel, seen: Features) -> tuple[Multipliers, Tensor]:
         """Multipliers, and the share c [B] by which the ridge ``sum r^2`` is raised."""
         corrections = call(self.filter, seen.nodes, seen.nodes, seen.shifts).clamp(-LIMIT, LIMIT)
         root, gain, ridge = corrections.unbind(-1)
         even = torch.where(data.weights > 0, preference(data).sqrt(), 0)
         return Multipliers(even * root.exp(), even * gain.exp()), HEAVY * ridge.mean(-1).exp()
 
-    def follow(self, data: Cell, seen: Sight, there: Reached) -> Multipliers:
+    def follow(self, data: WhitenedChannel, seen: Features, there: Reached) -> Multipliers:
         """The state a learned stride away from another."""
         power = there.power / torch.where(there.spent > 0, there.spent, 1)[:, None, None]
         return call(self.stride, seen.nodes, data, there.state, there.image, power, seen.shifts[:, 0])
 
-    def walk(self, data: Cell, seen: Sight) -> tuple[Tensor, list[Tensor]]:
+    def walk(self, data: WhitenedChannel, seen: Features) -> tuple[Tensor, list[Tensor]]:
         """Coefficients X after the predicted beams and all steps, and the rates [B] before, between and after them."""
         there = reach(data, *self.predict(data, seen))
         rates = [there.rate]
@@ -152,7 +155,8 @@ class SumRateMultipliers(Solver):
 
         instance  broadcast channels with `p_max` and, where they are not one, `weights` in their context.
         """
-        data = ReducedWMMSE().prepare(build_problem("sum-rate", instance.context).bind(instance.seen), instance)
+        known = instance.observation
+        data = ReducedWMMSE().prepare(build_problem("sum-rate", known.context).bind(known.network), known)
         with torch.no_grad():
             start = annealed(data, from_ridge(data, 10))
             reference = polish(data, start, 4)[1][-1].clamp_min(1e-3)
@@ -180,24 +184,24 @@ class Reached(NamedTuple):
     image: Multipliers
 
 
-def reach(data: Cell, state: Multipliers, ridge: Tensor | float = 1.0) -> Reached:
+def reach(data: WhitenedChannel, state: Multipliers, ridge: Tensor | float = 1.0) -> Reached:
     """All that follows from a state, its ridge raised by a factor."""
-    X = coefficients(data, state, ridge)
+    X = beam_coefficients(data, state, ridge)
     D = data.gram @ X
-    power, spent = squared_magnitude(D), inner(X, D)
-    image, rate = heard(data, power, spent)
+    power, spent = squared_magnitude(D), inner_product(X, D)
+    image, rate = receivers_for_powers(data, power, spent)
     return Reached(state, X, power, spent, rate, image)
 
 
-def zero_forcing(data: Cell) -> Multipliers:
+def zero_forcing(data: WhitenedChannel) -> Multipliers:
     """Multipliers that the beams of regularised zero forcing with equal powers ask for."""
     K = data.gram.shape[-1]
     X = lifted_inverse(data.gram, K + 4 * torch.finfo(data.weights.dtype).eps * own(data.gram).real)
     X = of_norm_one(data.gram, X)
-    return receive(data, data.gram @ X, torch.full_like(data.power, K))[0]
+    return receivers_for_amplitudes(data, data.gram @ X, torch.full_like(data.power, K))[0]
 
 
-def polish(data: Cell, state: Multipliers, steps: int) -> tuple[Tensor, list[Tensor]]:
+def polish(data: WhitenedChannel, state: Multipliers, steps: int) -> tuple[Tensor, list[Tensor]]:
     """Coefficients X after `steps` plain steps of reduced WMMSE, and the rates [B] before, between and after them."""
     rates: list[Tensor] = []
     for _ in range(steps + 1):
@@ -207,7 +211,7 @@ def polish(data: Cell, state: Multipliers, steps: int) -> tuple[Tensor, list[Ten
     return there.X, rates
 
 
-def finish(data: Cell, state: Multipliers, steps: int) -> tuple[Tensor, list[Tensor]]:
+def finish(data: WhitenedChannel, state: Multipliers, steps: int) -> tuple[Tensor, list[Tensor]]:
     """`polish`, extrapolated by SQUAREM where that is safe."""
     if steps < 3:
         return polish(data, state, steps)

@@ -52,13 +52,13 @@ def run(solver: Solver, drops: Instance, jain: float | None = None) -> Run:
     context = (
         drops.context if jain is None else {**drops.context, "jain": torch.full_like(drops.context["p_max"], jain)}
     )
-    problem = build_problem(name, context).bind(drops.seen)
-    tuned = solver.tuned(problem, drops)
+    problem = build_problem(name, context).bind(drops.truth)
+    tuned = solver.fitted(problem, drops)
     rates = []
-    for first in range(0, len(drops.seen.noise), PIECE):
+    for first in range(0, len(drops.truth.noise), PIECE):
         asked, some = batching.take((problem, drops), slice(first, first + PIECE))
         rates.append(some.truth.rate(tuned.solve(asked, some).W).double().cpu().numpy())
-    scalar = getattr(tuned, tuned.knob) if isinstance(tuned, FairnessSolver) else None
+    scalar = getattr(tuned, tuned.parameter) if isinstance(tuned, FairnessSolver) else None
     return Run(np.concatenate(rates), scalar)
 
 

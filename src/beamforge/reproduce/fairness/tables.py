@@ -21,9 +21,9 @@ from beamforge.core.solver import Solver
 from beamforge.learned.fairness.wit import SLACK, WiT
 from beamforge.plot.style import png
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
+from beamforge.reproduce.fairness import figures as figures
 from beamforge.reproduce.fairness.frontier import Run, frontier, percent_of_frontier, percent_of_slnr, run
 from beamforge.reproduce.fairness.networks import Networks, networks
-from beamforge.reproduce.fairness import figures as figures
 from beamforge.scenarios import Fairness
 from beamforge.scenarios.base import TEST_SEEDS
 
@@ -160,7 +160,9 @@ def along(ours: Mapping[float, Run], wit: Mapping[float, Run], best: list[Run], 
             figure = [mean(one.jain), one.scalar if name == "multipliers" else None, mean(one.sum_rate)]
             rows.append([name, f"{limit:g}", *figure, over_slnr(one, drops), percent_of_frontier(one, best)])
     columns = ["Method", "J_LB", "J", "price", "Sum rate", "Over weighted SLNR (%)", "Percent of the frontier"]
-    title = f"At equal mean index: gain over weighted SLNR ({len(drops.seen.noise)} drops), and percent of the frontier"
+    title = (
+        f"At equal mean index: gain over weighted SLNR ({len(drops.truth.noise)} drops), and percent of the frontier"
+    )
     return Table("along", f"{title} (the first {len(best[0].rate)})", columns, rows, heads=2)
 
 
@@ -249,13 +251,13 @@ def elsewhere(multipliers: Solver, options: Options) -> tuple[Table, list[Goal]]
 def race(learned: Networks, drops: Instance, options: Options) -> tuple[Table, list[Goal]]:
     """Seconds for a batch of drops, one thread."""
     asked = {
-        "fair": build_problem("fair-sum-rate", {**drops.context, "jain": 0.86}).bind(drops.seen),
-        "sum": build_problem("sum-rate", drops.context).bind(drops.seen),
+        "fair": build_problem("fair-sum-rate", {**drops.context, "jain": 0.86}).bind(drops.truth),
+        "sum": build_problem("sum-rate", drops.context).bind(drops.truth),
     }
     ways: dict[str, tuple[Solver, str]] = {
         "rzf": (RZF(), "sum"),
         "wslnr, alpha given": (WeightedSLNR(1.0), "fair"),
-        "multipliers, price given": (learned.multipliers.tuned(asked["fair"], drops), "fair"),
+        "multipliers, price given": (learned.multipliers.fitted(asked["fair"], drops), "fair"),
         "multipliers, price found": (learned.multipliers, "fair"),
     }
     if 0.86 in learned.wit:
@@ -272,7 +274,7 @@ def race(learned: Networks, drops: Instance, options: Options) -> tuple[Table, l
     few = 1 if options.quick else 3
     seconds |= interleaved({name: partial(task, way) for name, way in slow.items()}, few)
     rows = [[name, 1e3 * value, value / seconds["rzf"]] for name, value in seconds.items()]
-    title = f"Time for {len(drops.seen.noise)} drops, target 0.86 (medians of {repeats}, of {few} for pareto)"
+    title = f"Time for {len(drops.truth.noise)} drops, target 0.86 (medians of {repeats}, of {few} for pareto)"
     table = Table("time", title, ["", "ms", "/ rzf"], rows)
 
     def ratio(above: str, below: str) -> float:

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from beamforge.classical.sum_rate.reduced_wmmse import HEAT, Cell, Multipliers, ReducedWMMSE, annealed, from_ridge
+from beamforge.classical.sum_rate.reduced_wmmse import (
+    HEAT,
+    Multipliers,
+    ReducedWMMSE,
+    WhitenedChannel,
+    annealed,
+    from_ridge,
+)
 from beamforge.core.instance import Instance
 from beamforge.core.problem import Problem
 from beamforge.learned.multipliers.sum_rate import SumRateMultipliers
@@ -52,7 +59,7 @@ class Wmmse(Way):
     def beams(self, problem: Problem, instance: Instance, steps: int) -> Tensor:
         left = steps - 1 - self.heated  # the last step is in the beams
         solver = ReducedWMMSE(tolerance=0.0, max_iterations=max(1, left), acceleration=self.acceleration)
-        data = solver.prepare(problem, instance)
+        data = solver.prepare(problem, instance.observation)
         state = self.begin(data)
         if self.acceleration != "none":
             return solver.beams(data, solver.run(data, state).state)
@@ -60,7 +67,7 @@ class Wmmse(Way):
             state, _ = solver.step(data, state)
         return solver.beams(data, state)
 
-    def begin(self, data: Cell) -> Multipliers:
+    def begin(self, data: WhitenedChannel) -> Multipliers:
         """The state that the start leads to."""
         return (
             annealed(data, from_ridge(data, 10.0)) if self.start == ANNEALED else from_ridge(data, RIDGES[self.start])
@@ -79,4 +86,4 @@ class Learned(Way):
 
     def beams(self, problem: Problem, instance: Instance, steps: int) -> Tensor:
         self.solver.steps = steps
-        return self.solver.solve_batch(problem, instance, None, None).W
+        return self.solver.solve_batch(problem, instance.observation, None, None).W

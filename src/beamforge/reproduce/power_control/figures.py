@@ -55,7 +55,7 @@ def trajectories() -> Picture:
 def path(problem: Problem, instance: Instance, start: Sequence[float]) -> np.ndarray:
     """Powers [iterations + 1, L] of Algorithm 1 from a start."""
     method = MMADMM()
-    data = method.prepare(problem, instance)
+    data = method.prepare(problem, instance.observation)
     (state,) = method.init(data, amplitudes(torch.tensor([start], dtype=torch.float64)), None)
     powers = [state.p]
     for _ in range(ITERATIONS):
@@ -111,19 +111,19 @@ def learning(options: Options) -> Iterator[Exhibit]:
 
 
 def labelled(source: Scenario, count: int, seed: int) -> Instance:
-    """Instances, single precision, with their certified optima p [B, L] in the context."""
+    """Instances, single precision, with their certified optima p [B, L] as labels."""
     problem, instance = posed(source, count, seed)
     p = QuasiInverse().solve(problem, instance).W.abs().square().squeeze(-2)
     single = source.sample(count, seed=seed)
-    return Instance(single.truth, single.seen, {**single.context, "p": p.float()})
+    return Instance(single.truth, single.observation, {"p": p.float()})
 
 
 @torch.no_grad()
 def error(model: NeuralSumRate, instance: Instance) -> float:
     """Mean squared error of the predicted powers' weighted sum rate to the optimum's, (bit/s/Hz)^2."""
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
-    ours, best = model.solve(problem, instance).W, amplitudes(instance.context["p"])
-    rates = (problem.maximise.value(instance.truth, W) for W in (ours, best))
+    ours, best = model.solve(problem, instance).W, amplitudes(instance.labels["p"])
+    rates = (problem.value(instance.truth, W) for W in (ours, best))
     return float((next(rates) - next(rates)).square().mean())
 
 
@@ -163,7 +163,7 @@ def by_layer(model: NeuralSumRate, source: Scenario) -> tuple[np.ndarray, np.nda
     """
     problem, instance = posed(source, 1, TEST_SEEDS[0])
     best = LinkBranchAndBound().solve(problem, instance).W.abs().square().flatten()
-    data = SharedPower.of(problem, instance.seen)
+    data = SharedPower.of(problem, instance.observation.network)
     _, order = ordered(data)
     model.solve(problem, instance)  # which brings the weights
     seen: list[Tensor] = []

@@ -15,7 +15,7 @@ from beamforge.bench.statistics import Estimate, percent_of_mean
 from beamforge.bench.timing import interleaved, one_thread
 from beamforge.classical.links.many_starts import ManyStarts
 from beamforge.classical.links.mm_admm import MMADMM
-from beamforge.classical.links.single_link_starts import climb, led
+from beamforge.classical.links.single_link_starts import climb, single_link_starts
 from beamforge.classical.links.wmmse import LinkWMMSE, SharedPower
 from beamforge.core.instance import Instance
 from beamforge.core.named_problems import build_problem
@@ -121,7 +121,9 @@ def contestants(options: Options) -> dict[str, Way]:
         "wmmse, 16 starts": solved(LinkWMMSE(starts=16)),
         SLOW: solved(MMADMM()),
         **{
-            f"stretched wmmse, {LEADERS + 1} led starts, {steps} steps": partial(start, leaders=LEADERS, steps=steps)
+            f"stretched wmmse, {LEADERS + 1} single-link starts, {steps} steps": partial(
+                start, leaders=LEADERS, steps=steps
+            )
             for steps in (5, 10, 20, 40)
         },
         **{f"{OURS}, {steps} steps": ours(steps=steps) for steps in (0, 3, 10)},
@@ -131,25 +133,25 @@ def contestants(options: Options) -> dict[str, Way]:
 
 
 def start(problem: Problem, instance: Instance, leaders: int, steps: int) -> Tensor:
-    """The best of stretched climbs from equal powers and from led starts."""
-    data = SharedPower.of(problem, instance.seen)
-    p, rates = climb(data, led(data, leaders), steps)
+    """The best of stretched climbs from equal powers and from single-link starts."""
+    data = SharedPower.of(problem, instance.observation.network)
+    p, rates = climb(data, single_link_starts(data, leaders), steps)
     return data.beams(p.take_along_dim(rates[..., -1].argmax(-1)[:, None, None], 1).squeeze(1))
 
 
 def alone(problem: Problem, instance: Instance) -> Tensor:
     """All power on the link of the best rate alone."""
-    data = SharedPower.of(problem, instance.seen)
+    data = SharedPower.of(problem, instance.observation.network)
     best = (data.weights * torch.log1p(data.direct)).argmax(-1)
     return data.beams(torch.nn.functional.one_hot(best, data.direct.shape[-1]).to(data.direct))
 
 
 def compare(instance: Instance, ways: Mapping[str, Way]) -> dict[str, Estimate]:
-    """Percent of the best of all ways, of a hundred starts, and of a climb from every led start."""
+    """Percent of the best of all ways, of a hundred starts, and of a climb from every single-link start."""
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
 
     def utility(W: Tensor) -> Tensor:
-        return problem.maximise.value(instance.truth, W)
+        return problem.value(instance.truth, W)
 
     found = {name: utility(way(problem, instance)) for name, way in ways.items()}
     search = [ManyStarts().solve(problem, instance).W, start(problem, instance, instance.truth.users, SEARCH)]
@@ -176,7 +178,7 @@ def lap(instance: Instance, ways: Mapping[str, Way], repeats: int) -> tuple[dict
     found: dict[str, Tensor] = {}
 
     def run(name: str, repeat: int = 0) -> None:
-        found[name] = problem.maximise.value(instance.truth, ways[name](problem, instance)).mean()
+        found[name] = problem.value(instance.truth, ways[name](problem, instance)).mean()
 
     began = time.perf_counter()
     run(SLOW)

@@ -156,7 +156,7 @@ def solvers(problem: Problem, instance: Instance, names: Collection[str]) -> dic
     for name in names:
         method, settings = CONTESTANTS[name]
         try:
-            able[name] = create(problem, instance.seen, method, settings)
+            able[name] = create(problem, instance.observation.network, method, settings)
             able[name].solve(*batching.take((problem, instance), slice(0, 1)))
         except (ConfigError, UnsupportedProblem):
             able.pop(name, None)
@@ -170,7 +170,7 @@ def measure(instance: Instance, names: Collection[str] = CONTESTANTS) -> dict[st
     """
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
     solutions = {name: solver.solve(problem, instance) for name, solver in solvers(problem, instance, names).items()}
-    utility = {name: problem.maximise.value(instance.truth, s.W) for name, s in solutions.items()}
+    utility = {name: problem.value(instance.truth, s.W) for name, s in solutions.items()}
     powers = {name: s.W.abs().square().squeeze(-2) for name, s in solutions.items()}
     best, winner = torch.stack([*utility.values()]).max(0)
     target = torch.stack([*powers.values()]).take_along_dim(winner[None, :, None], 0).squeeze(0)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from beamforge.core.context import CONTEXT
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network
@@ -49,9 +50,9 @@ class Rows:
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
         """The instances of some rows."""
-        context = {name: value for name, value in draws.items() if name not in ("G", "noise")}
+        context = {name: value for name, value in draws.items() if name in CONTEXT}
         noise = draws["noise"].reshape(len(draws["G"]), -1).expand(draws["G"].shape[:-1])
-        return Instance.perfect(Network.power_control(draws["G"], noise), **context)
+        return Instance.perfect(Network.power_control(draws["G"], noise), {"p": draws["p"]}, **context)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Labelled:
     validation  what training is watched on, of a validation seed.
 
     A batch is as many instances in a row, from a place drawn for it, as though the end were followed by the beginning;
-    it states ``p`` [B, L] in its context, beside ``p_max`` and ``weights``. Raises `ConfigError` for files without
+    it states ``p`` [B, L] as a label, beside ``p_max`` and ``weights``. Raises `ConfigError` for files without
     labels and for seeds that do not fit, `ChannelFileError` for files that cannot be read.
 
     >>> from beamforge.io.channels import write_channels
@@ -71,9 +72,9 @@ class Labelled:
     >>> from beamforge.scenarios.power_control import Weak
     >>> for name, seed in {"learned.npz": 1, "watched.npz": VALIDATION_SEEDS[0]}.items():
     ...     drawn = Weak(links=3).sample(5, seed=seed)
-    ...     write_channels(name, Instance.perfect(drawn.truth, **drawn.context, p=torch.ones(5, 3)), seed=seed)
+    ...     write_channels(name, Instance.perfect(drawn.truth, {"p": torch.ones(5, 3)}, **drawn.context), seed=seed)
     >>> source = Labelled("learned.npz", "watched.npz")
-    >>> source.build(source.draw(seeded(0, 0), 2)).context["p"].shape
+    >>> source.build(source.draw(seeded(0, 0), 2)).labels["p"].shape
     torch.Size([2, 3])
     """
 

@@ -1,0 +1,126 @@
+"""Solution: what a solver answers, and how each instance ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from beamforge.core.beams import Beams, Factors
+from beamforge.core.evaluate import Report, evaluate
+from beamforge.core.instance import Instance
+from beamforge.core.problem import Problem
+
+
+class Status(IntEnum):
+    """How one instance ended. `remedy` says what its user can do."""
+
+    CONVERGED = 0
+    MAX_ITERATIONS = 1
+    INFEASIBLE = 2
+    NUMERICAL_FAILURE = 3
+
+    @property
+    def remedy(self) -> str:
+        """One sentence."""
+        return {
+            Status.CONVERGED: "nothing to do",
+            Status.MAX_ITERATIONS: "raise max_iterations, loosen tolerance, or start from this solution",
+            Status.INFEASIBLE: "no beams meet every constraint: lower the targets, raise the power, or drop users",
+            Status.NUMERICAL_FAILURE: "use complex128, and look at this instance's channel",
+        }[self]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Beams and how they were found; every tensor leads with the batch dimensions.
+
+    W           complex [..., N, D]; 0 for an instance that is infeasible or failed.
+    status      integer [...], a `Status`.
+    iterations  integer [...], iterations spent on each instance (0 for a closed form).
+    trace       real [..., iterations + 1] or None: the utility before each iteration and at the end, an instance's
+                last value repeated after it stopped.
+    info        further tensors [..., *] by name: dual variables, bounds, certificates, as the method documents.
+    factors     what the beams are made of, where they are hybrid ones (see `hybrid`).
+    asked       the problem and the instance that it answers, of which `report`, `rate`, `sinr` and `utility` are made;
+                `beamforge.solve` states them.
+    """
+
+    W: Tensor
+    status: Tensor
+    iterations: Tensor
+    trace: Tensor | None = None
+    info: Mapping[str, Tensor] = field(default_factory=dict)
+    factors: Factors | None = None
+    asked: tuple[Problem, Instance] | None = field(default=None, repr=False)
+
+    @classmethod
+    def closed_form(cls, W: Tensor, **info: Tensor) -> Solution:
+        """A solution without iterations."""
+        zeros = torch.zeros(W.shape[:-2], dtype=torch.long, device=W.device)
+        return cls(W, zeros, zeros, info=info)
+
+    @classmethod
+    def hybrid(
+        cls,
+        factors: Factors,
+        status: Tensor,
+        iterations: Tensor,
+        trace: Tensor | None = None,
+        info: Mapping[str, Tensor] | None = None,
+    ) -> Solution:
+        """A solution whose beams are ``A B diag(sqrt p)``."""
+        return cls(factors.W, status, iterations, trace, info or {}, factors)
+
+    @property
+    def beams(self) -> Beams:
+        """The beams with their factors, as `evaluate` takes them."""
+        return Beams(self.W, self.factors)
+
+    @property
+    def solved(self) -> Tensor:
+        """Boolean [...]: the instance has beams to use (converged, or stopped at its last iteration)."""
+        return self.status <= Status.MAX_ITERATIONS
+
+    @cached_property
+    def report(self) -> Report:
+        """What the beams achieve on the truth; `LookupError` where nothing is known of the question."""
+        if self.asked is None:
+            raise LookupError("this solution does not know its problem and instance: score it with beamforge.evaluate")
+        return evaluate(*self.asked, self.beams)
+
+    @property
+    def rate(self) -> Tensor:
+        """[..., K] bit/s/Hz; 0 for an instance without beams."""
+        return self.report.rate
+
+    @property
+    def sinr(self) -> Tensor:
+        """[..., K] linear; 0 for an instance without beams."""
+        return self.report.sinr
+
+    @property
+    def utility(self) -> Tensor:
+        """[...] in the problem's unit; NaN for an instance without beams."""
+        return torch.where(self.solved, self.report.utility, torch.nan)
+
+    def settled(self) -> Solution:
+        """Failure is local: an instance with a NaN or Inf in W is flagged, and unsolved instances get W = 0."""
+        broken = ~finite_instances(self.W.unsqueeze(-3))
+        status = torch.where(broken & (self.status <= Status.MAX_ITERATIONS), Status.NUMERICAL_FAILURE, self.status)
+        solved = (status <= Status.MAX_ITERATIONS)[..., None, None]
+        factors = self.factors
+        if factors is not None:
+            factors = replace(
+                factors, power=torch.where(solved[..., 0], factors.power, torch.zeros_like(factors.power))
+            )
+        return replace(self, W=torch.where(solved, self.W, torch.zeros_like(self.W)), status=status, factors=factors)
+
+
+def finite_instances(H: Tensor) -> Tensor:
+    """Boolean [...]: no NaN or Inf in an instance of H [..., T, K, N]."""
+    return torch.isfinite(torch.view_as_real(H.resolve_conj())).flatten(-4).all(-1)
