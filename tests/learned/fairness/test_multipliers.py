@@ -15,7 +15,7 @@ from beamforge.classical.structure import coefficients
 from beamforge.core.batching import take
 from beamforge.core.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
 from beamforge.core.errors import ConfigError, UnsupportedProblem
-from beamforge.core.instance import Instance
+from beamforge.core.observation import Observation
 from beamforge.core.utilities import SumRate
 from beamforge.io import weights
 from beamforge.io.weights import Weights
@@ -61,7 +61,7 @@ def value(solver, network, price):
 
 def start_of(network, power, price):
     """The weighted SLNR that is corrected, from its own formula with powers of one watt a user."""
-    share = price / see(problem(power).bind(network), Instance.perfect(network)).sight.rate
+    share = price / see(problem(power).bind(network), Observation(network)).sight.rate
     found = []
     for i in range(len(network.H)):
         one = take(network, slice(i, i + 1))
@@ -192,7 +192,7 @@ def test_what_the_filter_sees_is_finite_and_of_no_unit():
         H, noise = hostile(name)
         for dtype in (torch.complex64, torch.complex128):
             network = Network.broadcast(H.to(dtype), noise)
-            seen = see(problem().bind(network), Instance.perfect(network))
+            seen = see(problem().bind(network), Observation(network))
             for price in (0.0, 30.0, 1e9):
                 view = look(seen.gram, seen.sight, torch.full((len(H),), price).to(network.noise))
                 for part in (view.nodes, view.shifts):
