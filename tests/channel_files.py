@@ -172,7 +172,7 @@ def hostile():
         ("negative weights", but(weights=-np.ones(3)), ["weights must be non-negative", "-1.0"]),
         ("text weights", but(weights=np.array(["a", "b", "c"])), ["weights must be real numbers", "<U1"]),
         ("targets too long", but(sinr_target=np.ones(4)), ["sinr_target must be", "(4,)"]),
-        ("zero target", but(sinr_target=np.zeros(3)), ["sinr_target must be positive", "0.0"]),
+        ("negative target", but(sinr_target=-np.ones(3)), ["sinr_target must be non-negative", "-1.0"]),
         ("antenna power too long", but(p_max_antenna=np.ones(5)), ["p_max_antenna must be", "(5,)"]),
         ("estimate of another shape", but(H_estimate=H[:, :2]), ["H_estimate must be", "(6, 2, 4)"]),
         ("real estimate", but(H_estimate=H.real), ["H_estimate must be complex", "float64"]),

@@ -8,6 +8,7 @@ from beamforge.core.network import Network
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
 from beamforge.core.solver import Solver
+from beamforge.io.axes import from_axes
 
 __version__ = "0.1.0"
 
@@ -26,5 +27,6 @@ __all__ = [
     "UnsupportedProblem",
     "__version__",
     "evaluate",
+    "from_axes",
     "solve",
 ]

@@ -95,15 +95,15 @@ def create(
     if method is not None and method not in METHODS:
         raise ConfigError(unknown("method", method, METHODS))
     if method not in suitable:
-        for kind in METHODS.get(method or "", ()) if "weights" in (settings or {}) else ():
-            if (trained := configure(kind, settings or {})).fits(problem, network):
+        for kind in METHODS.get(method or "", ()) if "checkpoint" in (settings or {}) else ():
+            if (trained := configure(kind, settings or {}, method)).fits(problem, network):
                 return trained
         would = f"methods that do: {', '.join(suitable)}" if suitable else "no method does"
         asks = {kind.scope for kind in METHODS.get(method or "", ()) if kind.scope}
         name = " ".join([method or "beamforge", *(f"({words})" for words in sorted(asks))])
         raise UnsupportedProblem(f"{name} does not serve {describe(problem, network)}; {would}")
     kind = next(kind for kind in METHODS[method] if kind.supports(problem, network))
-    return configure(kind, settings or {})
+    return configure(kind, settings or {}, method)
 
 
 def trainable(model: str, settings: Mapping[str, Any]) -> Solver:
@@ -114,14 +114,16 @@ def trainable(model: str, settings: Mapping[str, Any]) -> Solver:
     return configure(MODELS[model], plain).requires_grad_()
 
 
-def configure(kind: type[Solver], settings: Mapping[str, Any]) -> Solver:
+def configure(kind: type[Solver], settings: Mapping[str, Any], method: str | None = None) -> Solver:
     """A solver with the given settings; values may be strings, read by the annotations of the constructor."""
     known = {name: p for name, p in inspect.signature(kind.__init__).parameters.items() if name != "self"}
     known = {name: p for name, p in known.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     hints = get_type_hints(kind.__init__)
     values = {}
     for name, value in settings.items():
+        if name not in known and name == "weights" and "checkpoint" in known:
+            raise ConfigError(f"trained weights are named by checkpoint, got weights = {value!r}; weights are of rates")
         if name not in known:
-            raise ConfigError(unknown(f"setting of {kind.__name__}", name, known))
+            raise ConfigError(unknown(f"setting of {method or kind.__name__}", name, known))
         values[name] = convert(name, value, hints[name])
     return kind(**values)

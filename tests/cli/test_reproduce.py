@@ -65,7 +65,7 @@ def test_tables_figures_and_what_is_wanted(tiny, tmp_path, capsys):
         snr_db=np.array([0.0, 20.0]),
         published_rnn_sum_rate=np.array([[1.0, 3.0], [5.0, 7.0]]),
     )
-    arguments = ["reproduce", "multipliers", "--quick", "--set", "weights=random", "--out", str(out)]
+    arguments = ["reproduce", "multipliers", "--quick", "--set", "checkpoint=random", "--out", str(out)]
     assert main([*arguments, "--peers", str(tmp_path)]) == 0
     said, err = capsys.readouterr()
     assert err == "" and "threads 1" in said and "commit" in said
@@ -105,9 +105,9 @@ def test_tables_figures_and_what_is_wanted(tiny, tmp_path, capsys):
     ("arguments", "words"),
     [
         (["multipleirs"], ["unknown paper 'multipleirs'", "did you mean 'multipliers'"]),
-        (["multipliers", "--set", "weights=/nowhere"], ["weights must be a safetensors file", "/nowhere"]),
+        (["multipliers", "--set", "checkpoint=/nowhere"], ["must be a safetensors file", "/nowhere"]),
         (["multipliers", "--set", "weights"], ["--set must be name=value"]),
-        (["multipliers", "--set", "weights=random", "--peers", "/nowhere", "--quick"], ["peers must be a folder"]),
+        (["multipliers", "--set", "checkpoint=random", "--peers", "/nowhere", "--quick"], ["peers must be a folder"]),
         (["multipliers", "--out", "file/x"], ["out must be a folder that can be written"]),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_step_is_receivers_weights_and_beams_once(steps):
 
 def test_steps_are_counted_alike():
     """Polishing is WMMSE: learned beams of n steps are n more from those of none; heated steps count."""
-    learned = Learned(SumRateMultipliers(weights="random"))
+    learned = Learned(SumRateMultipliers(checkpoint="random"))
     rising = torch.stack([after(learned, n) for n in (0, 1, 2, 8)], -1)
     assert (rising.diff(dim=-1) >= -1e-9).all()
     for way, least in ((Wmmse("RZF"), 1), (Wmmse("MRT", "squarem"), 2), (Wmmse(ANNEALED), 5)):

@@ -38,7 +38,7 @@ def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(fairness, "SIZES", ((4, 8),))
     monkeypatch.setattr(fairness, "ELSEWHERE", (0.8,))
     monkeypatch.setattr(fairness_networks, "targets", dict)  # with no transformer at all
-    arguments = ["reproduce", "fairness", "--quick", "--set", "weights=random", "--out", str(tmp_path)]
+    arguments = ["reproduce", "fairness", "--quick", "--set", "checkpoint=random", "--out", str(tmp_path)]
     assert main(arguments) == 0
     said, err = capsys.readouterr()
     assert err == "" and "What is wanted" in said

@@ -75,19 +75,19 @@ def test_the_full_run_trains_every_network_and_begins_with_neighbours(tmp_path, 
 
     monkeypatch.setattr(fairness_networks, "trained", train)
     monkeypatch.setattr(fairness_networks, "configure", lambda kind, settings: settings)
-    monkeypatch.setattr(fairness_networks, "WiT", lambda weights: SimpleNamespace(file=weights))
+    monkeypatch.setattr(fairness_networks, "WiT", lambda checkpoint: SimpleNamespace(file=checkpoint))
     found = networks(Options(tmp_path, settings={"rounds": 3}))
-    assert found.multipliers == {"rounds": 3, "weights": str(tmp_path / "fair-multipliers")}
+    assert found.multipliers == {"rounds": 3, "checkpoint": str(tmp_path / "fair-multipliers")}
     assert list(found.wit) == sorted(one.limit for one in TRAININGS) and len(runs) == 1 + len(TRAININGS)
     assert found.wit[0.86].file == str(tmp_path / "wit-86")
     for limit in (0.75, 0.86, 0.97):
-        assert "model.weights" not in runs[f"wit-{100 * limit:.0f}"][1], "these are from nothing"
+        assert "model.checkpoint" not in runs[f"wit-{100 * limit:.0f}"][1], "these are from nothing"
     assert runs["wit-973"] == (
         "wit",
         {
             "model.jain": "0.973",
             "model.price": "6.5",
-            "model.weights": str(tmp_path / "wit-97"),
+            "model.checkpoint": str(tmp_path / "wit-97"),
             **fairness_networks.SHORT,
         },
     )
@@ -109,7 +109,7 @@ def test_what_is_trained_is_what_is_used(tmp_path, monkeypatch):
     assert 0 < (after - before).abs().max() < 0.02  # two steps from there
 
 
-@pytest.mark.parametrize("options", [{"quick": True}, {"settings": {"weights": "shipped"}}])
+@pytest.mark.parametrize("options", [{"quick": True}, {"settings": {"checkpoint": "shipped"}}])
 def test_nothing_is_trained_where_it_is_to_be_quick_or_weights_are_given(options, tmp_path):
     found = networks(Options(tmp_path, **options))
     assert set(found.wit) == set(targets()) and not list(tmp_path.iterdir())

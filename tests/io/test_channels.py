@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from beamforge.core.errors import ChannelFileError
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network
-from beamforge.io.channels import ChannelFile, channel_arrays, common, write_channels
+from beamforge.io.channel_writing import channel_arrays, common, write_channels
+from beamforge.io.channels import ChannelFile
 from beamforge.scenarios import scenario
 
 RNG = np.random.default_rng(5)

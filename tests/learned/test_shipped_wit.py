@@ -57,7 +57,7 @@ def test_the_nearest_network_is_taken_and_what_none_reaches_is_refused(drops):
     assert nearest(known[-1] + 0.9 * SLACK) == known[-1]
     with pytest.raises(ConfigError, match=r"jain must be one that wit was trained for .*; methods that reach further"):
         reached(WiT(), drops, known[-1] + 2 * SLACK)
-    own = WiT(weights=targets()[known[0]])
+    own = WiT(checkpoint=targets()[known[0]])
     with pytest.raises(ConfigError, match=f"jain must be at most {known[0]:g}"):
         reached(own, drops, known[-1])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -11,15 +12,16 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.bounds import bound
+from beamforge.cli.blocked import of_reachable_users
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, stating
 from beamforge.core.constraints import MeanConstraint
-from beamforge.core.evaluate import Report, evaluate
+from beamforge.core.evaluate import Report, evaluate, names
 from beamforge.core.instance import Instance
 from beamforge.core.problem import Problem
 from beamforge.core.settings import device_of
 from beamforge.core.solution import Status
-from beamforge.io.solutions import STATUS_NAMES, SolutionFile, stated_for
+from beamforge.io.solutions import STATED, STATUS_NAMES, SolutionFile, stated_for
 
 
 @click.command("evaluate")
@@ -42,26 +44,41 @@ def command(channels: str, solution: str, device: str, as_json: bool, **given: A
         task = bar.add_task("evaluating", total=source.count)
         for first, count in source.chunks():
             instance = source.read(first, count, dtype=beams.dtype, device=place)
-            problem = request.build(instance.context)
-            report = evaluate(problem, instance, beams.beams(first, count).to(place))
-            for name, value in figures(problem, instance, report).items():
+            instance = replace(instance, truth=beams.network(instance.truth, first, count))
+            problem, W = request.build(instance.context), beams.beams(first, count).to(place)
+            if request.drop_blocked:
+                found = without_blocked(problem, instance, W)
+            else:
+                found = figures(problem, instance, evaluate(problem, instance, W))
+            for name, value in found.items():
                 scores.setdefault(name, []).append(value.cpu())
             bar.update(task, advance=count)
         codes = beams.statuses()
         by_estimate = source.main == "H_estimate"
     table = {name: torch.cat(values).double().numpy() for name, values in scores.items()}
-    report_of = {"problem": request.problem, "count": len(table["utility"]), "unit": report.unit}
+    report_of = {"problem": request.problem, "count": len(table["utility"]), "unit": problem.maximise.unit}
     summarise(report_of | summary(table, codes) | {"scored_on": "H_estimate" if by_estimate else None}, as_json=as_json)
 
 
 def restate(given: dict[str, Any], stated: dict[str, Any]) -> Request:
     """The request that a solution is scored by: what is given, else what was stated when it was made."""
-    given = {name: value for name, value in given.items() if value is not None}
-    known = {name: stated[name] for name in ("problem", "p_max", "noise", "sinr_target_db", "jain") if name in stated}
+    given = {name: value for name, value in given.items() if value not in (None, False)}
+    known = {name: stated[name] for name in STATED if name in stated}
     if given.get("problem", known.get("problem")) != known.get("problem"):
-        known = {name: value for name, value in known.items() if name not in ("sinr_target_db", "jain")}
+        known = {name: value for name, value in known.items() if name not in ("sinr_target_db", "jain", "drop_blocked")}
     merged: dict[str, Any] = {"problem": "sum-rate"} | known | given
     return Request(**merged)
+
+
+def without_blocked(problem: Problem, instance: Instance, W: Tensor) -> dict[str, Tensor]:
+    """`figures` for the users that have a channel."""
+
+    def ask(part: Problem, some: Instance, rows: Tensor, pattern: Tensor) -> dict[str, np.ndarray]:
+        found = figures(part, some, evaluate(part, some, W[rows][..., pattern]))
+        return {name: value.cpu().numpy() for name, value in found.items()}
+
+    found = of_reachable_users(problem, instance, ask)
+    return {name: torch.from_numpy(value) for name, value in found.items()}
 
 
 def figures(problem: Problem, instance: Instance, report: Report) -> dict[str, Tensor]:
@@ -75,7 +92,8 @@ def figures(problem: Problem, instance: Instance, report: Report) -> dict[str, T
         "feasible": report.feasible,
         "bound": bound(problem, instance.truth),
     }
-    means = [type(limit).__name__ for limit in problem.subject_to if isinstance(limit, MeanConstraint)]
+    named = zip(names(problem.subject_to), problem.subject_to, strict=True)
+    means = [name for name, limit in named if isinstance(limit, MeanConstraint)]
     return found | {
         f"{'mean' if name in means else 'largest'} violation {name}": value for name, value in report.violation.items()
     }

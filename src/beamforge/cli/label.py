@@ -22,7 +22,7 @@ import torch
 import beamforge
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import pairs
-from beamforge.io.channels import channel_arrays
+from beamforge.io.channel_writing import channel_arrays
 from beamforge.io.writers import check_writable, open_writer
 from beamforge.learned.links.labels import Certificate, label
 from beamforge.scenarios import scenario as make

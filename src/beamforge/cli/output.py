@@ -39,6 +39,8 @@ def summarise(summary: Mapping[str, Any], *, as_json: bool) -> None:
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_words(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -35,7 +35,7 @@ def command(paper: str, quick: bool, settings: tuple[str, ...], peers: str | Non
 
     On held-out seeds; tables go to the terminal and, with every digit, into CSV files beside the figures. `fairness`
     trains its networks first, in folders beside them, for some hours; interrupted, the same command goes on. With
-    --set weights=shipped it takes those of the package.
+    --set checkpoint=shipped it takes those of the package.
     """
     if paper not in PAPERS:
         raise ConfigError(unknown("paper", paper, PAPERS))

@@ -14,16 +14,22 @@ from beamforge.core.errors import ConfigError, unknown
 from beamforge.core.named_problems import ONLY_FOR, PROBLEMS, build_problem
 from beamforge.core.problem import Problem
 from beamforge.core.units import from_db
+from beamforge.io.axes import AXES
 from beamforge.io.channels import ChannelFile
 
 LARGEST_DB = 300.0
 """Targets beyond this, either way, are a slip: their ratios leave the range of numbers."""
 
 OPTIONS = (
+    click.option("--axes", metavar="LETTERS", help=f"A letter an axis of H: {', '.join(map(' '.join, AXES.items()))}."),
+    click.option("--key", metavar="NAME", help="Name of the channels in the file, if not H; NAME.FIELD in a struct."),
+    click.option("--real-imag", type=int, metavar="AXIS", help="Axis of H with real and imaginary parts, from 0."),
     click.option("--p-max", type=float, metavar="WATT", help="Power limit, instead of the file's."),
+    click.option("--p-max-transmitter", type=float, metavar="WATT", help="Power limit of each transmitter or link."),
     click.option("--noise", type=float, metavar="WATT", help="Noise power, instead of the file's."),
     click.option("--sinr-target-db", type=float, metavar="DB", help="SINR target of every user (min-power, max-min)."),
     click.option("--jain", type=float, metavar="J", help="Mean of Jain's index over the file (fair-sum-rate)."),
+    click.option("--drop-blocked", is_flag=True, help="Leave users without a channel out (max-min, min-power)."),
     click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."),
 )
 
@@ -44,6 +50,11 @@ class Request:
     noise: float | None = None
     sinr_target_db: float | None = None
     jain: float | None = None
+    p_max_transmitter: float | None = None
+    drop_blocked: bool = False
+    axes: str | None = None
+    key: str | None = None
+    real_imag: int | None = None
 
     def __post_init__(self) -> None:
         if self.problem not in PROBLEMS:
@@ -52,15 +63,18 @@ class Request:
             raise ConfigError(f"sinr-target-db must be left out with {self.problem}, got {self.sinr_target_db:g}")
         if self.sinr_target_db is not None and not abs(self.sinr_target_db) <= LARGEST_DB:
             raise ConfigError(f"sinr-target-db must be within ±{LARGEST_DB:g} dB, got {self.sinr_target_db:g}")
+        if self.drop_blocked and self.problem not in ONLY_FOR["sinr_target"]:
+            raise ConfigError(f"drop-blocked must be left out with {self.problem}, which such users do not harm")
         if self.jain is not None and self.problem not in ONLY_FOR["jain"]:
             raise ConfigError(f"jain must be left out with {self.problem}, got {self.jain:g}")
 
     def open(self, path: str) -> ChannelFile:
         """The channels, with what is stated in place of what the file says."""
-        stated = {"p_max": self.p_max, "noise": self.noise}
+        stated = {"p_max": self.p_max, "noise": self.noise, "p_max_transmitter": self.p_max_transmitter}
         if self.sinr_target_db is not None:
             stated["sinr_target"] = from_db(self.sinr_target_db)
-        return ChannelFile(path, **{name: value for name, value in stated.items() if value is not None})
+        known = {name: value for name, value in stated.items() if value is not None}
+        return ChannelFile(path, axes=self.axes, key=self.key, real_imag=self.real_imag, **known)
 
     def build(self, context: Mapping[str, Tensor]) -> Problem:
         """The problem for a batch; a target stated for max-min asks for balanced SINRs, whatever weights there are."""

@@ -12,7 +12,8 @@ import torch
 import beamforge
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import pairs
-from beamforge.io.channels import CHUNK_BYTES, channel_arrays, common
+from beamforge.io.channel_writing import channel_arrays, common
+from beamforge.io.channels import CHUNK_BYTES
 from beamforge.io.writers import check_writable, open_writer
 from beamforge.scenarios import scenario as make
 

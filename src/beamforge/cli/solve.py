@@ -15,11 +15,14 @@ import numpy as np
 import torch
 
 import beamforge
+from beamforge.cli.blocked import of_reachable_users
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, pairs, precision_of, stating
 from beamforge.core.constraints import MeanConstraint, jain_index
 from beamforge.core.errors import ConfigError
 from beamforge.core.evaluate import evaluate
+from beamforge.core.instance import Instance
+from beamforge.core.problem import Problem
 from beamforge.core.settings import device_of
 from beamforge.io.channels import ChannelFile
 from beamforge.io.solutions import STATUS_NAMES, solution_rows
@@ -107,7 +110,7 @@ class Job:
         self.unit = problem.maximise.unit
         self.whole = problem.find(MeanConstraint) is not None  # something is asked of the file as a whole
         self.stated = {
-            **{name: value for name, value in vars(request).items() if value is not None},
+            **{name: value for name, value in vars(request).items() if value not in (None, False)},
             "method": self.method,
             "settings": settings,
             "seed": seed,
@@ -142,14 +145,23 @@ class Job:
         """Solve a piece and append it. Methods share what they draw over a batch, so pieces do not matter."""
         instance = self.source.read(first, count, dtype=self.dtype, device=self.device)
         problem = self.request.build(instance.context)
+        if self.request.drop_blocked:
+            before = time.perf_counter()
+            rows = of_reachable_users(problem, instance, lambda part, some, *_: self.answer(part, some)[0])
+            writer.append(rows, time.perf_counter() - before)
+        else:
+            writer.append(*self.answer(problem, instance))
+
+    def answer(self, problem: Problem, instance: Instance) -> tuple[dict[str, np.ndarray], float]:
+        """Rows of a solution file, and the seconds that the method took."""
         generator = torch.Generator(self.device).manual_seed(self.seed)
         before = time.perf_counter()
         solution = self.solver.solve(problem, instance, generator=generator)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds = time.perf_counter() - before
-        report = evaluate(problem, instance, solution.W)
-        writer.append(solution_rows(solution, report, powers=self.source.main == "G"), seconds)
+        report = evaluate(problem, instance, solution.beams)
+        return solution_rows(solution, report, instance.truth.streams, powers=self.source.main == "G"), seconds
 
     def summary(self, writer: Writer) -> dict[str, Any]:
         """What is printed at the end; the mean is over the instances that have beams."""
@@ -159,6 +171,8 @@ class Job:
             "problem": self.request.problem,
             "method": self.method,
             "count": writer.count,
+            "read": self.source.read_as,
+            "notes": self.notes(),
             "mean_utility": float(utility[solved].mean(dtype=np.float64)) if solved.any() else float("nan"),
             "unit": self.unit,
             "mean_jain": self.mean_jain(writer, solved) if self.whole else None,
@@ -167,6 +181,13 @@ class Job:
             "seconds_per_instance": writer.seconds / writer.count,
             "scored_on": "H_estimate" if self.source.main == "H_estimate" else None,
         }
+
+    def notes(self) -> list[str]:
+        """What a user should know of how the file was read."""
+        F = self.source.sizes["F"]
+        shared = [f"the {F} subcarriers are instances, each with 1/{F} of every power limit"] if F > 1 else []
+        dropped = ["users without a channel are left out"] if self.request.drop_blocked else []
+        return [*shared, *self.source.notes, *dropped]
 
     @staticmethod
     def mean_jain(writer: Writer, solved: np.ndarray) -> float:

@@ -180,6 +180,12 @@ class Network:
             return self.H.expand(*self.batch_shape, self.streams.count, *self.H.shape[-2:])
         return torch.take_along_dim(self.H, self.streams.transmitter[..., None, None], dim=-3)
 
+    @property
+    def reachable(self) -> Tensor:
+        """Boolean [..., K]: some stream of the user leaves a transmitter that the user hears."""
+        hears = self.stream_channel.ne(0).any(-1).unflatten(-1, (self.users, self.receive_antennas)).any(-1)
+        return (hears.mT & self.streams.data_of(self.users)).any(-1)
+
     def whitened(self) -> Network:
         """The same network in units of its noise: the rows of user k divided by sqrt(noise_k), noise one."""
         scale = self.noise.rsqrt().repeat_interleave(self.receive_antennas, -1)

@@ -101,7 +101,8 @@ def without_silent_antennas(problem: Problem, network: Network) -> tuple[Problem
     """The question without antennas and transmitters whose limit is 0, and the antennas that may send [B, T, N].
 
     Their channels are set to zero, so that nothing is gained by them, and their limits to a trifle (`TRIFLE`) of the
-    mean of the others (1 where there are none), so that hardly anything is added to what may be spent in all. None instead of the antennas where all may send.
+    mean of the others (1 where there are none), so that hardly anything is added to what may be spent in all. None
+    instead of the antennas where all may send.
     """
     off = torch.zeros_like(network.H.real[..., 0, :], dtype=torch.bool)
     limits: list[Constraint] = []

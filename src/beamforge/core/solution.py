@@ -88,10 +88,14 @@ class Solution:
 
     @cached_property
     def report(self) -> Report:
-        """What the beams achieve on the truth; `LookupError` where nothing is known of the question."""
+        """What the beams achieve on the truth, a utility of NaN where there are none.
+
+        Raises `LookupError` where nothing is known of the question.
+        """
         if self.asked is None:
             raise LookupError("this solution does not know its problem and instance: score it with beamforge.evaluate")
-        return evaluate(*self.asked, self.beams)
+        found = evaluate(*self.asked, self.beams)
+        return replace(found, utility=torch.where(self.solved, found.utility, torch.nan))
 
     @property
     def rate(self) -> Tensor:
@@ -106,7 +110,7 @@ class Solution:
     @property
     def utility(self) -> Tensor:
         """[...] in the problem's unit; NaN for an instance without beams."""
-        return torch.where(self.solved, self.report.utility, torch.nan)
+        return self.report.utility
 
     def settled(self) -> Solution:
         """Failure is local: an instance with a NaN or Inf in W is flagged, and unsolved instances get W = 0."""

@@ -10,25 +10,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beamforge.core.errors import ChannelFileError
+from beamforge.core.errors import ChannelFileError, ShapeError
 from beamforge.core.evaluate import Report
+from beamforge.core.network import Network
 from beamforge.core.solution import Solution, Status
+from beamforge.core.streams import NO_DATA, Streams
 from beamforge.io.channels import ChannelFile
 from beamforge.io.stores import open_store
 
 NUMBER = (int, float)
-STATED: dict[str, Any] = {"problem": str} | dict.fromkeys(("p_max", "noise", "sinr_target_db", "jain"), NUMBER)
+STATED: dict[str, Any] = {
+    **dict.fromkeys(("problem", "axes", "key"), str),
+    **dict.fromkeys(("p_max", "p_max_transmitter", "noise", "sinr_target_db", "jain"), NUMBER),
+    "real_imag": int,
+    "drop_blocked": bool,
+}
 """Types of what a solution's `meta` may state of its request; anything else in their place is somebody else's."""
+
+MEASURED = ("rate", "sinr", "power", "jain")
+"""Figures of every report, which a solution file has under their own rules or not at all."""
 
 STATUS_NAMES = [status.name.lower() for status in Status]
 
 
-def solution_rows(solution: Solution, report: Report, *, powers: bool) -> dict[str, np.ndarray]:
+def solution_rows(solution: Solution, report: Report, streams: Streams, *, powers: bool) -> dict[str, np.ndarray]:
     """A batch [B] of solutions and their report by the keys of a file, each leading with B.
 
     ``W`` complex [B, N, D], or where `powers` says so (single-antenna power control) ``p`` real [B, K]; ``rate`` and
-    ``sinr`` [B, K]; ``utility`` [B]; ``status`` and ``iterations`` [B]. An instance without usable beams has W, p, rate
-    and sinr 0 and utility NaN; one whose figures overflow is a numerical failure.
+    ``sinr`` [B, K]; ``utility`` [B]; ``status`` and ``iterations`` [B]; ``stream_user`` [B, D] where the streams are
+    not one a user in order; the factors ``A``, ``B``, ``p`` and ``beam_index`` of hybrid beams; and whatever the
+    problem's terms measure. An instance without usable beams has W, p, rate and sinr 0 and utility NaN; one whose
+    figures overflow is a numerical failure.
     """
     broken = solution.solved & ~(torch.isfinite(report.rate).all(-1) & torch.isfinite(report.utility))
     status = torch.where(broken, int(Status.NUMERICAL_FAILURE), solution.status)
@@ -47,6 +59,15 @@ def solution_rows(solution: Solution, report: Report, *, powers: bool) -> dict[s
         "status": status.to(torch.int8),
         "iterations": solution.iterations.to(torch.int32),
     }
+    if (factors := solution.factors) is not None:
+        rows |= {"A": factors.analog, "B": factors.digital, "p": kept(factors.power)}
+        rows |= {} if factors.codeword is None else {"beam_index": factors.codeword}
+    rows |= {name: kept(value) for name, value in report.figures.items() if name not in (*MEASURED, *rows)}
+    if streams.user is not None:
+        rows["stream_user"] = streams.user
+    elif streams.count > report.rate.shape[-1]:
+        data = streams.data_of(report.rate.shape[-1])
+        rows["stream_user"] = torch.where(data.any(-2), data.int().argmax(-2), NO_DATA)
     return {name: value.resolve_conj().cpu().numpy() for name, value in rows.items()}
 
 
@@ -66,8 +87,9 @@ def stated_for(path: str | Path) -> dict[str, Any]:
 class SolutionFile:
     """Beams ``W`` complex [B, N, D], or powers ``p`` real [B, K] for a file of gains G, from whatever source.
 
-    Only these are needed. Raises `ChannelFileError` for beams that do not fit the channels, are not numbers, or are not
-    finite.
+    Only these are needed. Streams are the channels' own, or those of ``stream_user`` (and ``serving``) in the solution,
+    [D] or [B, D]; without it, columns beyond the users' are sensing streams, where one transmitter sends them all.
+    Raises `ChannelFileError` for beams that do not fit the channels, are not numbers, or are not finite.
     """
 
     def __init__(self, path: str | Path, channels: ChannelFile) -> None:
@@ -75,17 +97,22 @@ class SolutionFile:
         self.store = open_store(path)
         headers = self.store.headers
         self.name = "p" if channels.main == "G" and "p" in headers else "W"
-        B, K, N = (channels.sizes[axis] for axis in "BKN")
-        expected = f"real [B, K] = {(B, K)}" if self.name == "p" else f"complex [B, N, D] = {(B, N, K)}"
+        B, K, N, D = (channels.sizes[axis] for axis in "BKND")
+        expected = f"real [B, K] = {(B, K)}" if self.name == "p" else f"complex [B, N, D] = {(B, N, D)}"
         if self.name not in headers:
             came = ", ".join(sorted(headers)) or "no arrays"
             raise ChannelFileError(f"{self.path}: {self.name} must be given, {expected}, got only {came}")
         shape, dtype = headers[self.name]
         shape += (1,) * (3 - len(shape)) if self.store.matlab and self.name == "W" else ()
-        kinds, sizes = (("f", (4, 8)), (B, K)) if self.name == "p" else (("c", (8, 16)), (B, N, K))
+        self.streams = "stream_user" in headers
+        free = self.name == "W" and len(shape) == 3 and (self.streams or (channels.sizes["T"] == 1 and shape[-1] > D))
+        kinds, sizes = (
+            (("f", (4, 8)), (B, K)) if self.name == "p" else (("c", (8, 16)), (B, N, shape[-1] if free else D))
+        )
         if dtype.kind != kinds[0] or dtype.itemsize not in kinds[1] or shape != sizes:
             raise ChannelFileError(f"{self.path}: {self.name} must be {expected}, got {dtype} {shape}")
         self.dtype = torch.complex64 if dtype.itemsize == kinds[1][0] else torch.complex128
+        self.count = K if self.name == "p" else sizes[-1]
 
     def beams(self, first: int, count: int) -> Tensor:
         """W [count, N, D] of instances first..first+count-1."""
@@ -100,6 +127,39 @@ class SolutionFile:
         if self.name == "p":
             return tensor.sqrt().to(self.dtype).unsqueeze(1)
         return tensor.reshape(count, self.channels.sizes["N"], -1)
+
+    def network(self, network: Network, first: int, count: int) -> Network:
+        """The network of the channels with the streams that the beams are for."""
+        if not self.streams and self.count == network.streams.count:
+            return network
+        found = {name: self._integers(name, first, count) for name in ("serving", "stream_user")}
+        serving, user = found["serving"], found["stream_user"]
+        try:
+            if serving is None and network.transmitters == 1:
+                serving = torch.zeros(self.count, dtype=torch.long)
+            if serving is None:
+                serving = self._senders(network, user)
+            return Network.multicell(network.H, network.noise, serving, user, network.receive_antennas)
+        except ShapeError as error:
+            raise ChannelFileError(f"{self.path}: {error}") from None
+
+    def _senders(self, network: Network, user: Tensor | None) -> Tensor:
+        """The transmitter of each stream, that of the user whose data it carries."""
+        if user is None or (user < 0).any():
+            raise ShapeError("serving must be given in the solution, the transmitter of each stream, got none")
+        own = torch.take_along_dim(network.streams.transmitter, user.expand(*network.batch_shape, -1), -1)
+        return own
+
+    def _integers(self, name: str, first: int, count: int) -> Tensor | None:
+        """Integers [D] or [count, D] under a name, None where there are none."""
+        if name not in self.store.headers:
+            return None
+        header = self.store.headers[name]
+        each = len(header.shape) == 2 and header.shape[0] == self.channels.count
+        value = self.store.read(name, first, count) if each else self.store.read(name).reshape(-1)
+        if header.dtype.kind == "f" and (value == np.floor(value)).all():
+            value = value.astype(np.int64)  # MATLAB's numbers
+        return torch.from_numpy(np.require(value, requirements="W"))
 
     def statuses(self) -> np.ndarray | None:
         """Integers [B], each a `Status`, if a solver of this library made the file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 
 from beamforge.core.errors import ChannelFileError
 
-FORMATS = (".npz", ".h5", ".mat")
+FORMATS = (".npz", ".npy", ".h5", ".mat")
 """Extensions that are read; MATLAB files both of v5 and of v7.3."""
 
 
@@ -78,6 +78,8 @@ def open_store(path: str | Path) -> Store:
     with reading(path):
         if path.suffix == ".npz":
             return NpzStore(path)
+        if path.suffix == ".npy":
+            return NpyStore(path)
         if path.suffix == ".h5":
             return Hdf5Store(path)
         return Matlab73Store(path) if h5py.is_hdf5(path) else Matlab5Store(path)
@@ -181,14 +183,31 @@ def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     raise ValueError(f"npy version {version} is not known")
 
 
+class NpyStore(Store):
+    """One array without a name: ``H`` if it is complex, ``G`` if it is real."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.array = np.load(path, mmap_mode="r", allow_pickle=False)
+        self.headers["H" if self.array.dtype.kind == "c" else "G"] = Header(self.array.shape, self.array.dtype)
+
+    def rows(self, name: str, rows: slice) -> np.ndarray:
+        return np.array(self.array[rows] if self.array.ndim else self.array)
+
+
 # --- HDF5 and MATLAB -------------------------------------------------------------------------------------------------
 class Hdf5Store(Store):
-    """Datasets at the root of an HDF5 file; complex numbers are pairs (r, i) as h5py has them, or (real, imag)."""
+    """Datasets of an HDF5 file; complex numbers are pairs (r, i) as h5py has them, or (real, imag).
+
+    Those in groups have dotted names, ``dataset.H``.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.file = h5py.File(path, "r")
-        found = {name: item for name, item in self.file.items() if isinstance(item, h5py.Dataset)}
+        found: dict[str, Any] = {}
+        self.file.visititems(lambda name, item: found.update({name: item} if isinstance(item, h5py.Dataset) else {}))
+        found = {name.replace("/", "."): item for name, item in found.items() if not name.startswith("#")}
         self.data = {name: item for name, item in found.items() if item.shape is not None}  # h5py.Empty has none
         for name, item in self.data.items():
             text = h5py.check_string_dtype(item.dtype) is not None
@@ -229,7 +248,7 @@ class Matlab73Store(Hdf5Store):
 
 
 class Matlab5Store(Store):
-    """MATLAB v5 (at most 2 GB a variable), loaded whole."""
+    """MATLAB v5 (at most 2 GB a variable), loaded whole; fields of structs have dotted names, ``dataset.H``."""
 
     matlab = True
 
@@ -241,7 +260,7 @@ class Matlab5Store(Store):
             found = loadmat(path, appendmat=False)
         except matlab.MatReadError as error:
             raise ValueError(str(error)) from error
-        self.arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+        self.arrays = {name: value for name, value in fields(found).items() if isinstance(value, np.ndarray)}
         for name, value in self.arrays.items():
             if value.dtype.kind == "U" and value.size <= 1:
                 value = self.arrays[name] = np.array("".join(value.ravel()))
@@ -250,3 +269,15 @@ class Matlab5Store(Store):
     def rows(self, name: str, rows: slice) -> np.ndarray:
         value = self.arrays[name]
         return value[rows] if value.ndim else value
+
+
+def fields(variables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Variables by name, and instead of a struct its fields under dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in variables.items():
+        if isinstance(value, np.ndarray) and value.dtype.names and value.size == 1:
+            record = value.reshape(-1)[0]
+            found |= fields({each: record[each] for each in value.dtype.names}, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found

@@ -137,7 +137,7 @@ def _in_extra(name: str) -> Traversable:
     except ModuleNotFoundError:
         raise ConfigError(
             f"weights {name} come with the extra beamforge[weights], which is not installed: {install}, "
-            f"or make them by `beamforge train {wanted.train[name]}` and give that file as weights"
+            f"or make them by `beamforge train {wanted.train[name]}` and give that file as checkpoint"
         ) from None
     version, intact = wanted.version, False
     try:
@@ -164,9 +164,11 @@ def _read(path: Path, model: str) -> Weights:
             header = json.loads((file.metadata() or {}).get(KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
-        raise ConfigError(f"weights must be a safetensors file, got {path} ({' '.join(str(error).split())})") from None
+        raise ConfigError(
+            f"checkpoint must be a safetensors file, got {path} ({' '.join(str(error).split())})"
+        ) from None
     if not isinstance(header, dict) or not {"model", "settings"} <= header.keys():
-        raise ConfigError(f"weights must have a header that names their model, got none in {path}")
+        raise ConfigError(f"checkpoint must have a header that names their model, got none in {path}")
     if header["model"] != model:
-        raise ConfigError(f"weights must be of model {model}, got those of {header['model']} in {path}")
+        raise ConfigError(f"checkpoint must be of model {model}, got those of {header['model']} in {path}")
     return Weights(tensors, header)

@@ -33,7 +33,7 @@ def problem(power=10.0, jain=0.9):
 
 
 def copy(std, seed=0, **settings):
-    return all_random(FairMultipliers(weights="random", **settings), std, seed)
+    return all_random(FairMultipliers(checkpoint="random", **settings), std, seed)
 
 
 def channels(K, N, batch=6, seed=0, dtype=torch.complex128):
@@ -273,7 +273,7 @@ def test_the_derivative_of_the_loss_is_that_of_finite_differences():
 def test_learning_lowers_the_loss():
     stream = Stream.training(Cells(users=(4, 8)), 0, 32)
     torch.manual_seed(0)
-    solver = FairMultipliers(weights="random", width=12, rounds=2)
+    solver = FairMultipliers(checkpoint="random", width=12, rounds=2)
     held_out = Stream.validation(stream.source, 64).batch_at(0)
     before = solver.loss(held_out, torch.Generator().manual_seed(0))[0].item()
     optimiser = torch.optim.AdamW(solver.parameters(), lr=5e-3)
@@ -332,9 +332,9 @@ def test_on_the_frontier_multipliers_are_those_that_their_beams_ask_for():
 # --- weights and settings --------------------------------------------------------------------------------------------
 def test_weights_come_back_from_a_file(tmp_path):
     path, solver = tmp_path / "w.safetensors", copy(0.3, width=10, rounds=2, price=30.0)
-    header = {"model": "fair-multipliers", "settings": {"weights": "random", "width": 10, "rounds": 2}}
+    header = {"model": "fair-multipliers", "settings": {"checkpoint": "random", "width": 10, "rounds": 2}}
     weights.save(path, Weights(solver.state_dict(), header))
-    again = FairMultipliers(weights=str(path), price=30.0)
+    again = FairMultipliers(checkpoint=str(path), price=30.0)
     assert not any(parameter.requires_grad for parameter in again.parameters()), "beams would drag gradients along"
     network = Network.broadcast(channels(5, 5), 0.01)
     with torch.no_grad():
@@ -347,7 +347,7 @@ def test_weights_come_back_from_a_file(tmp_path):
         ({"price": "-1"}, "price must be finite and not negative, got -1"),
         ({"price": "inf"}, "price must be finite"),
         ({"price": "some"}, "price must be"),
-        ({"width": "0", "weights": "random"}, "width and rounds must be at least 1, got 0"),
+        ({"width": "0", "checkpoint": "random"}, "width and rounds must be at least 1, got 0"),
         ({"weights": "/nowhere.safetensors"}, "weights must be a safetensors file, got /nowhere.safetensors"),
         ({"prize": "3"}, "did you mean 'price'"),
     ],
@@ -361,7 +361,7 @@ def test_weights_of_another_shape_are_refused(tmp_path):
     header = {"model": "fair-multipliers", "settings": {"width": 99, "rounds": 2}}
     weights.save(tmp_path / "w.safetensors", Weights(copy(0.3, width=10, rounds=2).state_dict(), header))
     with pytest.raises(ConfigError, match="weights must fit this version's graph filter"):
-        FairMultipliers(weights=str(tmp_path / "w.safetensors"))
+        FairMultipliers(checkpoint=str(tmp_path / "w.safetensors"))
 
 
 def test_other_questions_are_refused():

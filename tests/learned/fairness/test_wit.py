@@ -27,7 +27,7 @@ def drops():
 def network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = WiT(weights="random").double().requires_grad_()
+        model = WiT(checkpoint="random").double().requires_grad_()
         return model
 
 
@@ -151,7 +151,7 @@ def test_the_extremes_of_a_batch_are_not_learned_from(drops, network):
 
 
 def test_the_dual_step_is_that_of_the_paper():
-    network = WiT(jain=0.86, price=1.0, weights="random")
+    network = WiT(jain=0.86, price=1.0, checkpoint="random")
     network.adapt({"jain": 0.8})
     assert network.dual.price.item() == pytest.approx(1.0006)
     network.adapt({"jain": 0.8575})
@@ -173,13 +173,13 @@ def test_its_recipe_trains_on_the_papers_cell():
 @pytest.mark.parametrize("wrong", [{"jain": 0.05}, {"jain": 1.0}, {"price": -1.0}, {"weights": "wit-12"}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        WiT(**{"weights": "random", **wrong})
+        WiT(**{"checkpoint": "random", **wrong})
 
 
 def test_it_learns():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = WiT(weights="random").requires_grad_()
+        model = WiT(checkpoint="random").requires_grad_()
     optimiser = torch.optim.Adam(model.parameters(), 1e-3)
     instance: Instance = Fairness().sample(16, seed=0)
     fairness = []

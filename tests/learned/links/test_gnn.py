@@ -15,7 +15,7 @@ from beamforge.training.stream import Stream
 def method(links=4, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return GNN(weights="random", links=links)
+        return GNN(checkpoint="random", links=links)
 
 
 def batch(links, count=4, step=0, dtype=torch.complex128):

@@ -28,7 +28,7 @@ def method(links=4, std=0.1, seed=0, **settings):
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        solver = NeuralSumRate(weights="random", links=links, **settings)
+        solver = NeuralSumRate(checkpoint="random", links=links, **settings)
     with torch.no_grad():
         for parameter in solver.parameters():
             parameter += std * torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5
@@ -108,7 +108,7 @@ def test_it_is_algorithm_2(links, shared):
 def test_before_training_it_is_algorithm_1_cut_short():
     instance = batch(4, strong_share=0.0)
     with torch.random.fork_rng():
-        solver = NeuralSumRate(weights="random", links=4)
+        solver = NeuralSumRate(checkpoint="random", links=4)
     found = solved(solver, instance)
     beta = PENALTY * 4 / 2.0**2
     for i in range(len(found)):
@@ -192,7 +192,7 @@ def test_it_learns_a_few_labels_by_heart():
     instance = batch(3, count=6, dtype=torch.complex64, strong_share=0.0, weighted_share=1.0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        solver = NeuralSumRate(weights="random", links=3)
+        solver = NeuralSumRate(checkpoint="random", links=3)
     optimiser = torch.optim.Adam(solver.parameters(), 1e-3)
     losses = []
     for _ in range(12):
@@ -215,16 +215,16 @@ def test_other_sizes_are_refused_with_what_would_do():
 
 def test_own_weights_serve_their_own_size(tmp_path):
     solver, path = method(3), tmp_path / "own.safetensors"
-    header = {"model": "neural-sum-rate", "settings": {"weights": "random", "links": 3}}
+    header = {"model": "neural-sum-rate", "settings": {"checkpoint": "random", "links": 3}}
     weights.save(path, Weights(solver.state_dict(), header))
     instance = batch(3)
     problem, network = posed(instance)[0], instance.observation.network
-    found = create(problem, network, "neural-sum-rate", {"weights": str(path)}).solve(problem, network)
+    found = create(problem, network, "neural-sum-rate", {"checkpoint": str(path)}).solve(problem, network)
     torch.testing.assert_close(found.W.abs().square().squeeze(-2), solved(solver, instance))
     with pytest.raises(UnsupportedProblem, match="4 users"):
-        NeuralSumRate(weights=str(path)).solve(*(posed(batch(4))[0], batch(4).observation))
+        NeuralSumRate(checkpoint=str(path)).solve(*(posed(batch(4))[0], batch(4).observation))
     weights.save(path, Weights(solver.state_dict(), {**header, "settings": {"links": 4}}))
     with pytest.raises(ConfigError, match="weights must fit"):
-        NeuralSumRate(weights=str(path))
+        NeuralSumRate(checkpoint=str(path))
     with pytest.raises(ConfigError, match="links must be at least 1"):
-        NeuralSumRate(weights="random", links=0)
+        NeuralSumRate(checkpoint="random", links=0)

@@ -31,7 +31,7 @@ MODEL = "neural-sum-rate-shared"
 
 
 def copy(std, seed=0, **settings):
-    return all_random(NeuralSumRateShared(weights="random", **settings), std, seed)
+    return all_random(NeuralSumRateShared(checkpoint="random", **settings), std, seed)
 
 
 def posed(links=8, count=10, kind=Strong, dtype=torch.complex128, **settings):
@@ -259,7 +259,7 @@ def test_the_loss_is_the_rate_of_the_best_candidate():
 def test_learning_lowers_the_loss():
     stream = Stream.training(Links(links=(16, 16), strong_share=1.0), 0, 16)
     torch.manual_seed(0)
-    solver, generator = NeuralSumRateShared(weights="random", rounds=2), torch.Generator()
+    solver, generator = NeuralSumRateShared(checkpoint="random", rounds=2), torch.Generator()
     held_out = Stream.validation(stream.source, 64).batch_at(0)
     with torch.no_grad():
         before = solver.loss(held_out, generator)[0].item()
@@ -313,9 +313,9 @@ def test_by_name():
 # --- weights and settings --------------------------------------------------------------------------------------------
 def test_weights_come_back_from_a_file(tmp_path):
     path, solver = tmp_path / "w.safetensors", copy(0.3, width=10, rounds=3)
-    header = {"model": MODEL, "settings": {"weights": "random", "width": 10, "rounds": 3}}
+    header = {"model": MODEL, "settings": {"checkpoint": "random", "width": 10, "rounds": 3}}
     weights.save(path, Weights(solver.state_dict(), header))
-    again = NeuralSumRateShared(weights=str(path))
+    again = NeuralSumRateShared(checkpoint=str(path))
     assert not any(parameter.requires_grad for parameter in again.parameters()), "powers would drag gradients along"
     problem, instance = posed(5, 5)
     with torch.no_grad():
@@ -336,7 +336,7 @@ def test_a_file_that_does_not_fit_is_refused_in_a_sentence(change, words, tmp_pa
     header = {"model": MODEL, "settings": {"width": 10, "rounds": 3}}
     weights.save(tmp_path / "w.safetensors", change(Weights(solver.state_dict(), header)))
     with pytest.raises(ConfigError, match=words) as refused:
-        NeuralSumRateShared(weights=str(tmp_path / "w.safetensors"))
+        NeuralSumRateShared(checkpoint=str(tmp_path / "w.safetensors"))
     assert "\n" not in str(refused.value) and "w.safetensors" in str(refused.value)
 
 
@@ -345,13 +345,13 @@ def test_a_file_that_does_not_fit_is_refused_in_a_sentence(change, words, tmp_pa
     [
         ({"steps": "-1"}, "steps must not be negative, got -1"),
         ({"samples": "0"}, "samples, width and rounds must be at least 1, got 0"),
-        ({"rounds": "0", "weights": "random"}, "samples, width and rounds must be at least 1"),
+        ({"rounds": "0", "checkpoint": "random"}, "samples, width and rounds must be at least 1"),
         ({"sample": "3"}, "did you mean 'samples'"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, words):
     with pytest.raises(ConfigError, match=words):
-        configure(NeuralSumRateShared, {"weights": "random"} | settings)
+        configure(NeuralSumRateShared, {"checkpoint": "random"} | settings)
 
 
 def test_other_questions_are_refused():

@@ -18,7 +18,7 @@ def method(links=3, seed=0, std=0.3, steps=PATIENCE):
     """An actor that is not at its equal powers, and critics that have been patient enough."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        solver = TD3(weights="random", links=links)
+        solver = TD3(checkpoint="random", links=links)
         with torch.no_grad():
             for parameter in solver.networks.parameters():
                 parameter += std * torch.randn(parameter.shape)
@@ -95,16 +95,16 @@ def test_validation_is_the_reward_alone():
 def test_critics_stay_behind_when_training_is_over(tmp_path):
     text = '[model]\nname = "td3"\nweights = "random"\nlinks = 2\n[data]\nsource = "links"\nlinks = 2\n'
     recipe = Recipe.parse(text + "[run]\nsteps = 2\nbatch = 4\nvalidation_batches = 1\n")
-    train(recipe, lambda: TD3(weights="random", links=2), tmp_path)
+    train(recipe, lambda: TD3(checkpoint="random", links=2), tmp_path)
     trained = load("td3", tmp_path / "weights.safetensors")
     assert trained.tensors and all(name.startswith("networks.2.") for name in trained.tensors)
-    assert TD3(weights=str(tmp_path / "weights.safetensors")).networks.keys() == {"2"}
+    assert TD3(checkpoint=str(tmp_path / "weights.safetensors")).networks.keys() == {"2"}
 
 
 def test_it_learns_from_rewards_alone():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        solver = TD3(weights="random", links=3)
+        solver = TD3(checkpoint="random", links=3)
     optimiser = torch.optim.Adam(solver.parameters(), 2e-3)
     for step in range(PATIENCE + 200):
         loss, _ = solver.loss(batch(3, 32, step), torch.Generator().manual_seed(step))

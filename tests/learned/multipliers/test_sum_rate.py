@@ -32,7 +32,7 @@ PROBLEM = Problem(SumRate(), (TotalPower(1.0),))
 
 
 def copy(std, steps=3, seed=0, **settings):
-    return all_random(SumRateMultipliers(steps=steps, weights="random", **settings), std, seed)
+    return all_random(SumRateMultipliers(steps=steps, checkpoint="random", **settings), std, seed)
 
 
 def channels(K, N, batch=6, seed=0, dtype=torch.complex128):
@@ -103,7 +103,7 @@ def test_weights_of_the_rate_are_obeyed():
     weight = torch.tensor([5.0, 1, 1, 1, 1, 0], dtype=torch.float64)
     with torch.no_grad():
         W = (
-            SumRateMultipliers(weights="random")
+            SumRateMultipliers(checkpoint="random")
             .solve(Problem(SumRate(weight), (TotalPower(1.0),)), Network.broadcast(H, 0.01))
             .W
         )
@@ -235,7 +235,7 @@ def test_the_derivative_of_the_loss_is_that_of_finite_differences():
 def test_learning_lowers_the_loss():
     stream = Stream.training(Downlink((4, 12), (0.8, 1.4), (5.0, 25.0)), 0, 32)
     torch.manual_seed(0)
-    solver, generator = SumRateMultipliers(weights="random", width=12, rounds=2), torch.Generator().manual_seed(0)
+    solver, generator = SumRateMultipliers(checkpoint="random", width=12, rounds=2), torch.Generator().manual_seed(0)
     held_out = Stream.validation(stream.source, 64)
     with torch.no_grad():
         before, shares = solver.loss(held_out.batch_at(0), generator)
@@ -252,9 +252,9 @@ def test_learning_lowers_the_loss():
 # --- weights and settings --------------------------------------------------------------------------------------------
 def test_weights_come_back_from_a_file(tmp_path):
     path, solver = tmp_path / "w.safetensors", copy(0.3, width=10, rounds=2)
-    header = {"model": "multipliers", "settings": {"weights": "random", "width": 10, "rounds": 2}}
+    header = {"model": "multipliers", "settings": {"checkpoint": "random", "width": 10, "rounds": 2}}
     weights.save(path, Weights(solver.state_dict(), header))
-    again = SumRateMultipliers(weights=str(path))
+    again = SumRateMultipliers(checkpoint=str(path))
     assert not any(parameter.requires_grad for parameter in again.parameters()), "beams would drag gradients along"
     network = Network.broadcast(channels(5, 5), 0.01)
     with torch.no_grad():
@@ -277,7 +277,7 @@ def test_a_file_that_does_not_fit_is_refused_in_a_sentence(change, words, tmp_pa
     header = {"model": "multipliers", "settings": {"width": 10, "rounds": 2}}
     weights.save(tmp_path / "w.safetensors", change(Weights(solver.state_dict(), header)))
     with pytest.raises(ConfigError, match=words) as refused:
-        SumRateMultipliers(weights=str(tmp_path / "w.safetensors"))
+        SumRateMultipliers(checkpoint=str(tmp_path / "w.safetensors"))
     assert "\n" not in str(refused.value) and "w.safetensors" in str(refused.value)
 
 
@@ -286,8 +286,8 @@ def test_a_file_that_does_not_fit_is_refused_in_a_sentence(change, words, tmp_pa
     [
         ({"steps": "-1"}, "steps must not be negative, got -1"),
         ({"steps": "some"}, "steps must be int"),
-        ({"width": "0", "weights": "random"}, "width and rounds must be at least 1, got 0"),
-        ({"rounds": "0", "weights": "random"}, "width and rounds must be at least 1"),
+        ({"width": "0", "checkpoint": "random"}, "width and rounds must be at least 1, got 0"),
+        ({"rounds": "0", "checkpoint": "random"}, "width and rounds must be at least 1"),
         ({"weights": "/nowhere.safetensors"}, "weights must be a safetensors file, got /nowhere.safetensors"),
         ({"step": "3"}, "did you mean 'steps'"),
     ],

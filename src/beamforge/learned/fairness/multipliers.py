@@ -69,7 +69,7 @@ class FairMultipliers(FairnessSolver):
     instance on which weighted SLNR has more of that keeps it, so that none is ever worse.
 
     price          lambda, bit/s/Hz; left out, the least that meets the fairness that the problem asks for.
-    weights        "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
+    checkpoint     "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
                    gradients, unless asked for by `requires_grad_`.
     width, rounds  of the graph filter, where its weights are random; else they come with the weights.
     """
@@ -80,7 +80,9 @@ class FairMultipliers(FairnessSolver):
     grid = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
     accuracy = 1e-9
 
-    def __init__(self, price: float | None = None, weights: str = "shipped", width: int = 40, rounds: int = 3) -> None:
+    def __init__(
+        self, price: float | None = None, checkpoint: str = "shipped", width: int = 40, rounds: int = 3
+    ) -> None:
         super().__init__()
         if price is not None and not 0 <= price < math.inf:
             raise ConfigError(f"price must be finite and not negative, got {price:g}")
@@ -88,7 +90,7 @@ class FairMultipliers(FairnessSolver):
             raise ConfigError(f"width and rounds must be at least 1, got {width} and {rounds}")
         self.price = price
         name = "fair-multipliers"
-        trained = None if weights == "random" else load(name, None if weights == "shipped" else Path(weights))
+        trained = None if checkpoint == "random" else load(name, None if checkpoint == "shipped" else Path(checkpoint))
         try:
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
@@ -97,7 +99,7 @@ class FairMultipliers(FairnessSolver):
                 self.load_state_dict(trained.tensors)
                 self.requires_grad_(False)
         except (KeyError, ValueError, RuntimeError):
-            raise ConfigError(f"weights must fit this version's graph filter, got others in {weights}") from None
+            raise ConfigError(f"checkpoint must fit this version's graph filter, got others in {checkpoint}") from None
 
     @classmethod
     def supports(cls, problem: Problem, network: Network) -> bool:

@@ -51,10 +51,10 @@ class WiT(Solver):
     and each gets P/K watts. Where a batch's mean index is further below than that, as it may be on other channels than
     those of that cell, a network trained for a higher target takes its place.
 
-    jain     target J_LB of a training; left out, that of the weights, or 0.86.
-    price    lambda that a training begins with; left out, that of the weights, or 2.
-    weights  "shipped" (for every target that there are some for), "random" (untrained), the name of one that is
-             shipped (`wit-86`), or a file that `beamforge train` wrote; the last three can be trained on.
+    jain        target J_LB of a training; left out, that of the weights, or 0.86.
+    price       lambda that a training begins with; left out, that of the weights, or 2.
+    checkpoint  "shipped" (for every target that there are some for), "random" (untrained), the name of one that is
+                shipped (`wit-86`), or a file that `beamforge train` wrote; the last three can be trained on.
 
     Raises `ConfigError` for a target above those that there are weights for, and for a mean that none of the shipped
     networks reaches, with the largest that can be met.
@@ -65,13 +65,13 @@ class WiT(Solver):
     tried_on = (USERS, ANTENNAS)
     scope = f"made for {USERS} users of equal weight and {ANTENNAS} antennas"
 
-    def __init__(self, jain: float | None = None, price: float | None = None, weights: str = "shipped") -> None:
+    def __init__(self, jain: float | None = None, price: float | None = None, checkpoint: str = "shipped") -> None:
         super().__init__()
         self.network: Transformer | None = None
-        if weights == "shipped":
+        if checkpoint == "shipped":
             return
-        file = Path(weights) if weights.endswith(".safetensors") else None
-        trained = None if weights == "random" else load("wit", file, name=weights)
+        file = Path(checkpoint) if checkpoint.endswith(".safetensors") else None
+        trained = None if checkpoint == "random" else load("wit", file, name=checkpoint)
         if jain is None:
             jain = 0.86 if trained is None else float(trained.header["recipe"]["model"]["jain"])
         if not 1 / USERS < jain < 1:
@@ -83,7 +83,7 @@ class WiT(Solver):
         try:
             self.load_state_dict({**trained.tensors, **kept})
         except RuntimeError:
-            raise ConfigError(f"weights must fit this version's transformer, got others in {weights}") from None
+            raise ConfigError(f"checkpoint must fit this version's transformer, got others in {checkpoint}") from None
         self.requires_grad_(False)
 
     @classmethod
@@ -218,4 +218,4 @@ def fair_enough(asked: float, network: Network, power: Tensor) -> tuple[float, T
 @cache
 def shipped(target: float) -> WiT:
     """The trained network for one of `targets`."""
-    return WiT(weights=targets()[target])
+    return WiT(checkpoint=targets()[target])

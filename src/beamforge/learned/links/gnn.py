@@ -41,8 +41,8 @@ class GNN(Sized):
 
     model = "gnn"
 
-    def __init__(self, weights: str = "shipped", links: int = 4) -> None:
-        super().__init__(weights, links)
+    def __init__(self, checkpoint: str = "shipped", links: int = 4) -> None:
+        super().__init__(checkpoint, links)
 
     def network(self, links: int, **settings: Any) -> nn.Module:
         return MessagePassing()

@@ -65,8 +65,8 @@ class NeuralSumRate(Sized):
 
     model = "neural-sum-rate"
 
-    def __init__(self, weights: str = "shipped", links: int = 4, shared: bool = True) -> None:
-        super().__init__(weights, links, shared=shared)
+    def __init__(self, checkpoint: str = "shipped", links: int = 4, shared: bool = True) -> None:
+        super().__init__(checkpoint, links, shared=shared)
 
     def network(self, links: int, **settings: Any) -> nn.Module:
         return Unrolled(links, **settings)

@@ -63,18 +63,18 @@ class NeuralSumRateShared(Solver):
     rate and weight, and how far the candidate is behind the best; for all links and candidates it is the same one.
     At initialisation a and b are zero. Equal powers as they are stand by too, so no answer is worse than these.
 
-    steps    classical steps after the rounds, none of which lowers the rate: see `climb`.
-    samples  how many candidates, the best first, take these steps; the best of them at the end is the answer. A `start`
-             given to `solve` joins the candidates after the rounds.
-    weights  "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have gradients,
-             unless asked for by `requires_grad_`.
-    width    of the network, where its weights are random; else it comes with the weights.
-    rounds   how many, likewise.
+    steps       classical steps after the rounds, none of which lowers the rate: see `climb`.
+    samples     how many candidates, the best first, take these steps; the best of them at the end is the answer. A
+                `start` given to `solve` joins the candidates after the rounds.
+    checkpoint  "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
+                gradients, unless asked for by `requires_grad_`.
+    width       of the network, where its weights are random; else it comes with the weights.
+    rounds      how many, likewise.
 
     >>> from beamforge.scenarios.power_control import ThreeLinks
     >>> instance = ThreeLinks().sample(1, dtype=torch.complex128)
     >>> problem = build_problem("sum-rate", instance.context)
-    >>> solution = NeuralSumRateShared(weights="random").solve(problem, instance)
+    >>> solution = NeuralSumRateShared(checkpoint="random").solve(problem, instance)
     >>> solution.W.detach().abs().square().squeeze(-2).round(decimals=3)
     tensor([[0.7420, 0.1910, 0.9170]], dtype=torch.float64)
     """
@@ -82,7 +82,7 @@ class NeuralSumRateShared(Solver):
     capabilities = CAPABILITIES
 
     def __init__(
-        self, steps: int = 10, samples: int = 1, weights: str = "shipped", width: int = 16, rounds: int = 6
+        self, steps: int = 10, samples: int = 1, checkpoint: str = "shipped", width: int = 16, rounds: int = 6
     ) -> None:
         super().__init__()
         if steps < 0:
@@ -91,7 +91,7 @@ class NeuralSumRateShared(Solver):
             raise ConfigError(f"samples, width and rounds must be at least 1, got {samples}, {width} and {rounds}")
         self.steps, self.samples = steps, samples
         model = "neural-sum-rate-shared"
-        trained = None if weights == "random" else load(model, None if weights == "shipped" else Path(weights))
+        trained = None if checkpoint == "random" else load(model, None if checkpoint == "shipped" else Path(checkpoint))
         try:
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
@@ -100,7 +100,7 @@ class NeuralSumRateShared(Solver):
                 self.load_state_dict(trained.tensors)
                 self.requires_grad_(False)
         except (KeyError, ValueError, RuntimeError):
-            raise ConfigError(f"weights must fit this version's network, got others in {weights}") from None
+            raise ConfigError(f"checkpoint must fit this version's network, got others in {checkpoint}") from None
 
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None

@@ -31,9 +31,9 @@ class Sized(Solver):
     A method supplies `model`, its name, and `network`, an untrained network for L links: a module from `SharedPower`
     (weights that sum to one) to shares [B, L] that are not negative and sum to one.
 
-    weights  "shipped" (chosen by the number of links), "random" (untrained), or a file that `beamforge train` wrote;
-             only random ones have gradients, unless asked for by `requires_grad_`.
-    links    how many, where the weights are random.
+    checkpoint  "shipped" (chosen by the number of links), "random" (untrained), or a file that `beamforge train` wrote;
+                only random ones have gradients, unless asked for by `requires_grad_`.
+    links       how many, where the weights are random.
 
     Raises `ConfigError` for weights that do not fit, and `UnsupportedProblem` for another number of links.
     """
@@ -43,16 +43,16 @@ class Sized(Solver):
     scope = "4, 16 or 64 links, or those that its own weights were trained for"
     model: ClassVar[str]
 
-    def __init__(self, weights: str = "shipped", links: int = 4, **settings: Any) -> None:
+    def __init__(self, checkpoint: str = "shipped", links: int = 4, **settings: Any) -> None:
         super().__init__()
         if links < 1:
             raise ConfigError(f"links must be at least 1, got {links}")
-        self.shipped = weights == "shipped"
+        self.shipped = checkpoint == "shipped"
         self.networks = nn.ModuleDict()
-        if weights == "random":
+        if checkpoint == "random":
             self.networks[str(links)] = self.network(links, **settings)
         elif not self.shipped:
-            self._adopt(load(self.model, Path(weights)), weights)
+            self._adopt(load(self.model, Path(checkpoint)), checkpoint)
 
     def network(self, links: int, **settings: Any) -> nn.Module:
         """An untrained network."""
@@ -60,14 +60,14 @@ class Sized(Solver):
 
     def _adopt(self, trained: Weights, origin: str) -> None:
         """Take trained weights, and whatever settings they were trained with."""
-        settings = {name: value for name, value in trained.settings.items() if name != "weights"}
+        settings = {name: value for name, value in trained.settings.items() if name not in ("checkpoint", "weights")}
         try:
             links = int(settings.pop("links", 4))
             network = self.network(links, **settings)
             prefix = f"networks.{links}."
             network.load_state_dict({name.removeprefix(prefix): value for name, value in trained.tensors.items()})
         except (TypeError, ValueError, RuntimeError):
-            raise ConfigError(f"weights must fit this version's {self.model}, got others in {origin}") from None
+            raise ConfigError(f"checkpoint must fit this version's {self.model}, got others in {origin}") from None
         self.networks[str(links)] = network.requires_grad_(False)
 
     @classmethod

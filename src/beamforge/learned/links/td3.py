@@ -63,9 +63,9 @@ class TD3(Sized):
     scaffold = ("critics.", "steps")
     steps: Tensor
 
-    def __init__(self, weights: str = "shipped", links: int = 4) -> None:
-        super().__init__(weights, links)
-        if weights == "random":
+    def __init__(self, checkpoint: str = "shipped", links: int = 4) -> None:
+        super().__init__(checkpoint, links)
+        if checkpoint == "random":
             self.critics = nn.ModuleList(Critic() for _ in range(2))
             self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 

@@ -73,21 +73,25 @@ class SumRateMultipliers(Solver):
     is ever worse than that, nor worse for more steps.
 
     steps          polishing steps after the predicted beams.
-    weights        "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
+    checkpoint     "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
                    gradients, unless asked for by `requires_grad_`.
     width, rounds  of the graph filter, where its weights are random; else they come with the weights.
     """
 
     capabilities = (Capability(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
 
-    def __init__(self, steps: int = 3, weights: str = "shipped", width: int = 24, rounds: int = 2) -> None:
+    def __init__(self, steps: int = 3, checkpoint: str = "shipped", width: int = 24, rounds: int = 2) -> None:
         super().__init__()
         if steps < 0:
             raise ConfigError(f"steps must not be negative, got {steps}")
         if min(width, rounds) < 1:
             raise ConfigError(f"width and rounds must be at least 1, got {width} and {rounds}")
         self.steps = steps
-        trained = None if weights == "random" else load("multipliers", None if weights == "shipped" else Path(weights))
+        trained = (
+            None
+            if checkpoint == "random"
+            else load("multipliers", None if checkpoint == "shipped" else Path(checkpoint))
+        )
         try:
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
@@ -97,7 +101,7 @@ class SumRateMultipliers(Solver):
                 self.load_state_dict(trained.tensors)
                 self.requires_grad_(False)
         except (KeyError, ValueError, RuntimeError):
-            raise ConfigError(f"weights must fit this version's graph filter, got others in {weights}") from None
+            raise ConfigError(f"checkpoint must fit this version's graph filter, got others in {checkpoint}") from None
 
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None

@@ -12,7 +12,7 @@ from beamforge.registry import configure
 from beamforge.reproduce.exhibits import Options
 from beamforge.reproduce.training import trained
 
-WEIGHTS = "weights"
+WEIGHTS = "checkpoint"
 """The setting that says whose weights the multipliers have."""
 
 
@@ -65,12 +65,12 @@ def networks(options: Options) -> Networks:
     """Trained anew in the folder of the reproduction; those of the package where it is quick or weights are given."""
     if options.quick or WEIGHTS in options.settings:
         multipliers = configure(FairMultipliers, options.settings)
-        return Networks(multipliers, {limit: WiT(weights=shipped) for limit, shipped in targets().items()})
+        return Networks(multipliers, {limit: WiT(checkpoint=shipped) for limit, shipped in targets().items()})
     ours = trained(options, "fair-multipliers", "fair-multipliers")
     files: dict[float, str] = {}
     for one in TRAININGS:
-        begun = {} if one.after is None else {"model.weights": files[one.after]}
+        begun = {} if one.after is None else {"model.checkpoint": files[one.after]}
         changes = {"model.jain": f"{one.limit:g}", "model.price": f"{one.price:g}", **begun, **one.changes}
         files[one.limit] = trained(options, one.name, "wit", changes)
     multipliers = configure(FairMultipliers, {**options.settings, WEIGHTS: ours})
-    return Networks(multipliers, {limit: WiT(weights=files[limit]) for limit in sorted(files)})
+    return Networks(multipliers, {limit: WiT(checkpoint=files[limit]) for limit in sorted(files)})

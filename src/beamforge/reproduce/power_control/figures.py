@@ -88,7 +88,7 @@ def learning(options: Options) -> Iterator[Exhibit]:
     As published: Adam at 1e-3, weight decay 1e-4, certified optima of weakly interfering links as labels.
     """
     epochs = QUICK_EPOCHS if options.quick else EPOCHS
-    model = NeuralSumRate(weights="random", links=4)
+    model = NeuralSumRate(checkpoint="random", links=4)
     generator = torch.Generator().manual_seed(0)
     source = Weak(4, random_weights=True)
     learned, held_out = labelled(source, LABELS, 0), labelled(source, HELD_OUT, VALIDATION_SEEDS[0])

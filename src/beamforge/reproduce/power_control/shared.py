@@ -128,7 +128,7 @@ def contestants(options: Options) -> dict[str, Way]:
         },
         **{f"{OURS}, {steps} steps": ours(steps=steps) for steps in (0, 3, 10)},
         SEVERAL: ours(steps=10, samples=SAMPLES),
-        f"{OURS}, untrained, 10 steps": ours(steps=10, weights="random"),
+        f"{OURS}, untrained, 10 steps": ours(steps=10, checkpoint="random"),
     }
 
 

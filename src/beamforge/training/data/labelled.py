@@ -67,7 +67,7 @@ class Labelled:
     it states ``p`` [B, L] as a label, beside ``p_max`` and ``weights``. Raises `ConfigError` for files without
     labels and for seeds that do not fit, `ChannelFileError` for files that cannot be read.
 
-    >>> from beamforge.io.channels import write_channels
+    >>> from beamforge.io.channel_writing import write_channels
     >>> from beamforge.core.instance import Instance
     >>> from beamforge.scenarios.base import VALIDATION_SEEDS, seeded
     >>> from beamforge.scenarios.power_control import Weak

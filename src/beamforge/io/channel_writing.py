@@ -1,0 +1,87 @@
+"""Instances written as channel files that come back as they were."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from beamforge.core.errors import ChannelFileError
+from beamforge.core.instance import Instance
+from beamforge.io.writers import open_writer
+
+
+def write_channels(path: str | Path, instance: Instance, **meta: Any) -> None:
+    """Write a batch [B] of instances as `.npz` or `.h5`; `meta` is kept as JSON. Nothing half-written stays behind.
+
+    Raises `ChannelFileError` if the path cannot be written, or for what a channel file cannot state.
+    """
+    rows = channel_arrays(instance)
+    shared = common(rows)
+    rows = {name: value for name, value in rows.items() if name not in shared}
+    count = instance.truth.batch_shape[0]
+    with open_writer(path, count, sum(value.nbytes for value in rows.values()) // count) as writer:
+        writer.append(rows)
+        writer.finish(**shared, **described(instance), meta=json.dumps(meta))
+
+
+def described(instance: Instance) -> dict[str, str]:
+    """What a file must say of the order of its axes."""
+    truth = instance.truth
+    if truth.receive_antennas == 1:
+        return {}
+    return {"axes": "BKMN" if truth.transmitters == 1 else "BTKMN"}
+
+
+def channel_arrays(instance: Instance) -> dict[str, np.ndarray]:
+    """A batch [B] of instances by the keys of a file, each leading with B.
+
+    A single-antenna network of real amplitudes, transmitter k for user k, is given as its gains G.
+    """
+    truth, context = instance.truth, dict(instance.context)
+    if len(truth.batch_shape) != 1:
+        raise ChannelFileError(f"instances must have one batch dimension, got {tuple(truth.batch_shape)}")
+    alone = torch.arange(truth.users, device=truth.H.device)
+    single = truth.antennas == truth.receive_antennas == 1 and truth.transmitters == truth.users == truth.streams.count
+    gains = single and bool((truth.streams.transmitter == alone).all() and (truth.H.imag == 0).all())
+    found: dict[str, Tensor] = {}
+    if gains:
+        found["G"] = truth.gains
+    else:
+        found["H"] = in_file_order(instance, truth.H)
+        if instance.observation.network is not truth:
+            found["H_estimate"] = in_file_order(instance, instance.observation.network.H)
+        if truth.transmitters > 1:
+            found["serving"] = truth.streams.transmitter
+        if truth.streams.user is not None:
+            found["stream_user"] = truth.streams.user
+        elif truth.streams.count > truth.users:
+            data = truth.streams.data_of(truth.users)
+            found["stream_user"] = torch.where(data.any(-2), data.int().argmax(-2), -1)
+    each = truth.transmitters > 1 and not gains
+    if each and "p_max" in context:
+        raise ChannelFileError(
+            "p_max of a file must be the limit of each transmitter, got an instance that states a total"
+        )
+    if each and "p_max_transmitter" in context:
+        context["p_max"] = context.pop("p_max_transmitter")
+    found |= {"noise": truth.noise, **context, **instance.labels}
+    return {name: value.resolve_conj().detach().cpu().numpy() for name, value in found.items()}
+
+
+def in_file_order(instance: Instance, H: Tensor) -> Tensor:
+    """Channels [B, T, K M, N] as [B, K, N], [B, T, K, N], [B, K, M, N] or [B, T, K, M, N]."""
+    truth = instance.truth
+    if truth.receive_antennas > 1:
+        H = H.unflatten(2, (truth.users, truth.receive_antennas))
+    return H.squeeze(1) if truth.transmitters == 1 else H
+
+
+def common(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Noise and power limit as scalars, where they are the same everywhere."""
+    same = [name for name in ("noise", "p_max") if name in arrays and (arrays[name] == arrays[name].flat[0]).all()]
+    return {name: arrays[name].flat[0] for name in same}

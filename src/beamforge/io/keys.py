@@ -1,0 +1,92 @@
+"""The keys of a channel file: shapes, kinds and domains of the arrays under them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from beamforge.io.stores import Header
+
+SHAPES = {
+    "G": ("BKK",),
+    "noise": ("", "K", "BK"),
+    "weights": ("", "K", "BK"),
+    "sinr_target": ("", "K", "BK"),
+    "p_max": ("", "B"),
+    "p_max_transmitter": ("", "T", "BT"),
+    "p_max_antenna": ("N", "TN", "BTN"),
+    "jain": ("", "B"),
+    "serving": ("D", "BD"),
+    "stream_user": ("D", "BD"),
+    "csi_quality": ("B", "BK"),
+    "covariance": ("BKNN",),
+    "target_angles": ("BP",),
+    "target_gain": ("BP",),
+    "sensing_noise": ("", "B"),
+    "codebook": ("NC", "BNC"),
+    "user_position": ("BKX",),
+    "p": ("BK",),
+    "utility": ("B",),
+    "certificate": ("B",),
+}
+"""Shapes each key may have, the fullest last: B instances, T transmitters, K users, N antennas, D streams; P targets,
+C codewords and X coordinates are any number. Those of `H` and `H_estimate` are what their axes say."""
+
+PER_TRANSMITTER = ("", "T", "BT")
+"""Shapes of `p_max` where there are several transmitters."""
+
+CHANNELS = ("H", "H_estimate", "G")
+DESCRIPTION = ("axes", "meta")
+"""Text."""
+
+LIMITS = ("p_max", "p_max_transmitter", "p_max_antenna")
+PER_USER = ("noise", "weights", "sinr_target")
+"""Keys of which lengths of one stand for all users or all instances."""
+
+COMPLEX = ("H", "H_estimate", "covariance", "target_gain", "codebook")
+INTEGERS = ("serving", "stream_user")
+POSITIVE = {"noise": "positive watts", "p_max": "positive watts", "sensing_noise": "positive watts"}
+NONNEGATIVE = ("G", "weights", "sinr_target", "csi_quality", "p_max_transmitter", "p_max_antenna", "p")
+
+
+def check_kind(name: str, header: Header, *, matlab: bool) -> tuple[bool, str]:
+    """Whether an array holds what its key asks for, and what that is; exact conversions are welcome."""
+    kind = header.dtype.kind
+    if name == "G":
+        return kind in "iufb", "real numbers"
+    if name in INTEGERS:
+        return kind in "iu" or (kind == "f" and matlab), "integers"
+    if name in COMPLEX:
+        return kind in "iufc", "numbers"
+    return kind in "iufb", "real numbers"
+
+
+def faults(name: str, value: np.ndarray, sizes: Mapping[str, int], *, gains: bool) -> Iterator[tuple[np.ndarray, str]]:
+    """Where a value breaks each of the rules that its key has; `gains`: in a file of G."""
+    yield ~np.isfinite(value), "finite"
+    if name in POSITIVE:
+        yield ~(value > 0), POSITIVE[name]
+    if name in NONNEGATIVE:
+        yield value < 0, "non-negative"
+    if name == "serving" and gains:
+        yield value != np.arange(value.shape[-1]), "left out or 0..K-1 with G"
+    elif name == "serving":
+        yield (value < 0) | (value >= sizes["T"]) | (value != np.floor(value)), f"integers 0..{sizes['T'] - 1}"
+    elif name == "stream_user":
+        yield (value < -1) | (value >= sizes["K"]) | (value != np.floor(value)), f"integers -1..{sizes['K'] - 1}"
+
+
+def fit(shape: tuple[int, ...], axes: str, sizes: Mapping[str, int], *, loose: bool) -> bool:
+    """Whether a shape is that of these axes; `loose` lengths of one stand for any."""
+    known = dict(sizes)
+    return len(shape) == len(axes) and all(
+        known.setdefault(axis, length) == length or (loose and length == 1)
+        for axis, length in zip(axes, shape, strict=True)
+    )
+
+
+def described(axes: str, sizes: Mapping[str, int]) -> str:
+    """Axes in words, with their lengths where they are known."""
+    lengths = f" = ({', '.join(str(sizes.get(axis, axis)) for axis in axes)})" if sizes else ""
+    return f"[{', '.join(axes)}]{lengths}" if axes else "a scalar"
