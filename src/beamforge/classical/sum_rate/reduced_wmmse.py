@@ -10,6 +10,8 @@ arXiv 2205.06225, Table I. The 2K real numbers kept as the state, and the symmet
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,21 +19,37 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.structure import lifted_inverse
+from beamforge.classical.structure import lifted_inverse, of_norm_one
+from beamforge.classical.sum_rate.uplink_newton import Uplink, newton
+from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
 from beamforge.core.errors import ConfigError
 from beamforge.core.network import others, own, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
+from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import SumRate
-from beamforge.optim.iterate import IterativeSolver
+from beamforge.optim.implicit import attach_fixed_point
+from beamforge.optim.iterate import SCOUT, IterativeSolver, Outcome, better
 
 HEAT = (10.0, 3.0, 0.9, 0.27)
 """Shares by which annealing raises the ridge, iteration by iteration."""
 
 TILT = 0.7
 """Spread (in nats) over the users of the roots of a tilted start."""
+
+SCOUTED = 100
+"""Iterations after which a scouted start is left to Newton's method."""
+
+STRONG = 1e3
+"""SNR of the best user, if all got the same power, from which every start is followed to its end.
+
+WMMSE's progress is slow there: what it has scouted tells little of where it leads.
+"""
+
+OFF = 1e-7
+"""Share of the uplink power below which a user is switched off."""
 
 
 class WhitenedChannel(NamedTuple):
@@ -66,6 +84,11 @@ class ReducedWMMSE(IterativeSolver):
     (large summed squared correlation with the others) held back; then random preferences, annealed. SQUAREM in these 2K
     numbers takes about a quarter of the plain iterations at 20 dB.
 
+    The shares ``q_k / sum q`` are the powers of the dual uplink, in which Newton's method ends what the iteration
+    began (`uplink_newton`): at high SNR, where the iteration hardly moves, in few steps. That part and the beams are
+    computed in double precision, and the rate is at least that of zero forcing and of regularised zero forcing with
+    equal powers. It is left out where `max_iterations` are used up, and where a derivative is "unrolled".
+
     starts  how many of these; a `start` given to `solve` replaces them all.
     """
 
@@ -83,6 +106,22 @@ class ReducedWMMSE(IterativeSolver):
         if starts < 1:
             raise ConfigError(f"starts must be at least 1, got {starts}")
         self.starts = starts
+
+    def solve_batch(
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        data = self.prepare(problem, observation)
+        asked = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in batching.leaves(data))
+        if asked and self.gradient == "unrolled":
+            return self.answer(data, start, generator)
+        wide = self.prepare(*batching.tree_map(doubled, (problem, observation)))
+        with torch.no_grad():
+            outcome = self.finished(wide, self.scouted(data, start, generator), start is not None)
+        state = outcome.state
+        if asked:
+            state = attach_fixed_point(lambda s: self.step(wide, s)[0], state)
+        W = self.beams(wide, state).to(data.H.dtype)
+        return Solution(W, outcome.status, outcome.iterations, outcome.trace)
 
     def prepare(self, problem: Problem, observation: Observation) -> WhitenedChannel:
         assert isinstance(problem.maximise, SumRate)
@@ -109,6 +148,64 @@ class ReducedWMMSE(IterativeSolver):
             else:
                 yield annealed(data, tilted(from_ridge(data, 30), by_rank(data, generator)))
 
+    def scouted(self, data: WhitenedChannel, start: Tensor | None, generator: torch.Generator | None) -> list[Outcome]:
+        """Where each start leads: a single one to its end, several a little way."""
+        states = list(self.init(data, start, generator))
+        scout = copy.copy(self)
+        if len(states) > 1:
+            scout.tolerance = max(self.tolerance, SCOUT)
+            scout.max_iterations = min(self.max_iterations, SCOUTED)
+        return [scout.run(data, state) for state in states]
+
+    def finished(self, data: WhitenedChannel, scouted: list[Outcome], given: bool) -> Outcome:
+        """The best outcome of all starts taken to its end by Newton's method; data in double precision.
+
+        given  the start was, and zero forcing is no alternative to it.
+        """
+        best = functools.reduce(better, scouted)
+        exact = best.state.root.dtype == torch.float64
+        best = batching.tree_map(doubled, best)
+        spent = (best.status == Status.MAX_ITERATIONS) & (len(scouted) == 1 or self.max_iterations <= SCOUTED)
+        found = self.newton(data, best.state.root)
+        if not given:
+            strong = own(data.gram).real.amax(-1) > STRONG * data.gram.shape[-1]
+            states = [from_ridge(data, 1.0).root, torch.ones_like(data.weights)]
+            if strong.any() and not spent.all():
+                others = [outcome.state.root.double() for outcome in scouted] if len(scouted) > 1 else []
+                found = self.best_of(data, found, strong, [*others, states[1]])
+            low = found.rate < floor(data)
+            if low.any():
+                found = self.best_of(data, found, low, states)
+        state = Multipliers((found.shares * (found.shares > OFF)).sqrt(), (data.weights * found.inverse_error).sqrt())
+        image, rate = self.step(data, state)
+        slack = 1e-12 if exact else 1e-5
+        taken = ~spent & ~(rate < best.merit * (1 - slack))
+        status = torch.where(found.converged, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
+        status = torch.where(taken, status, torch.where(spent, best.status, int(Status.MAX_ITERATIONS)))
+        merit = torch.where(taken, rate, best.merit)
+        return Outcome(
+            batching.where(taken, image, best.state),
+            merit,
+            status,
+            best.iterations + torch.where(taken, found.steps, 0),
+            torch.cat([best.trace, merit.unsqueeze(-1)], -1),
+        )
+
+    def newton(self, data: WhitenedChannel, root: Tensor) -> Uplink:
+        """Newton's method from the uplink powers of a state; equal ones where there are none."""
+        size = root.square()
+        shares = torch.where(size.sum(-1, keepdim=True) > 0, size, 1)
+        return newton(data.gram, data.weights, shares, self.tolerance)
+
+    def best_of(self, data: WhitenedChannel, found: Uplink, which: Tensor, roots: list[Tensor]) -> Uplink:
+        """`found`, and for the instances `which` [B] the best of it and of what other starts lead to."""
+        places = which.nonzero().squeeze(-1)
+        part, best = batching.take((data, found), places)
+        for root in roots:
+            other = self.newton(part, root[places])
+            best = batching.where(other.rate > best.rate, other, best)
+        return batching.put(found, places, best)
+
     def step(self, data: WhitenedChannel, state: Multipliers) -> tuple[Multipliers, Tensor]:
         X = beam_coefficients(data, state)
         D = data.gram @ X
@@ -120,6 +217,11 @@ class ReducedWMMSE(IterativeSolver):
         return W * (data.power / torch.where(spent > 0, spent, 1)).sqrt()[:, None, None]
 
 
+def doubled(leaf: Tensor) -> Tensor:
+    """A tensor of numbers in double precision."""
+    return leaf.to({torch.complex64: torch.complex128, torch.float32: torch.float64}.get(leaf.dtype, leaf.dtype))
+
+
 def from_ridge(data: WhitenedChannel, ridge: float) -> Multipliers:
     """Receivers for regularised zero forcing with `ridge` times the usual ``K s2/P``; infinity is MRT."""
     K = data.gram.shape[-1]
@@ -129,6 +231,18 @@ def from_ridge(data: WhitenedChannel, ridge: float) -> Multipliers:
         X = lifted_inverse(data.gram, torch.full_like(data.weights, ridge * K))
     D = data.gram @ X
     return receivers_for_amplitudes(data, D, inner_product(X, D))[0]
+
+
+def floor(data: WhitenedChannel) -> Tensor:
+    """The rate [B] that is had for nothing: regularised zero forcing's with equal powers, down and on the dual uplink.
+
+    That on the uplink is never below the rate of zero forcing with equal powers: it is linear MMSE's.
+    """
+    K = data.gram.shape[-1]
+    X = lifted_inverse(data.gram, K + 4 * torch.finfo(data.weights.dtype).eps * own(data.gram).real)
+    uplink = -(data.weights * (K * own(X).real).log()).sum(-1) / math.log(2)
+    D = data.gram @ (X := of_norm_one(data.gram, X))
+    return torch.maximum(uplink, receivers_for_amplitudes(data, D, torch.full_like(data.power, K))[1])
 
 
 def loudest_first(data: WhitenedChannel, state: Multipliers) -> Multipliers:
