@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.structure import lifted_inverse, of_norm_one
-from beamforge.classical.sum_rate.uplink_newton import Uplink, newton
+from beamforge.classical.sum_rate.uplink_newton import Uplink, errors, newton
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
@@ -47,6 +47,9 @@ STRONG = 1e3
 
 WMMSE's progress is slow there: what it has scouted tells little of where it leads.
 """
+
+SLIGHT = 1e-7
+"""Share of the uplink power for users that a start leaves out."""
 
 OFF = 1e-7
 """Share of the uplink power below which a user is switched off."""
@@ -172,7 +175,7 @@ class ReducedWMMSE(IterativeSolver):
             states = [from_ridge(data, 1.0).root, torch.ones_like(data.weights)]
             if strong.any() and not spent.all():
                 others = [outcome.state.root.double() for outcome in scouted] if len(scouted) > 1 else []
-                found = self.best_of(data, found, strong, [*others, states[1]])
+                found = self.best_of(data, found, strong, [*others, states[1], orthogonal_users(data)])
             low = found.rate < floor(data)
             if low.any():
                 found = self.best_of(data, found, low, states)
@@ -243,6 +246,34 @@ def floor(data: WhitenedChannel) -> Tensor:
     uplink = -(data.weights * (K * own(X).real).log()).sum(-1) / math.log(2)
     D = data.gram @ (X := of_norm_one(data.gram, X))
     return torch.maximum(uplink, receivers_for_amplitudes(data, D, torch.full_like(data.power, K))[1])
+
+
+def orthogonal_users(data: WhitenedChannel) -> Tensor:
+    """Roots [B, K]: equal uplink powers for users chosen one by one, almost none for the others.
+
+    Each next user is the one with most channel across those before it, a pivoted Cholesky factorisation of the Gram
+    matrix; of the numbers of users 2K/8, 3K/8, ..., K the one of the best rate is taken.
+
+    Source: T. Yoo, A. Goldsmith, "On the optimality of multiantenna broadcast scheduling using zero-forcing
+    beamforming", IEEE J. Sel. Areas Commun. 24 (2006), section IV.
+    """
+    rest, K, places = data.gram, data.gram.shape[-1], torch.arange(len(data.gram), device=data.gram.device)
+    rank = torch.full_like(data.weights, K)
+    for number in range(K):
+        left = torch.where(rank == K, data.weights * own(rest).real, -torch.inf)
+        chosen = left.argmax(-1)
+        rank[places, chosen] = number
+        column = rest[places, :, chosen]
+        size = column[places, chosen].real
+        column = column * torch.where(size > 0, size, torch.inf).rsqrt().unsqueeze(-1)
+        rest = rest - column.unsqueeze(-1) * column.conj().unsqueeze(-2)
+    best, root = torch.full_like(data.power, -torch.inf), rank
+    for count in sorted({math.ceil(K * eighths / 8) for eighths in range(2, 9)}):
+        share = (rank < count) / count + SLIGHT
+        rate = -(data.weights * own(errors(data.gram, share)).real.log()).sum(-1)
+        root = torch.where((rate > best).unsqueeze(-1), share.sqrt(), root)
+        best = torch.maximum(rate, best)
+    return root
 
 
 def loudest_first(data: WhitenedChannel, state: Multipliers) -> Multipliers:
