@@ -31,13 +31,19 @@ from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import SumRate
 from beamforge.optim.implicit import attach_fixed_point
-from beamforge.optim.iterate import SCOUT, IterativeSolver, Outcome, better
+from beamforge.optim.iterate import IterativeSolver, Outcome, better
 
 HEAT = (10.0, 3.0, 0.9, 0.27)
 """Shares by which annealing raises the ridge, iteration by iteration."""
 
 TILT = 0.7
 """Spread (in nats) over the users of the roots of a tilted start."""
+
+HINT = 3e-5
+"""Tolerance to which each of several starts is run before Newton's method takes over."""
+
+SMALL = 1 << 12
+"""Entries of the Gram matrices of a batch up to which all starts are run in one."""
 
 SCOUTED = 100
 """Iterations after which a scouted start is left to Newton's method."""
@@ -47,6 +53,9 @@ STRONG = 1e3
 
 WMMSE's progress is slow there: what it has scouted tells little of where it leads.
 """
+
+DROP = 1e-6
+"""Share of the rate that it must gain at least to switch a user off."""
 
 SLIGHT = 1e-7
 """Share of the uplink power for users that a start leaves out."""
@@ -152,13 +161,18 @@ class ReducedWMMSE(IterativeSolver):
                 yield annealed(data, tilted(from_ridge(data, 30), by_rank(data, generator)))
 
     def scouted(self, data: WhitenedChannel, start: Tensor | None, generator: torch.Generator | None) -> list[Outcome]:
-        """Where each start leads: a single one to its end, several a little way."""
-        states = list(self.init(data, start, generator))
-        scout = copy.copy(self)
-        if len(states) > 1:
-            scout.tolerance = max(self.tolerance, SCOUT)
-            scout.max_iterations = min(self.max_iterations, SCOUTED)
-        return [scout.run(data, state) for state in states]
+        """Where each start leads: a single one to its end, several a little way, together where they are small."""
+        states, scout = list(self.init(data, start, generator)), copy.copy(self)
+        if len(states) == 1:
+            return [self.run(data, states[0])]
+        scout.tolerance = max(self.tolerance, HINT)
+        scout.max_iterations = min(self.max_iterations, SCOUTED)
+        if data.gram.numel() > SMALL:
+            return [scout.run(data, state) for state in states]
+        starts, size = len(states), len(data.gram)
+        together = batching.tree_map(lambda leaf: torch.cat([leaf] * starts), data)
+        outcome = scout.run(together, batching.tree_map(lambda *leaves: torch.cat(leaves), *states))
+        return [batching.take(outcome, slice(i, i + size)) for i in range(0, starts * size, size)]
 
     def finished(self, data: WhitenedChannel, scouted: list[Outcome], given: bool) -> Outcome:
         """The best outcome of all starts taken to its end by Newton's method; data in double precision.
@@ -175,10 +189,11 @@ class ReducedWMMSE(IterativeSolver):
             states = [from_ridge(data, 1.0).root, torch.ones_like(data.weights)]
             if strong.any() and not spent.all():
                 others = [outcome.state.root.double() for outcome in scouted] if len(scouted) > 1 else []
-                found = self.best_of(data, found, strong, [*others, states[1], orthogonal_users(data)])
+                found = self.best_of(data, found, strong, [*others, states[1], orthogonal_users(data), without_crowd(data)])
             low = found.rate < floor(data)
             if low.any():
                 found = self.best_of(data, found, low, states)
+        found = self.without_some(data, found)
         state = Multipliers((found.shares * (found.shares > OFF)).sqrt(), (data.weights * found.inverse_error).sqrt())
         image, rate = self.step(data, state)
         slack = 1e-12 if exact else 1e-5
@@ -208,6 +223,21 @@ class ReducedWMMSE(IterativeSolver):
             other = self.newton(part, root[places])
             best = batching.where(other.rate > best.rate, other, best)
         return batching.put(found, places, best)
+
+    def without_some(self, data: WhitenedChannel, found: Uplink) -> Uplink:
+        """Users switched off as long as the rate is the better for it, the best of them first.
+
+        Without user j the errors are ``B_kk - |B_kj|^2 / B_jj``, and its own is one: what it gains to switch one off is
+        known before it is done. Newton's method, which goes uphill only, keeps a user between others who are far.
+        """
+        for _ in range(data.gram.shape[-1] - 1):
+            gain = gain_without(data, found.shares)
+            better = gain.amax(-1) > DROP * found.rate
+            if not better.any():
+                break
+            keep = 1 - torch.nn.functional.one_hot(gain.argmax(-1), gain.shape[-1]).to(gain.dtype)
+            found = self.best_of(data, found, better, [(found.shares * keep).sqrt()])
+        return found
 
     def step(self, data: WhitenedChannel, state: Multipliers) -> tuple[Multipliers, Tensor]:
         X = beam_coefficients(data, state)
@@ -246,6 +276,30 @@ def floor(data: WhitenedChannel) -> Tensor:
     uplink = -(data.weights * (K * own(X).real).log()).sum(-1) / math.log(2)
     D = data.gram @ (X := of_norm_one(data.gram, X))
     return torch.maximum(uplink, receivers_for_amplitudes(data, D, torch.full_like(data.power, K))[1])
+
+
+def gain_without(data: WhitenedChannel, shares: Tensor) -> Tensor:
+    """By how much the rate rises at least [B, K] when a user is switched off; -inf for one that is."""
+    B = errors(data.gram, shares)
+    error = own(B).real
+    kept = 1 - squared_magnitude(B) / (error.unsqueeze(-1) * error.unsqueeze(-2))
+    kept = torch.diagonal_scatter(kept, torch.ones_like(error), dim1=-2, dim2=-1).clamp_min(torch.finfo(error.dtype).eps)
+    gain = data.weights * error.log() - (data.weights.unsqueeze(-1) * kept.log()).sum(-2)
+    return torch.where(shares > OFF, gain, -torch.inf) / math.log(2)
+
+
+def without_crowd(data: WhitenedChannel) -> Tensor:
+    """Roots [B, K]: equal uplink powers for the users that are left when one by one those are that cost the others
+    more than they have themselves."""
+    shares = torch.full_like(data.weights, 1 / data.gram.shape[-1])
+    for _ in range(data.gram.shape[-1] - 1):
+        gain = gain_without(data, shares)
+        if not (gain > 0).any():
+            break
+        leaves = torch.nn.functional.one_hot(gain.argmax(-1), gain.shape[-1]) * (gain > 0)
+        shares = shares * (1 - leaves)
+        shares = shares / shares.sum(-1, keepdim=True)
+    return (shares + SLIGHT).sqrt()
 
 
 def orthogonal_users(data: WhitenedChannel) -> Tensor:
