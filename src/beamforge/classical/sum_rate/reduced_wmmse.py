@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.structure import lifted_inverse, of_norm_one
-from beamforge.classical.sum_rate.uplink_newton import Uplink, errors, newton
+from beamforge.classical.sum_rate.uplink_newton import Uplink, newton
+from beamforge.classical.sum_rate.user_selection import OFF, gain_without, orthogonal_users, without_crowd
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
@@ -56,12 +57,6 @@ WMMSE's progress is slow there: what it has scouted tells little of where it lea
 
 DROP = 1e-6
 """Share of the rate that it must gain at least to switch a user off."""
-
-SLIGHT = 1e-7
-"""Share of the uplink power for users that a start leaves out."""
-
-OFF = 1e-7
-"""Share of the uplink power below which a user is switched off."""
 
 
 class WhitenedChannel(NamedTuple):
@@ -188,8 +183,9 @@ class ReducedWMMSE(IterativeSolver):
             strong = own(data.gram).real.amax(-1) > STRONG * data.gram.shape[-1]
             states = [from_ridge(data, 1.0).root, torch.ones_like(data.weights)]
             if strong.any() and not spent.all():
+                chosen = [choose(data.gram, data.weights).sqrt() for choose in (orthogonal_users, without_crowd)]
                 others = [outcome.state.root.double() for outcome in scouted] if len(scouted) > 1 else []
-                found = self.best_of(data, found, strong, [*others, states[1], orthogonal_users(data), without_crowd(data)])
+                found = self.best_of(data, found, strong, [*others, states[1], *chosen])
             low = found.rate < floor(data)
             if low.any():
                 found = self.best_of(data, found, low, states)
@@ -231,7 +227,7 @@ class ReducedWMMSE(IterativeSolver):
         known before it is done. Newton's method, which goes uphill only, keeps a user between others who are far.
         """
         for _ in range(data.gram.shape[-1] - 1):
-            gain = gain_without(data, found.shares)
+            gain = gain_without(data.gram, data.weights, found.shares)
             better = gain.amax(-1) > DROP * found.rate
             if not better.any():
                 break
@@ -276,58 +272,6 @@ def floor(data: WhitenedChannel) -> Tensor:
     uplink = -(data.weights * (K * own(X).real).log()).sum(-1) / math.log(2)
     D = data.gram @ (X := of_norm_one(data.gram, X))
     return torch.maximum(uplink, receivers_for_amplitudes(data, D, torch.full_like(data.power, K))[1])
-
-
-def gain_without(data: WhitenedChannel, shares: Tensor) -> Tensor:
-    """By how much the rate rises at least [B, K] when a user is switched off; -inf for one that is."""
-    B = errors(data.gram, shares)
-    error = own(B).real
-    kept = 1 - squared_magnitude(B) / (error.unsqueeze(-1) * error.unsqueeze(-2))
-    kept = torch.diagonal_scatter(kept, torch.ones_like(error), dim1=-2, dim2=-1).clamp_min(torch.finfo(error.dtype).eps)
-    gain = data.weights * error.log() - (data.weights.unsqueeze(-1) * kept.log()).sum(-2)
-    return torch.where(shares > OFF, gain, -torch.inf) / math.log(2)
-
-
-def without_crowd(data: WhitenedChannel) -> Tensor:
-    """Roots [B, K]: equal uplink powers for the users that are left when one by one those are that cost the others
-    more than they have themselves."""
-    shares = torch.full_like(data.weights, 1 / data.gram.shape[-1])
-    for _ in range(data.gram.shape[-1] - 1):
-        gain = gain_without(data, shares)
-        if not (gain > 0).any():
-            break
-        leaves = torch.nn.functional.one_hot(gain.argmax(-1), gain.shape[-1]) * (gain > 0)
-        shares = shares * (1 - leaves)
-        shares = shares / shares.sum(-1, keepdim=True)
-    return (shares + SLIGHT).sqrt()
-
-
-def orthogonal_users(data: WhitenedChannel) -> Tensor:
-    """Roots [B, K]: equal uplink powers for users chosen one by one, almost none for the others.
-
-    Each next user is the one with most channel across those before it, a pivoted Cholesky factorisation of the Gram
-    matrix; of the numbers of users 2K/8, 3K/8, ..., K the one of the best rate is taken.
-
-    Source: T. Yoo, A. Goldsmith, "On the optimality of multiantenna broadcast scheduling using zero-forcing
-    beamforming", IEEE J. Sel. Areas Commun. 24 (2006), section IV.
-    """
-    rest, K, places = data.gram, data.gram.shape[-1], torch.arange(len(data.gram), device=data.gram.device)
-    rank = torch.full_like(data.weights, K)
-    for number in range(K):
-        left = torch.where(rank == K, data.weights * own(rest).real, -torch.inf)
-        chosen = left.argmax(-1)
-        rank[places, chosen] = number
-        column = rest[places, :, chosen]
-        size = column[places, chosen].real
-        column = column * torch.where(size > 0, size, torch.inf).rsqrt().unsqueeze(-1)
-        rest = rest - column.unsqueeze(-1) * column.conj().unsqueeze(-2)
-    best, root = torch.full_like(data.power, -torch.inf), rank
-    for count in sorted({math.ceil(K * eighths / 8) for eighths in range(2, 9)}):
-        share = (rank < count) / count + SLIGHT
-        rate = -(data.weights * own(errors(data.gram, share)).real.log()).sum(-1)
-        root = torch.where((rate > best).unsqueeze(-1), share.sqrt(), root)
-        best = torch.maximum(rate, best)
-    return root
 
 
 def loudest_first(data: WhitenedChannel, state: Multipliers) -> Multipliers:

@@ -102,7 +102,7 @@ def newton(gram: Tensor, weights: Tensor, shares: Tensor, tolerance: float = 1e-
     """
     gram, weights, shares = gram.to(torch.complex128), weights.double(), shares.double()
     shares = shares / shares.sum(-1, keepdim=True)
-    where, size, K = torch.arange(len(gram), device=gram.device), len(gram), gram.shape[-1]
+    where, K = torch.arange(len(gram), device=gram.device), gram.shape[-1]
     found = Uplink(shares, torch.ones_like(shares), shares[:, 0] * 0, where < 0, torch.zeros_like(where))
     here = slope(gram, weights, shares.clamp_min(LEAST_SHARE).log())
     damping = torch.zeros_like(here.rate)
@@ -121,9 +121,9 @@ def newton(gram: Tensor, weights: Tensor, shares: Tensor, tolerance: float = 1e-
             last = torch.where((flat & convex).unsqueeze(-1), here.logarithms + step, here.logarithms)[ended]
             shares = torch.softmax(last, -1)
             inverse_error = errors(gram[ended], shares).diagonal(dim1=-2, dim2=-1).real.reciprocal()
-            values = (shares, inverse_error, (weights[ended] * inverse_error.log()).sum(-1) / math.log(2))
-            values = Uplink(*values, converged[ended], torch.full_like(places, count))
-            found = batching.put(found, places, values)
+            rate = (weights[ended] * inverse_error.log()).sum(-1) / math.log(2)
+            end = Uplink(shares, inverse_error, rate, converged[ended], torch.full_like(places, count))
+            found = batching.put(found, places, end)
             if ended.all():
                 break
             left = ~ended
