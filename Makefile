@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
-EXTRAS := test,docs,dev,channels,raytracing
+EXTRAS := weights,test,docs,dev,channels,raytracing
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
@@ -30,15 +30,15 @@ bench: $(READY)  ## quality and speed against public baselines; PEERS=FOLDER add
 
 constraints:  ## renew constraints.txt from what a fresh environment resolves to
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
-	build/constraints/bin/pip install -qq "$$(grep ^torch== constraints.txt)" -e '.[$(EXTRAS)]'
+	build/constraints/bin/pip install -qq "$$(grep ^torch== constraints.txt)" -e ./weights -e '.[$(EXTRAS)]'
 	{ head -1 constraints.txt; build/constraints/bin/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
 	mv constraints.new constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist docs/_build demo
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml weights/pyproject.toml constraints.txt
 	@echo "making $(VENV), which takes a minute or two"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -qq -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/pip install -qq -c constraints.txt -e ./weights -e '.[$(EXTRAS)]'
 	@touch $@

@@ -28,7 +28,7 @@ from beamforge.classical.sum_rate.reduced_wmmse import (
     from_ridge,
 )
 from beamforge.core.constraints import TotalPower
-from beamforge.core.instance import Instance
+from beamforge.core.observation import Observation
 from beamforge.core.utilities import SumRate
 
 mpl.use("Agg")
@@ -60,7 +60,7 @@ class Case:
         self.network = Network.broadcast(channels(B, K, N), self.noise)
         self.problem = Problem(SumRate(), (TotalPower(1.0),)).bind(self.network)
         self.solver = ReducedWMMSE()
-        self.data = self.solver.prepare(self.problem, Instance.perfect(self.network))
+        self.data = self.solver.prepare(self.problem, Observation(self.network))
 
     def rate(self, W: torch.Tensor) -> float:
         return self.network.rate(W).sum(-1).mean().item()
@@ -86,7 +86,7 @@ class Case:
         """Beams after `steps` iterations, those of annealing among them, from the channels on."""
         steps = max(1, steps - len(HEAT)) if start == ANNEALED else steps
         solver = ReducedWMMSE(tolerance=0.0, max_iterations=steps, acceleration=acceleration)
-        data = solver.prepare(self.problem, Instance.perfect(self.network))
+        data = solver.prepare(self.problem, Observation(self.network))
         return solver.beams(data, solver.run(data, self.start(data, start)).state)
 
     def run_textbook(self, ridge: float, steps: int) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import statistics
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 PACKAGE = REPOSITORY / "src" / "beamforge"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-LONGEST = 400
+LONGEST, MEDIAN = 400, 150
 
 
 def blocks() -> list[str]:
@@ -49,23 +50,21 @@ def imported(path: Path) -> set[str]:
             assert node.level == 0, f"{path.name}: imports are absolute"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                inner = whole.removeprefix("beamforge.")
-                found.add(inner if inner in NAMES and whole != inner else node.module or "")
+                found.add(whole if whole.removeprefix("beamforge.") in NAMES else node.module or "")
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    within = {name for name in found if name in NAMES or name.startswith("beamforge.") or name == "beamforge"}
-    return {name.removeprefix("beamforge.") for name in within}
+    return {name.removeprefix("beamforge.") for name in found if name.partition(".")[0] == "beamforge"}
 
 
 def test_the_tree_shows_every_file():
-    shown, folder = set(), ""
+    shown, folders = set(), []
     for line in blocks()[0].splitlines()[1:]:
         indent, path = re.match(r"( *)(\S+)", line).groups()
-        folder = folder if len(indent) > 2 else ""
+        folders = folders[: len(indent) // 2 - 1]
         if path.endswith("/"):
-            folder = path
+            folders.append(path)
         else:
-            shown.add(folder + path)
+            shown.add("".join(folders) + path)
     files = {str(path.relative_to(PACKAGE)) for path in MODULES if path.name != "__init__.py"}
     assert shown == files, f"docs/architecture.md lacks {sorted(files - shown)} and invents {sorted(shown - files)}"
 
@@ -92,8 +91,8 @@ def test_a_file_has_one_subject(path):
     assert len(path.read_text().splitlines()) <= LONGEST
 
 
-def test_folders_are_one_level_deep():
-    assert all(len(path.relative_to(PACKAGE).parts) <= 2 for path in MODULES)
+def test_files_are_short():
+    assert statistics.median(len(path.read_text().splitlines()) for path in MODULES) <= MEDIAN
 
 
 def test_every_file_says_what_it_is_for():

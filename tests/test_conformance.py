@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from beamforge.checks import answer, check_solver, questions_for, same
+from beamforge.checks import check_solver, questions_for
+from beamforge.checks.conformance import answer, same
 from beamforge.core import batching
 from beamforge.registry import METHODS
 

@@ -15,6 +15,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 PACKAGE = REPOSITORY / "src" / "beamforge"
+LARGEST = 15e6
+"""Bytes that the wheel of the library may have."""
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -25,23 +27,35 @@ def run(*command: object, cwd: Path) -> str:
     return done.stdout
 
 
+def build(project: Path, folder: Path) -> Path:
+    """The wheel of a project of this repository."""
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=project)
+    return next(folder.glob("*.whl"))
+
+
+def environment(home: Path, *wheels: Path) -> Path:
+    """The bin folder of a fresh environment: the wheels, and this environment's packages for their dependencies."""
+    run(sys.executable, "-m", "venv", "--without-pip", home, cwd=home)
+    python = home / "bin" / "python"
+    run(sys.executable, "-m", "pip", "-q", "--python", python, "install", "--no-deps", "--no-index", *wheels, cwd=home)
+    own = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip())
+    (own / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return home / "bin"
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=REPOSITORY)
-    return next(folder.glob("beamforge-*.whl"))
+    return build(REPOSITORY, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return build(REPOSITORY / "weights", tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory) -> Path:
-    """The bin folder of a fresh environment: the wheel, and this environment's packages for its dependencies."""
-    home = tmp_path_factory.mktemp("environment")
-    run(sys.executable, "-m", "venv", "--without-pip", home, cwd=home)
-    python = home / "bin" / "python"
-    run(sys.executable, "-m", "pip", "-q", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=home)
-    own = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip())
-    (own / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    return home / "bin"
+    return environment(tmp_path_factory.mktemp("environment"), wheel)
 
 
 def test_the_wheel_holds_the_package_and_its_licence(wheel):
@@ -51,6 +65,31 @@ def test_the_wheel_holds_the_package_and_its_licence(wheel):
     assert "beamforge/py.typed" in names
     assert "beamforge/data/munich_site.npz" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_is_small_and_asks_for_the_large_weights_as_an_extra(wheel, weights):
+    assert wheel.stat().st_size < LARGEST
+    with zipfile.ZipFile(wheel) as archive:
+        about = archive.read(next(name for name in archive.namelist() if name.endswith("/METADATA"))).decode()
+    version = weights.name.split("-")[1]
+    assert f"Requires-Dist: beamforge-weights=={version}; extra == 'weights'" in about.splitlines()
+
+
+def test_the_wheel_of_the_weights_holds_all_of_them(weights):
+    names = set(zipfile.ZipFile(weights).namelist())
+    source = REPOSITORY / "weights" / "src"
+    files = {path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {str(path.relative_to(source)) for path in files} == {n for n in names if n.startswith("beamforge_weights/")}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_weights_are_found_where_their_wheel_is_installed(wheel, weights, installed, tmp_path_factory, tmp_path):
+    load = "from beamforge.io.weights import load; print(len(load('wit', name='wit-86').tensors))"
+    both = environment(tmp_path_factory.mktemp("both"), wheel, weights)
+    assert int(run(both / "python", "-c", load, cwd=tmp_path)) > 0
+    hidden = "import sys; sys.modules['beamforge_weights'] = None  # this environment may have them as well"
+    told = run(installed / "python", "-c", f"{hidden}\ntry: {load}\nexcept Exception as e: print(e)", cwd=tmp_path)
+    assert "`pip install ./weights`" in told and "`beamforge train wit`" in told
 
 
 def test_the_installed_command_solves_a_file_from_another_directory(installed, tmp_path):

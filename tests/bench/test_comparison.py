@@ -27,17 +27,17 @@ class Raising(MRT):
 class RaisingAlone(MRT):
     """Fails only when it is timed one instance at a time."""
 
-    def solve_batch(self, problem, instance, start, generator):
-        if len(instance.observation.network.H) == 1:
+    def solve_batch(self, problem, observation, start, generator):
+        if len(observation.network.H) == 1:
             raise RuntimeError("alone")
-        return super().solve_batch(problem, instance, start, generator)
+        return super().solve_batch(problem, observation, start, generator)
 
 
 class Mixed(RZF):
     """Every status, and one answer that breaks the power limit."""
 
-    def solve_batch(self, problem, instance, start, generator):
-        solution = super().solve_batch(problem, instance, start, generator)
+    def solve_batch(self, problem, observation, start, generator):
+        solution = super().solve_batch(problem, observation, start, generator)
         size = len(solution.W)
         status = (torch.arange(size) % 5).remainder(4)
         W = solution.W.clone()

@@ -19,8 +19,8 @@ from beamforge.core.evaluate import evaluate
 from beamforge.core.named_problems import build_problem
 from beamforge.learned.multipliers.sum_rate import SumRateMultipliers
 from beamforge.reproduce.exhibits import Goal, Table
+from beamforge.reproduce.multipliers import time_to_rate as race
 from beamforge.reproduce.multipliers.methods import ANNEALED, Learned, Wmmse
-from beamforge.reproduce.multipliers.tables import time_to_rate as race
 from beamforge.scenarios import Rayleigh
 from beamforge.scenarios.base import Scenario
 

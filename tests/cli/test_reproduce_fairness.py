@@ -12,8 +12,8 @@ from beamforge.classical.fairness.pareto import Pareto
 from beamforge.classical.linear import WeightedSLNR
 from beamforge.cli import main
 from beamforge.core import batching
+from beamforge.reproduce.fairness import frontier
 from beamforge.reproduce.fairness import networks as fairness_networks
-from beamforge.reproduce.fairness.tables import frontier
 from beamforge.scenarios import Fairness
 from beamforge.scenarios.base import VALIDATION_SEEDS
 

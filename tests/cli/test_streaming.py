@@ -49,9 +49,9 @@ def test_what_a_method_draws_depends_on_the_seed_alone(tmp_path, monkeypatch):
     from beamforge.classical.linear import MRT
     from beamforge.core.solution import Solution
 
-    def drawn(self, problem, instance, start, generator):
+    def drawn(self, problem, observation, start, generator):
         one = torch.randn(4, 3, dtype=torch.complex128, generator=generator)
-        return Solution.closed_form(one.expand(*instance.observation.network.batch_shape, 4, 3))
+        return Solution.closed_form(one.expand(*observation.network.batch_shape, 4, 3))
 
     monkeypatch.setattr(MRT, "solve_batch", drawn)
     channels = write(tmp_path, broadcast())

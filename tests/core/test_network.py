@@ -12,11 +12,11 @@ def random_network(T=2, K=3, N=4, batch=(5,), serving=(1, 0, 1), seed=0):
     H = torch.randn(*batch, T, K, N, dtype=torch.complex128, generator=generator)
     noise = torch.rand(*batch, K, dtype=torch.float64, generator=generator) + 0.1
     W = torch.randn(*batch, N, len(serving), dtype=torch.complex128, generator=generator)
-    return Network.multicell(H, noise, torch.tensor(serving), sensing_streams=len(serving) - K), W
+    return Network.multicell(H, noise, torch.tensor(serving)), W
 
 
 def sinr_by_hand(network, W, b):
-    H, noise, serving = (np.asarray(x[b]) for x in (network.H, network.noise, network.serving))
+    H, noise, serving = (np.asarray(x[b]) for x in (network.H, network.noise, network.streams.transmitter))
     beams, found = np.asarray(W[b]), []
     for k in range(H.shape[1]):
         power = [abs(H[serving[d], k] @ beams[:, d]) ** 2 for d in range(len(serving))]

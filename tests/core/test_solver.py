@@ -6,8 +6,8 @@ import torch
 from beamforge import Network, Problem, ShapeError, Solution, Status, UnsupportedProblem
 from beamforge.classical.linear import MRT
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
+from beamforge.core.capability import Form, forms
 from beamforge.core.constraints import PerAntennaPower, SinrAtLeast, TotalPower
-from beamforge.core.solver import Form, forms
 from beamforge.core.utilities import SumRate, TransmitPower
 
 PROBLEM = Problem(SumRate(), (TotalPower(1.0),))

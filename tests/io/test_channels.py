@@ -274,7 +274,7 @@ def test_what_is_sampled_is_what_is_read(name, suffix, tmp_path):
         found = file.read()
         assert file.meta == {"seed": 4}
         assert file.main == ("G" if name in ("weak", "strong") else "H")
-    for one, other in [(found.truth, instance.truth), (found.seen, instance.observation.network)]:
+    for one, other in [(found.truth, instance.truth), (found.observation.network, instance.observation.network)]:
         torch.testing.assert_close(one.H, other.H, rtol=1e-6 if file.main == "G" else 0, atol=0)
         assert torch.equal(one.noise, other.noise) and torch.equal(one.streams.transmitter, other.streams.transmitter)
     assert found.context.keys() == instance.context.keys()

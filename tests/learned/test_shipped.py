@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import pytest
 import torch
 
@@ -13,7 +11,7 @@ from beamforge.checks import check_solver
 from beamforge.cli import main
 from beamforge.core.evaluate import evaluate
 from beamforge.core.named_problems import build_problem
-from beamforge.io.weights import load
+from beamforge.io.weights import card, load
 from beamforge.learned.multipliers.sum_rate import SumRateMultipliers
 from beamforge.reproduce.multipliers.methods import Learned, Wmmse
 from beamforge.scenarios import Rayleigh, Recorded
@@ -43,8 +41,8 @@ def test_the_header_tells_where_they_come_from():
 def test_they_are_listed_and_come_with_a_card(capsys):
     assert main(["list", "models"]) == 0
     assert "the sum rate by learned multipliers" in capsys.readouterr().out
-    card = (files("beamforge") / "weights" / "multipliers.md").read_text(encoding="utf-8")
-    assert "beamforge train multipliers" in card and "beamforge reproduce multipliers" in card
+    told = card("multipliers").read_text(encoding="utf-8")
+    assert "beamforge train multipliers" in told and "beamforge reproduce multipliers" in told
 
 
 def test_they_conform():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import pytest
 import torch
 
@@ -13,7 +11,7 @@ from beamforge.classical.fairness.pareto import Pareto
 from beamforge.cli import main
 from beamforge.core.constraints import EqualPower, MeanJainAtLeast, jain_index
 from beamforge.core.utilities import SumRate
-from beamforge.io.weights import load
+from beamforge.io.weights import card, load
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.scenarios import Fairness
 from beamforge.scenarios.base import TEST_SEEDS
@@ -32,8 +30,8 @@ def test_the_header_tells_where_they_come_from():
 def test_they_are_listed_and_come_with_a_card(capsys):
     assert main(["list", "models"]) == 0
     assert "sum rate and fairness by learned multipliers" in capsys.readouterr().out
-    card = (files("beamforge") / "weights" / "fair-multipliers.md").read_text(encoding="utf-8")
-    assert "beamforge train fair-multipliers" in card and "beamforge reproduce fairness" in card
+    told = card("fair-multipliers").read_text(encoding="utf-8")
+    assert "beamforge train fair-multipliers" in told and "beamforge reproduce fairness" in told
 
 
 @pytest.mark.parametrize(
@@ -42,7 +40,7 @@ def test_they_are_listed_and_come_with_a_card(capsys):
 )
 def test_they_are_near_the_frontier(users, antennas, price, percent):
     """``S + price J`` against the climb's, on drops held out."""
-    drops = Fairness(users=users, antennas=antennas).sample(24, seed=TEST_SEEDS[2]).seen
+    drops = Fairness(users=users, antennas=antennas).sample(24, seed=TEST_SEEDS[2]).truth
     problem = Problem(SumRate(), (EqualPower(10.0), MeanJainAtLeast(0.9)))
     found = []
     for solver in (FairMultipliers(price=price), Pareto(price=price, starts=1, tolerance=1e-4)):

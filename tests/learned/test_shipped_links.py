@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import pytest
 import torch
 
 import beamforge
 from beamforge.cli import main
 from beamforge.core.named_problems import build_problem
-from beamforge.io.weights import load
+from beamforge.io.weights import card, load
 from beamforge.learned.links.labels import label
 from beamforge.registry import create
 from beamforge.scenarios import Strong, Weak
@@ -40,10 +38,10 @@ def test_they_are_listed_and_come_with_cards(capsys):
     assert main(["list", "models"]) == 0
     listed = capsys.readouterr().out
     for model in MODELS:
-        card = (files("beamforge") / "weights" / f"{model}.md").read_text(encoding="utf-8")
-        assert "beamforge reproduce power-control" in card
+        told = card(model).read_text(encoding="utf-8")
+        assert "beamforge reproduce power-control" in told
         for links in SIZES:
-            assert f"{model}-{links}" in listed and f"beamforge train {model}-{links}" in card
+            assert f"{model}-{links}" in listed and f"beamforge train {model}-{links}" in told
     assert all(len(line.split()) > 2 for line in listed.splitlines()), "weights without a word on what they are"
     assert main(["list", "methods"]) == 0
     assert "neural-sum-rate         sum-rate (power-control)" in capsys.readouterr().out

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +13,7 @@ from beamforge.core.errors import ConfigError, UnsupportedProblem
 from beamforge.core.evaluate import evaluate
 from beamforge.core.named_problems import build_problem
 from beamforge.core.network import Network
-from beamforge.io.weights import load
+from beamforge.io.weights import card, load
 from beamforge.learned.fairness.wit import SLACK, WiT, nearest, shipped, targets
 from beamforge.registry import create
 from beamforge.scenarios import Fairness, Rayleigh
@@ -35,10 +33,10 @@ def reached(solver, drops, jain):
 
 
 def test_headers_tell_where_they_come_from():
-    card = (files("beamforge") / "weights" / "wit.md").read_text(encoding="utf-8")
+    told = card("wit").read_text(encoding="utf-8")
     for target, name in targets().items():
         header = load("wit", name=name).header
-        assert header["recipe"]["model"]["jain"] == target and name in card
+        assert header["recipe"]["model"]["jain"] == target and name in told
         assert header["recipe"]["data"] == {**header["recipe"]["data"], "source": "cells", "named_share": 1.0}
         assert len(header["commit"]) >= 7 and "dirty" not in header["commit"]
         assert not header["settings"]["weights"].startswith("/"), "a place on one machine says nothing on another"

@@ -60,14 +60,14 @@ def test_the_truth_is_the_scenario_without_pilots():
     plain, piloted = inner.sample(4, seed=9), PilotCSI(inner).sample(4, seed=9)
     assert torch.equal(plain.truth.H, piloted.truth.H)
     assert torch.equal(plain.context["user_position"], piloted.context["user_position"])
-    assert not torch.equal(piloted.seen.H, piloted.truth.H)
+    assert not torch.equal(piloted.observation.network.H, piloted.truth.H)
 
 
 def test_strong_pilots_show_the_channel_and_weak_ones_nothing():
     strong = PilotCSI(pilot_low_db=90.0, pilot_high_db=90.0).sample(3, dtype=torch.complex128)
-    torch.testing.assert_close(strong.seen.H, strong.truth.H, rtol=0, atol=1e-3)
+    torch.testing.assert_close(strong.observation.network.H, strong.truth.H, rtol=0, atol=1e-3)
     weak = PilotCSI(pilot_low_db=-90.0, pilot_high_db=-90.0).sample(3, dtype=torch.complex128)
-    assert weak.seen.H.abs().max() < 1e-3
+    assert weak.observation.network.H.abs().max() < 1e-3
 
 
 def test_better_pilots_never_mean_a_larger_error():
@@ -91,7 +91,7 @@ def test_a_scale_of_units_changes_the_estimate_by_that_scale_alone():
     loud = Cell(users=3, antennas=4, shadowing_db=0.0)
     quiet = replace(loud, path_loss=PathLoss(intercept_db=32.4 + 120), noise_dbm=-92.0 - 120)
     near, far = (PilotCSI(channels).sample(5, dtype=torch.complex128) for channels in (loud, quiet))
-    torch.testing.assert_close(far.seen.H * 1e6, near.seen.H, rtol=1e-8, atol=0)
+    torch.testing.assert_close(far.observation.network.H * 1e6, near.observation.network.H, rtol=1e-8, atol=0)
 
 
 def test_the_quality_is_uniform_in_decibels_and_one_for_all_users():

@@ -43,7 +43,7 @@ def test_rows_are_what_they_are_in_the_whole_batch(step):
     joined = batching.tree_map(lambda *leaves: torch.cat(leaves), *parts)
     for one, other in zip(batching.leaves(whole), batching.leaves(joined), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-13, atol=0)
-    assert parts[0].seen is parts[0].truth
+    assert parts[0].observation.network is parts[0].truth
 
 
 def test_training_never_draws_from_what_is_held_out():

@@ -56,9 +56,9 @@ class Toy(Solver):
         share = self.net(features).softmax(-2)
         return H.mH * (share.squeeze(-1) / gain).sqrt().unsqueeze(-2)
 
-    def solve_batch(self, problem, instance, start, generator):
+    def solve_batch(self, problem, observation, start, generator):
         limit = problem.get(TotalPower).limit
-        return Solution.closed_form(self.beams(instance.observation.network) * limit.sqrt()[:, None, None])
+        return Solution.closed_form(self.beams(observation.network) * limit.sqrt()[:, None, None])
 
     def loss(self, instance, generator) -> tuple[Tensor, dict[str, Tensor | float]]:
         if self.training:

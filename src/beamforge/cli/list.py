@@ -11,8 +11,13 @@ import torch
 
 from beamforge.core.named_problems import PROBLEMS, build_problem
 from beamforge.core.network import Network
+from beamforge.io.weights import card, extra, names
 from beamforge.registry import METHODS
 from beamforge.scenarios import SCENARIOS, summary
+from beamforge.training.recipe import shipped as recipes
+
+EXTRA = " (in the extra weights)"
+"""What is said of trained weights that do not come with the package itself."""
 
 
 @click.command("list")
@@ -23,15 +28,15 @@ def command(kind: str | None) -> None:
         "problems": {name: (builder.__doc__ or "").partition("\n")[0] for name, builder in PROBLEMS.items()},
         "methods": {name: serves(name) for name in METHODS},
         "scenarios": {name: summary(name) for name in SCENARIOS},
-        "recipes": shipped("recipes", ".toml", ".toml"),
-        "models": shipped("weights", ".safetensors", ".md"),
+        "recipes": {name: words(files("beamforge") / "recipes" / f"{name}.toml") for name in recipes()},
+        "models": {name: words(card(name)) + (EXTRA if name in extra().train else "") for name in names()},
     }
     for name in [kind] if kind else tables:
         if not kind:
             print(f"{name}:" if tables[name] else f"{name}: none")
         width = max(map(len, tables[name]), default=0)
-        for entry, words in tables[name].items():
-            print(f"{'' if kind else '  '}{entry:{width}}  {words}".replace("`", "").rstrip())
+        for entry, told in tables[name].items():
+            print(f"{'' if kind else '  '}{entry:{width}}  {told}".replace("`", "").rstrip())
 
 
 def serves(method: str) -> str:
@@ -59,16 +64,6 @@ def networks(users: int, antennas: int) -> dict[str, tuple[Network, str]]:
         "multicell": (Network.interference(one.expand(users, users, antennas), 1.0), "p_max_transmitter"),
         "power-control": (Network.power_control(torch.ones(1, users, users), 1.0), "p_max"),
     }
-
-
-def shipped(folder: str, suffix: str, told: str) -> dict[str, str]:
-    """Files of a kind that come with the package, and what the file of the same name ending in `told` says of each.
-
-    Files that differ in a last number share one: what there is to say of ``gnn-16`` stands in ``gnn.md``.
-    """
-    place = files("beamforge") / folder
-    names = sorted(item.name.removesuffix(suffix) for item in place.iterdir() if item.name.endswith(suffix))
-    return {name: words(place / f"{name}{told}") or words(place / f"{name.rpartition('-')[0]}{told}") for name in names}
 
 
 def words(file: Traversable) -> str:

@@ -40,7 +40,11 @@ CONTEXT: dict[str, Entry] = {
 }
 """Everything that an observation may hold beside its network."""
 
-LABELS: dict[str, Entry] = {"p": Entry(("K",), "the best powers known, watts")}
+LABELS: dict[str, Entry] = {
+    "p": Entry(("K",), "the best powers known, watts"),
+    "utility": Entry(("",), "the utility of these powers"),
+    "certificate": Entry(("",), "the proof that no powers are better, a number of `beamforge.learned.links.labels`"),
+}
 """What there is to learn from; no solver sees it."""
 
 

@@ -1,20 +1,32 @@
-"""Trained weights: safetensors whose header names the model, its configuration and what trained it."""
+"""Trained weights: safetensors whose header names the model, its configuration and what trained it.
+
+Small ones come with the package. Those above 1 MB are a distribution of their own, `beamforge-weights`, which the extra
+`weights` asks for; they are found by the same names once it is installed.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from beamforge.core.errors import ConfigError
+from beamforge.core.errors import ConfigError, unknown
 
 KEY = "beamforge"
 """Entry of a safetensors file's metadata that holds the header, a JSON object."""
+
+SUFFIX = ".safetensors"
+
+DISTRIBUTION = "beamforge_weights"
+"""The package of the extra `weights`: files, and an ``index.json`` with its version and their sizes and checksums."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +63,97 @@ def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.bfloat16() if value.ndim > 1 else value for name, value in tensors.items()}
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What the package knows of the extra `weights`, which need not be installed.
+
+    version  the one that fits this version of the package.
+    train    the names of its weights, and what follows ``beamforge train`` to make them anew.
+    """
+
+    version: str
+    train: Mapping[str, str]
+
+
+@cache
+def extra() -> Extra:
+    """The version and contents of the extra `weights` that this version of the package asks for.
+
+    >>> extra().train["wit-75"]
+    'wit --set model.jain=0.75'
+    """
+    return Extra(**json.loads((_own() / "extra.json").read_text(encoding="utf-8")))
+
+
+def names() -> list[str]:
+    """Names of all trained weights there are, those of the extra included whether it is installed or not.
+
+    >>> [name for name in names() if name.startswith("gnn")]
+    ['gnn-16', 'gnn-4', 'gnn-64']
+    """
+    own = (item.name.removesuffix(SUFFIX) for item in _own().iterdir() if item.name.endswith(SUFFIX))
+    return sorted({*own, *extra().train})
+
+
+def card(name: str) -> Traversable:
+    """The file that tells how weights were trained and what they reach; it comes with the package, always.
+
+    Weights that differ in a last number share one.
+
+    >>> card("wit-75").name
+    'wit.md'
+    """
+    single = _own() / f"{name}.md"
+    return single if single.is_file() else _own() / f"{name.rpartition('-')[0]}.md"
+
+
 def load(model: str, path: Path | None = None, *, name: str | None = None) -> Weights:
-    """The weights that come with the package for `model`, or those in a file; no more is imported than that takes.
+    """The trained weights that there are for `model`, or those in a file; no more is imported than that takes.
 
-    name  of those that come with the package, where a model has several; else they have the model's.
+    name  of one of `names`, where a model has several; else they have the model's.
 
-    Raises `ConfigError` if there are none, for a file without a header, and for weights of another model.
+    Raises `ConfigError` for an unknown name, for weights of the extra if that is not installed (with the commands that
+    mend this), of another version or damaged, for a file without a header, and for weights of another model.
     """
     if path is not None:
         return _read(path, model)
-    place = files("beamforge") / "weights" / f"{name or model}.safetensors"
-    if not place.is_file():
-        raise ConfigError(f"weights must be given for {name or model}, got none, and none come with the package")
+    name = name or model
+    if name not in names():
+        raise ConfigError(unknown("weights", name, names()))
+    place = _in_extra(name) if name in extra().train else _own() / f"{name}{SUFFIX}"
     with as_file(place) as found:
         return _read(found, model)
+
+
+def _own() -> Traversable:
+    return files("beamforge") / "weights"
+
+
+def _in_extra(name: str) -> Traversable:
+    """A file of the extra, once its version and checksum are known to be right."""
+    wanted, install = extra(), "run `pip install ./weights` in the checkout that beamforge came from"
+    try:
+        folder = files(DISTRIBUTION)
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f"weights {name} come with the extra beamforge[weights], which is not installed: {install}, "
+            f"or make them by `beamforge train {wanted.train[name]}` and give that file as weights"
+        ) from None
+    version, intact = wanted.version, False
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        version = index["version"]
+        found = sha256((folder / f"{name}{SUFFIX}").read_bytes()).hexdigest()
+        intact = found == index["weights"][name]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # another version may lack them, otherwise they are not as they were
+    if version != wanted.version:
+        raise ConfigError(
+            f"beamforge-weights must be version {wanted.version} for this beamforge, got {version}: {install}"
+        )
+    if not intact:
+        raise ConfigError(f"weights {name} of beamforge-weights are damaged, by the checksum in their index: {install}")
+    return folder / f"{name}{SUFFIX}"
 
 
 def _read(path: Path, model: str) -> Weights:

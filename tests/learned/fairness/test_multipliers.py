@@ -15,7 +15,7 @@ from beamforge.classical.structure import coefficients
 from beamforge.core.batching import take
 from beamforge.core.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
 from beamforge.core.errors import ConfigError, UnsupportedProblem
-from beamforge.core.instance import Instance
+from beamforge.core.observation import Observation
 from beamforge.core.utilities import SumRate
 from beamforge.io import weights
 from beamforge.io.weights import Weights
@@ -44,7 +44,7 @@ def channels(K, N, batch=6, seed=0, dtype=torch.complex128):
 
 
 def cell(batch=16, seed=7, dtype=torch.complex64, **sizes):
-    return Fairness(**sizes).sample(batch, seed=seed, dtype=dtype).seen
+    return Fairness(**sizes).sample(batch, seed=seed, dtype=dtype).truth
 
 
 def rates(solver, network, asked=None):
@@ -61,7 +61,7 @@ def value(solver, network, price):
 
 def start_of(network, power, price):
     """The weighted SLNR that is corrected, from its own formula with powers of one watt a user."""
-    share = price / see(problem(power).bind(network), Instance.perfect(network)).sight.rate
+    share = price / see(problem(power).bind(network), Observation(network)).sight.rate
     found = []
     for i in range(len(network.H)):
         one = take(network, slice(i, i + 1))
@@ -192,7 +192,7 @@ def test_what_the_filter_sees_is_finite_and_of_no_unit():
         H, noise = hostile(name)
         for dtype in (torch.complex64, torch.complex128):
             network = Network.broadcast(H.to(dtype), noise)
-            seen = see(problem().bind(network), Instance.perfect(network))
+            seen = see(problem().bind(network), Observation(network))
             for price in (0.0, 30.0, 1e9):
                 view = look(seen.gram, seen.sight, torch.full((len(H),), price).to(network.noise))
                 for part in (view.nodes, view.shifts):
@@ -254,7 +254,7 @@ def test_a_mean_out_of_reach_is_refused_with_what_can_be_reached():
 
 
 def test_better_than_weighted_slnr_at_equal_fairness_on_drops_held_out():
-    network = Fairness().sample(300, seed=10**9).seen
+    network = Fairness().sample(300, seed=10**9).truth
     for alpha in (0.0, 0.5, 0.85, 1.1, 1.8):
         slnr = rates(WeightedSLNR(alpha=alpha), network)
         found = rates(shipped(), network, problem(jain=jain_index(slnr).mean().item()))

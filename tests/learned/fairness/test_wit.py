@@ -47,14 +47,14 @@ def test_it_has_the_published_size(network):
 def test_features_are_those_of_the_paper(drops):
     h, noise, power = channels(drops)
     beta = (abs(h) ** 2).sum(-1) / noise
-    features = wit.features(drops.truth.whitened().channel, drops.context["p_max"]).numpy()
+    features = wit.input_features(drops.truth.whitened().channel, drops.context["p_max"]).numpy()
     assert features.shape == (6, 12, 33)
     found = (features[..., :16] + 1j * features[..., 16:32]) / math.sqrt(32)
     np.testing.assert_allclose(found, h / np.linalg.norm(h, axis=-1, keepdims=True), atol=1e-9)
     snr_db = 10 * np.log10(power[:, None] * beta)
     np.testing.assert_allclose(features[..., 32], (snr_db - wit.LEVEL_DB) / wit.SPREAD_DB, atol=1e-9)
     many = Fairness().sample(500, seed=4)
-    size = wit.features(many.truth.whitened().channel, many.context["p_max"]).square().mean((0, 1)).sqrt()
+    size = wit.input_features(many.truth.whitened().channel, many.context["p_max"]).square().mean((0, 1)).sqrt()
     assert size.min() > 0.9 and size.max() < 1.1
 
 
@@ -69,7 +69,7 @@ def test_its_initial_weights_take_power_off_those_who_would_hear_what_is_not_the
     step = -(gram.swapaxes(-1, -2) * (1 - np.eye(12))) @ d  # of others alone: a user's own share only scales its beam
     beam = slice(33, 65)
     with torch.no_grad():
-        x = model.embed(wit.features(drops.truth.whitened().channel, drops.context["p_max"]))
+        x = model.embed(wit.input_features(drops.truth.whitened().channel, drops.context["p_max"]))
         block = model.blocks[0]
         moved = block.mix(block.heard(x))[..., beam].numpy()
     before = x[..., beam].numpy()

@@ -162,7 +162,7 @@ def test_the_loss_is_that_of_the_labels():
     torch.testing.assert_close(loss.detach(), expected, rtol=1e-3, atol=0)
     accuracy = (1 - (found - best).norm(dim=-1) / best.norm(dim=-1)).mean()
     torch.testing.assert_close(figures["power_accuracy"], accuracy, rtol=1e-3, atol=0)
-    stated = Instance.perfect(instance.truth, **instance.context, p=found)
+    stated = Instance.perfect(instance.truth, {"p": found}, **instance.context)
     assert solver.loss(stated, torch.Generator())[0] < 1e-25
 
 
@@ -222,7 +222,7 @@ def test_own_weights_serve_their_own_size(tmp_path):
     found = create(problem, network, "neural-sum-rate", {"weights": str(path)}).solve(problem, network)
     torch.testing.assert_close(found.W.abs().square().squeeze(-2), solved(solver, instance))
     with pytest.raises(UnsupportedProblem, match="4 users"):
-        NeuralSumRate(weights=str(path)).solve(*(posed(batch(4))[0], batch(4).seen))
+        NeuralSumRate(weights=str(path)).solve(*(posed(batch(4))[0], batch(4).observation))
     weights.save(path, Weights(solver.state_dict(), {**header, "settings": {"links": 4}}))
     with pytest.raises(ConfigError, match="weights must fit"):
         NeuralSumRate(weights=str(path))

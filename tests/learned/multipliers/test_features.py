@@ -10,7 +10,7 @@ from beamforge import Network, Problem
 from beamforge.classical.linear import RZF
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
 from beamforge.core.constraints import TotalPower
-from beamforge.core.instance import Instance
+from beamforge.core.observation import Observation
 from beamforge.core.utilities import SumRate
 from beamforge.learned.multipliers.features import observe
 from beamforge.scenarios import Rayleigh
@@ -19,7 +19,7 @@ PROBLEM = Problem(SumRate(), (TotalPower(1.0),))
 
 
 def cell(network):
-    return ReducedWMMSE().prepare(PROBLEM.bind(network), Instance.perfect(network))
+    return ReducedWMMSE().prepare(PROBLEM.bind(network), Observation(network))
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
@@ -27,7 +27,7 @@ def cell(network):
     "source", [Rayleigh(8, 8, 20.0), Rayleigh(12, 8, 30.0), Rayleigh(8, 16, 0.0, 40.0), Rayleigh(8, 8, 40.0, 0.0, 0.99)]
 )
 def test_the_floor_is_the_rate_of_zero_forcing_and_a_little_more_or_says_that_it_cannot_tell(source, dtype):
-    network = source.sample(60, seed=4, dtype=dtype).seen
+    network = source.sample(60, seed=4, dtype=dtype).truth
     exact = Network.broadcast(network.channel.to(torch.complex128), network.noise.double())
     rate = exact.rate(RZF().solve(PROBLEM, exact).W).sum(-1)
     floor = observe(cell(network)).floor.double()
@@ -38,7 +38,7 @@ def test_the_floor_is_the_rate_of_zero_forcing_and_a_little_more_or_says_that_it
 
 
 def test_on_ordinary_channels_it_is_close_in_single_precision_too():
-    network = Rayleigh(16, 16, 20.0).sample(50, seed=4).seen
+    network = Rayleigh(16, 16, 20.0).sample(50, seed=4).truth
     rate = network.rate(RZF().solve(PROBLEM, network).W).sum(-1)
     torch.testing.assert_close(observe(cell(network)).floor, rate, rtol=3e-3, atol=0)
 

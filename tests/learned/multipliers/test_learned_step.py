@@ -9,7 +9,7 @@ import torch
 from beamforge import Network, Problem
 from beamforge.classical.sum_rate.reduced_wmmse import Multipliers, ReducedWMMSE, from_ridge
 from beamforge.core.constraints import TotalPower
-from beamforge.core.instance import Instance
+from beamforge.core.observation import Observation
 from beamforge.core.utilities import SumRate
 from beamforge.learned.multipliers.features import observe
 from beamforge.learned.multipliers.learned_step import LearnedStep
@@ -21,7 +21,7 @@ PROBLEM = Problem(SumRate(), (TotalPower(1.0),))
 def cell(K=5, N=4, batch=3, noise=0.01):
     H = torch.randn(batch, K, N, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
     network = Network.broadcast(H, noise)
-    return ReducedWMMSE().prepare(PROBLEM.bind(network), Instance.perfect(network))
+    return ReducedWMMSE().prepare(PROBLEM.bind(network), Observation(network))
 
 
 def stride(std=0.0, seed=0):

@@ -17,7 +17,7 @@ from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE, from_ridge
 from beamforge.core.batching import take, tree_map
 from beamforge.core.constraints import PerAntennaPower, TotalPower
 from beamforge.core.errors import ConfigError, UnsupportedProblem
-from beamforge.core.instance import Instance
+from beamforge.core.observation import Observation
 from beamforge.core.utilities import SumRate
 from beamforge.io import weights
 from beamforge.io.weights import Weights
@@ -91,7 +91,7 @@ def test_the_number_of_antennas_never_enters():
 def test_the_filter_goes_where_the_channels_are():
     """The command line makes a method before it knows the device; "meta" stands in for one."""
     network = Network.broadcast(channels(3, 3), 0.1)
-    data = ReducedWMMSE().prepare(PROBLEM.bind(network), Instance.perfect(network))
+    data = ReducedWMMSE().prepare(PROBLEM.bind(network), Observation(network))
     data, seen = (tree_map(lambda leaf: leaf.to("meta"), tree) for tree in (data, observe(data)))
     found, ridge = copy(0.3).predict(data, seen)
     assert {leaf.device.type for leaf in (*found, ridge)} == {"meta"}
@@ -121,7 +121,7 @@ def test_weights_of_the_rate_are_obeyed():
 )
 def test_never_worse_than_regularised_zero_forcing_on_any_instance(std, steps, source):
     for dtype, slack in ((torch.complex128, 1e-9), (torch.complex64, 1e-4)):
-        network = source.sample(24, seed=7, dtype=dtype).seen
+        network = source.sample(24, seed=7, dtype=dtype).truth
         for seed in range(2):
             found = rate(copy(std, steps, seed), network)
             floor = rate(RZF(), network)
@@ -183,7 +183,7 @@ def test_a_hopeless_neighbour_changes_nothing():
 # --- polishing -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("std", [0.0, 0.3, 3.0])
 def test_no_step_lowers_the_rate(std):
-    network = Rayleigh(12, 10, 20.0).sample(20, seed=3, dtype=torch.complex128).seen
+    network = Rayleigh(12, 10, 20.0).sample(20, seed=3, dtype=torch.complex128).truth
     with torch.no_grad():
         trace = copy(std, steps=25).solve(PROBLEM, network).trace
     assert trace.shape == (20, 26)
@@ -193,15 +193,15 @@ def test_no_step_lowers_the_rate(std):
 @pytest.mark.parametrize("std", [0.0, 0.3, 3.0])
 def test_asking_for_more_steps_never_gets_less(std):
     """Above all not where an instance is near the line at which it goes back to zero forcing."""
-    network = Rayleigh(8, 8, 10.0).sample(40, seed=3, dtype=torch.complex128).seen
+    network = Rayleigh(8, 8, 10.0).sample(40, seed=3, dtype=torch.complex128).truth
     found = torch.stack([rate(copy(std, steps), network) for steps in (0, 1, 2, 3, 5, 8, 13)], -1)
     assert (found.diff(dim=-1) >= -1e-9).all()
 
 
 def test_a_stride_that_would_lower_the_rate_is_taken_as_a_plain_step(monkeypatch):
     """Strides that leave all but one user unserved are refused, and what remains is WMMSE from the predicted state."""
-    network = Rayleigh(8, 6, 20.0).sample(10, seed=3, dtype=torch.complex128).seen
-    data = ReducedWMMSE().prepare(PROBLEM.bind(network), Instance.perfect(network))
+    network = Rayleigh(8, 6, 20.0).sample(10, seed=3, dtype=torch.complex128).truth
+    data = ReducedWMMSE().prepare(PROBLEM.bind(network), Observation(network))
     solver, alone = copy(0.1, steps=3), torch.eye(8, dtype=torch.float64)[0]
     monkeypatch.setattr(solver, "follow", lambda data, seen, there: there.state._replace(root=there.state.root * alone))
     with torch.no_grad():
@@ -212,7 +212,7 @@ def test_a_stride_that_would_lower_the_rate_is_taken_as_a_plain_step(monkeypatch
 
 
 def test_polishing_is_wmmse_itself():
-    data = ReducedWMMSE().prepare(PROBLEM.bind(n := Network.broadcast(channels(5, 4), 0.01)), Instance.perfect(n))
+    data = ReducedWMMSE().prepare(PROBLEM.bind(n := Network.broadcast(channels(5, 4), 0.01)), Observation(n))
     X, rates = polish(data, from_ridge(data, 1.0), 7)
     state, solver = from_ridge(data, 1.0), ReducedWMMSE()
     for found in rates[:-1]:
@@ -310,7 +310,7 @@ def test_what_the_filter_sees_is_finite_and_of_no_unit():
         H, noise = hostile(name)
         for dtype in (torch.complex64, torch.complex128):
             network = Network.broadcast(H.to(dtype), noise)
-            data = ReducedWMMSE().prepare(PROBLEM.bind(network), Instance.perfect(network))
+            data = ReducedWMMSE().prepare(PROBLEM.bind(network), Observation(network))
             sight = observe(data)
             for seen in (sight.nodes, sight.shifts):
                 assert torch.isfinite(seen).all() and seen.abs().max() < math.sqrt(torch.finfo(seen.dtype).max), name

@@ -31,7 +31,7 @@ def test_batches_are_rows_of_the_file_with_their_labels(files):
     places = set()
     for step in range(20):
         batch = stream.batch_at(step)
-        gains, label = batch.truth.gains.numpy(), batch.context["p"].numpy()
+        gains, label = batch.truth.gains.numpy(), batch.labels["p"].numpy()
         (first,) = np.flatnonzero(np.isclose(G, gains[0]).all((1, 2)))
         rows = (first + np.arange(4)) % 6
         np.testing.assert_allclose(gains, G[rows], rtol=1e-12)
@@ -47,7 +47,7 @@ def test_training_is_watched_on_the_other_file(files):
     watched = Stream.validation(Labelled(files["learned"], files["watched"]), batch=6, dtype=torch.complex128)
     with np.load(files["watched"]) as data:
         expected = np.sort(data["utility"])
-    np.testing.assert_allclose(np.sort(watched.batch_at(0).context["utility"].numpy()), expected)
+    np.testing.assert_allclose(np.sort(watched.batch_at(0).labels["utility"].numpy()), expected)
 
 
 def test_what_is_held_out_is_not_learned_from(files):

@@ -24,11 +24,11 @@ from beamforge.core.network import Network, own, squared_magnitude
 class Uplink(NamedTuple):
     """Channels of the uplink, in double precision whatever the network's: what comes of them is K numbers.
 
-    H        complex [B, T, K, N]: in units of the noise, and divided by ``weight^1/2`` where antennas are priced.
-    factor   complex [B, T, K or N, K]: of the Gram matrices ``C = factor^H factor`` of H with rows in units of each
-             user's own channel.
-    gain     real [B, K]: ``|h_k|^2`` of the user's own channel; 0 for a user without one.
-    transmitter  integer [B, K].
+    H            complex [B, T, K, N]: in units of the noise, and divided by ``weight^1/2`` where antennas are priced.
+    factor       complex [B, T, K or N, K]: of the Gram matrices ``C = factor^H factor`` of H with rows in units of each
+                 user's own channel.
+    gain         real [B, K]: ``|h_k|^2`` of the user's own channel; 0 for a user without one.
+    transmitter  integer [B, K], of each user's stream.
     """
 
     H: Tensor

@@ -62,10 +62,10 @@ class FairnessSolver(Solver):
 
     A method supplies `solve_at`, the attribute (and setting) named by `parameter`, None where it is to be found, and
 
-    parameter      the scalar's name, under which ``Solution.info`` has it, [...].
-    grid    its values from none of it to the most there may be, tried in turn until one is fair enough.
-    neutral   its value where a problem asks for no fairness.
-    accuracy  of the fairness found, which is never below what is asked for.
+    parameter  the scalar's name, under which ``Solution.info`` has it, [...].
+    grid       values of the parameter from the least to the largest, tried in turn until one is fair enough.
+    neutral    its value where a problem asks for no fairness.
+    accuracy   of the fairness found, which is never below what is asked for.
 
     Raises `ConfigError` for a mean that no value reaches, with the largest that can be met. An instance that cannot
     reach a limit of its own is infeasible.

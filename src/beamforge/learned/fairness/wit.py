@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -31,7 +30,7 @@ from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution
 from beamforge.core.solver import Solver
 from beamforge.core.utilities import SumRate
-from beamforge.io.weights import load
+from beamforge.io.weights import load, names
 from beamforge.learned.fairness.transformer import ANTENNAS, USERS, Transformer
 from beamforge.training.dual_ascent import DualAscent
 
@@ -182,10 +181,8 @@ def input_features(H: Tensor, power: Tensor) -> Tensor:
 
 
 def targets() -> dict[float, str]:
-    """The targets that weights are shipped for, and the names of these: ``wit-86`` is for 0.86."""
-    names = (item.name for item in (files("beamforge") / "weights").iterdir())
-    found = (name.removesuffix(".safetensors") for name in names if name.startswith("wit-"))
-    return {float(f"0.{name.removeprefix('wit-')}"): name for name in sorted(found) if not name.endswith(".md")}
+    """The targets that there are weights for, and the names of these: ``wit-86`` is for 0.86."""
+    return {float(f"0.{name.removeprefix('wit-')}"): name for name in names() if name.startswith("wit-")}
 
 
 def nearest(asked: float) -> float:

@@ -22,7 +22,7 @@ from beamforge.core.solver import Solver
 from beamforge.io.weights import Weights, load
 
 SIZES = (4, 16, 64)
-"""Numbers of links for which trained weights come with the package."""
+"""Numbers of links for which there are trained weights."""
 
 
 class Sized(Solver):
@@ -89,7 +89,7 @@ class Sized(Solver):
         """Shares [B, L] of the power, computed in the precision of the data and where that is."""
         L = data.direct.shape[-1]
         if self.shipped and str(L) not in self.networks:
-            self._adopt(load(self.model, name=f"{self.model}-{L}"), "the package")
+            self._adopt(load(self.model, name=f"{self.model}-{L}"), f"{self.model}-{L}")
         network = self.networks[str(L)]
         weights = {name: value.to(data.direct) for name, value in network.state_dict(keep_vars=True).items()}
         total = data.weights.sum(-1, keepdim=True)

@@ -110,6 +110,8 @@ def power_control(options: Options) -> Iterator[Exhibit]:
     """Fig. 2, Fig. 3, Table 1, accuracy and utility on both families, and what is wanted."""
     if options.settings:
         raise ConfigError(f"settings must be none for power-control, got {', '.join(options.settings)}")
+    for links in LINKS:
+        load(LEARNED, name=f"{LEARNED}-{links}")  # refuses at once where they are not installed
     with one_thread():
         options.report("trajectories")
         yield trajectories()

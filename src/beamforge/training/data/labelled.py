@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beamforge.core.context import CONTEXT
+from beamforge.core.context import CONTEXT, LABELS
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network
@@ -51,8 +51,9 @@ class Rows:
     def build(self, draws: dict[str, Tensor]) -> Instance:
         """The instances of some rows."""
         context = {name: value for name, value in draws.items() if name in CONTEXT}
+        labels = {name: value for name, value in draws.items() if name in LABELS}
         noise = draws["noise"].reshape(len(draws["G"]), -1).expand(draws["G"].shape[:-1])
-        return Instance.perfect(Network.power_control(draws["G"], noise), {"p": draws["p"]}, **context)
+        return Instance.perfect(Network.power_control(draws["G"], noise), labels, **context)
 
 
 @dataclass(frozen=True)

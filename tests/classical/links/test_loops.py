@@ -6,10 +6,10 @@ import torch
 from links import solve, strong
 from oracles_links import PAPER_G, PAPER_STARTS, algorithm_one, geometric_program, nats, quasi_inverse_program
 
+from beamforge.classical.links import mm_admm
 from beamforge.classical.links.mm_admm import MMADMM, positive_root
 from beamforge.classical.links.quasi_inverse import QuasiInverse
 from beamforge.classical.links.sca import Program, SuccessiveGP, solve_program
-from beamforge.classical.links.wmmse import mm_admm
 from beamforge.scenarios import Weak
 
 

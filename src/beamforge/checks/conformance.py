@@ -1,0 +1,284 @@
+"""The checks: pairs of answers that must agree, limits that must hold, and questions that must be refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from beamforge.checks.questions import BATCH, Question
+from beamforge.core import batching
+from beamforge.core.capability import Feature
+from beamforge.core.constraints import Upper
+from beamforge.core.errors import UnsupportedProblem
+from beamforge.core.evaluate import evaluate
+from beamforge.core.instance import Instance
+from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.problem import Problem
+from beamforge.core.solution import Solution, Status
+from beamforge.core.solver import Solver
+from beamforge.core.streams import NO_DATA, Streams
+from beamforge.core.terms import Bound
+
+TOLERANCE = 1e-4
+"""Largest difference of two answers that count as the same, as a share of what a user receives and of its noise."""
+
+
+def batch_equals_loop(solver: Solver, question: Question) -> None:
+    """Any leading dimensions give what a Python loop over single instances gives."""
+    together = answer(solver, question.problem, question.instance)
+    shape = (2, BATCH // 2)
+    folded = answer(solver, *batching.unflatten((question.problem, question.instance), shape))
+    assert folded.W.shape == (*shape, *together.W.shape[1:]), f"W has shape {tuple(folded.W.shape)}"
+    same(question.instance.truth, together, batching.flatten(folded, 2))
+    for i in range(BATCH):
+        one = batching.tree_map(lambda leaf, i=i: leaf[i], (question.problem, question.instance))
+        alone = answer(solver, *one)
+        assert alone.W.ndim == 2, f"W of one instance has shape {tuple(alone.W.shape)}"
+        same(one[1].truth, batching.tree_map(lambda leaf, i=i: leaf[i], together), alone)
+
+
+def users_can_be_relabelled(solver: Solver, question: Question) -> None:
+    """Relabelling the users relabels the beams."""
+    network = question.instance.truth
+    order = torch.arange(network.users).roll(1)
+    M = network.receive_antennas
+    rows = (order.unsqueeze(-1) * M + torch.arange(M)).flatten()
+    moved = network.transmitters == network.users
+    moved = moved and bool((network.streams.transmitter == torch.arange(network.streams.count)).all())
+    H, streams = network.H[..., rows, :], network.streams
+    if moved:  # link k is transmitter k and user k
+        H, columns = H[:, order], order
+    elif streams.user is None:
+        columns = torch.cat([order, torch.arange(network.users, streams.count)])
+        streams = Streams(streams.transmitter[..., columns])
+    else:  # the streams stay where they are, and carry the data of the users under their new names
+        columns = torch.arange(streams.count)
+        renamed = torch.where(streams.user < 0, NO_DATA, order.argsort()[streams.user.clamp_min(0)])
+        streams = replace(streams, user=renamed)
+    relabelled = Network(H, network.noise[..., order], streams, M)
+    axes = {"users": order, **({"transmitters": order} if moved else {})}
+    problem = Problem(
+        relabel(question.problem.maximise, axes), tuple(relabel(limit, axes) for limit in question.problem.subject_to)
+    )
+    there = answer(solver, question.problem, question.instance)
+    here = answer(solver, problem, Instance.perfect(relabelled))
+    same(relabelled, replace(there, W=there.W[..., columns]), here)
+
+
+def units_do_not_matter(solver: Solver, question: Question) -> None:
+    """Scaling channels and noise together changes nothing."""
+    network = question.instance.truth
+    scaled = replace(network, H=network.H * 1e-6, noise=network.noise * 1e-12)
+    there = answer(solver, question.problem, question.instance)
+    same(network, there, answer(solver, question.problem, Instance.perfect(scaled)))
+
+
+def phases_do_not_matter(solver: Solver, question: Question) -> None:
+    """Turning the phase of a user's channel changes no power."""
+    network = question.instance.truth
+    users = torch.arange(1, 1 + network.users, dtype=torch.float64).repeat_interleave(network.receive_antennas)
+    turned = replace(network, H=network.H * torch.exp(1j * users**2).unsqueeze(-1))
+    there = answer(solver, question.problem, question.instance)
+    same(turned, there, answer(solver, question.problem, Instance.perfect(turned)))
+
+
+def every_instance_is_answered(solver: Solver, question: Question) -> None:
+    """Where beams within the limits exist, there is an answer, with a beam for every stream, in both precisions."""
+    network = question.instance.truth
+    single = batching.tree_map(as_single, (question.problem, question.instance))
+    for problem, instance in ((question.problem, question.instance), single):
+        solution = answer(solver, problem, instance)
+        assert solution.solved.all(), f"feasible instances end with status {solution.status.tolist()}"
+        expected = (BATCH, network.antennas, network.streams.count)
+        assert solution.W.shape == expected, f"W must be {expected} (B, N, D), got {tuple(solution.W.shape)}"
+        assert (solution.W.dtype, solution.W.device) == (instance.truth.H.dtype, instance.truth.H.device), (
+            f"W is {solution.W.dtype} on {solution.W.device}"
+        )
+
+
+def limits_are_met(solver: Solver, question: Question) -> None:
+    """Every solved instance meets every constraint, in double and in single precision."""
+    single = batching.tree_map(as_single, (question.problem, question.instance))
+    for problem, instance in ((question.problem, question.instance), single):
+        solution = answer(solver, problem, instance)
+        report = evaluate(problem, instance, solution.beams)
+        broken = solution.solved & ~report.feasible
+        assert not broken.any(), f"instances {broken.nonzero().flatten().tolist()} break {dict(report.violation)}"
+
+
+def all_limits_of_a_kind_are_met(solver: Solver, question: Question) -> None:
+    """Of two upper limits of one kind, the stricter holds too, whichever comes first."""
+    for limit in question.problem.subject_to:
+        if isinstance(limit, Upper) and not any(hasattr(other, "target") for other in question.problem.subject_to):
+            stricter = batching.tree_map(lambda leaf: leaf / 2, limit)
+            problem = replace(question.problem, subject_to=(*question.problem.subject_to, stricter))
+            solution = answer(solver, problem, question.instance)
+            report = evaluate(problem, question.instance, solution.beams)
+            assert report.feasible.all(), f"with a second {type(limit).__name__}: {dict(report.violation)}"
+
+
+def the_truth_is_not_read(solver: Solver, question: Question) -> None:
+    """Beams follow from the observation alone: a truth full of NaN changes none of them."""
+    network = question.instance.truth
+    poisoned = replace(network, H=torch.full_like(network.H, torch.nan))
+    blind = Instance.estimated(poisoned, network, **question.instance.context)
+    same(network, answer(solver, question.problem, question.instance), answer(solver, question.problem, blind))
+
+
+def channels_matter(solver: Solver, question: Question) -> None:
+    """Other channels get other beams (single antennas may well get the same powers, all there is)."""
+    if question.instance.truth.antennas > 1:
+        W = answer(solver, question.problem, question.instance).W
+        gap = (squared_magnitude(W) - squared_magnitude(W[:1])).abs().amax((-2, -1))[1:]
+        assert (gap > 1e-9 * squared_magnitude(W).amax()).all(), "different channels get the same beams"
+
+
+def unknown_terms_are_refused(solver: Solver, question: Question) -> None:
+    """A utility or constraint that the method cannot know, if only a subclass of one that it does, is refused."""
+    problem = question.problem
+    problems = [replace(problem, maximise=disguised(problem.maximise))]
+    for place, limit in enumerate(problem.subject_to):
+        before, after = problem.subject_to[:place], problem.subject_to[place + 1 :]
+        problems.append(replace(problem, subject_to=(*before, disguised(limit), *after)))
+    for unknown in problems:
+        assert not type(solver).supports(unknown, question.instance.truth), "it claims to know a type it has never seen"
+        assert refuses(solver, unknown, question.instance), "it answers for a type that it has never seen"
+
+
+def unusual_streams_are_refused(solver: Solver, question: Question) -> None:
+    """A network with a feature that the method does not say it handles is refused, not answered without it."""
+    network = question.instance.truth
+    handled = {feature for capability in solver.capabilities for feature in capability.handles}
+    transmitter = torch.cat([network.streams.transmitter, network.streams.transmitter[..., -1:]], -1)
+    if network.streams.user is None and Feature.SENSING not in handled:
+        extra = replace(network, streams=Streams(transmitter))
+        assert refuses(solver, question.problem, Instance.perfect(extra)), "it answers without the sensing stream"
+    if network.streams.user is None and Feature.SEVERAL_STREAMS not in handled:
+        usual = torch.arange(network.users).expand(BATCH, -1)
+        extra = replace(network, streams=Streams(transmitter, torch.cat([usual, usual[:, -1:]], -1)))
+        assert refuses(solver, question.problem, Instance.perfect(extra)), "it answers without the second stream"
+
+
+def same_generator_same_result(solver: Solver, question: Question) -> None:
+    """Equal seeds give equal beams, bit for bit, and the global random state stays as it was."""
+    state = torch.random.get_rng_state()
+    one, other = (answer(solver, question.problem, question.instance) for _ in range(2))
+    assert torch.equal(one.W, other.W), "two runs with the same seed differ"
+    assert torch.equal(state, torch.random.get_rng_state()), "the global random state changed"
+
+
+def neighbours_are_independent(solver: Solver, question: Question) -> None:
+    """A neighbour full of NaN spoils only itself."""
+    there = answer(solver, question.problem, question.instance)
+    network = question.instance.truth
+    H = network.H.clone()
+    H[0] = torch.nan
+    here = answer(solver, question.problem, Instance.perfect(replace(network, H=H)))
+    rest = slice(1, None)
+    same(batching.take(network, rest), batching.take(there, rest), batching.take(here, rest))
+    assert not here.solved[0], "the instance with NaN was not flagged"
+    assert (here.W[0] == 0).all(), "the instance with NaN has beams"
+
+
+def gradients_are_right(solver: Solver, question: Question) -> None:
+    """The derivative along a random direction of the channel agrees with finite differences, where it is offered.
+
+    Differences of a solution that is iterated to a tolerance are rough at small steps and curved at large ones; that of
+    several widths which comes closest is the one that is judged.
+    """
+    if not solver.differentiable:
+        return
+    network = question.instance.truth
+    generator = torch.Generator().manual_seed(5)
+    direction = torch.randn(network.H.shape, dtype=network.H.dtype, generator=generator)
+    if network.antennas == 1:
+        direction = direction.real * network.H  # stays a square root of a power gain
+    rows, D = network.H.shape[-2], network.streams.count
+    weight = torch.rand(BATCH, rows, D, dtype=torch.float64, generator=generator)
+
+    def value(step: Tensor) -> Tensor:
+        moved = replace(network, H=network.H + step * direction)
+        W = answer(solver, question.problem, Instance.perfect(moved)).W
+        return (squared_magnitude(network.apply(W)) * weight).sum((-2, -1))
+
+    step = torch.zeros(BATCH, 1, 1, 1, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(value(step).sum(), step)
+    expected = torch.stack([(value(step + h) - value(step - h)).detach() / (2 * h) for h in (1e-3, 1e-4, 1e-5)])
+    slope = slope.flatten()
+    gap = ((slope - expected).abs() / expected.abs().clamp_min(1)).amin(0)
+    worst = int(gap.argmax())
+    assert gap[worst] <= 1e-2, f"derivative {slope[worst]:g}, by differences {expected[:, worst].tolist()}"
+
+
+CHECKS: list[Callable[[Solver, Question], None]] = [
+    every_instance_is_answered,
+    limits_are_met,
+    all_limits_of_a_kind_are_met,
+    batch_equals_loop,
+    users_can_be_relabelled,
+    units_do_not_matter,
+    phases_do_not_matter,
+    the_truth_is_not_read,
+    channels_matter,
+    unknown_terms_are_refused,
+    unusual_streams_are_refused,
+    same_generator_same_result,
+    neighbours_are_independent,
+    gradients_are_right,
+]
+"""Every check, in order."""
+
+
+# --- tools -----------------------------------------------------------------------------------------------------------
+def answer(solver: Solver, problem: Problem, instance: Instance) -> Solution:
+    """One solution, with a fresh generator."""
+    return solver.solve(problem, instance, generator=torch.Generator().manual_seed(0))
+
+
+def refuses(solver: Solver, problem: Problem, instance: Instance) -> bool:
+    """Whether the method refuses a question."""
+    try:
+        answer(solver, problem, instance)
+    except UnsupportedProblem:
+        return True
+    return False
+
+
+def same(network: Network, one: Solution, other: Solution) -> None:
+    """Both solutions end alike and put the same powers at every user, to a ten-thousandth of what that user hears."""
+    assert torch.equal(one.status, other.status), f"status {one.status.tolist()} against {other.status.tolist()}"
+    if not (one.status != int(Status.NUMERICAL_FAILURE)).any():
+        return
+    a, b = (squared_magnitude(network.apply(solution.W)) for solution in (one, other))
+    assert a.shape == b.shape, f"beams have shapes {tuple(one.W.shape)} and {tuple(other.W.shape)}"
+    noise = network.noise.repeat_interleave(network.receive_antennas, -1)
+    gap = ((a - b).abs().amax(-1) / (a.amax(-1) + noise)).amax()
+    assert gap <= TOLERANCE, f"received powers differ by {gap:.1e} of what a user receives"
+
+
+def relabel(term: Bound, axes: dict[str, Tensor]) -> Bound:
+    """A bound term with the entries of its axes in another order."""
+    changed: dict[str, Tensor] = {}
+    for item in dataclasses.fields(term):
+        names, value = item.metadata["axes"], getattr(term, item.name)
+        for place, name in enumerate(names):
+            if name in axes:
+                value = value.index_select(place - len(names), axes[name])
+        changed[item.name] = value
+    return replace(term, **changed)
+
+
+def disguised(term: Bound) -> Bound:
+    """The same numbers in a subclass that nobody knows."""
+    kind: Any = dataclasses.dataclass(frozen=True)(type(f"Unknown{type(term).__name__}", (type(term),), {}))
+    return kind(**{item.name: getattr(term, item.name) for item in dataclasses.fields(term)})
+
+
+def as_single(leaf: Tensor) -> Tensor:
+    """A tensor in single precision."""
+    return leaf.to({torch.complex128: torch.complex64, torch.float64: torch.float32}.get(leaf.dtype, leaf.dtype))
