@@ -19,17 +19,28 @@ SLIGHT = 1e-7
 OFF = 1e-7
 """Share of the uplink power below which a user is switched off."""
 
+EPS = torch.finfo(torch.float64).eps
+
 
 def gain_without(gram: Tensor, weights: Tensor, shares: Tensor) -> Tensor:
     """By how much the rate rises at least [B, K] when a user is switched off; -inf for one that is."""
     B = errors(gram, shares)
-    error = own(B).real
-    lost = squared_magnitude(B) / (error.unsqueeze(-1) * error.unsqueeze(-2))
-    kept = (1 - torch.diagonal_scatter(lost, torch.zeros_like(error), 0, -2, -1)).clamp_min(
-        torch.finfo(error.dtype).eps
-    )
-    gain = weights * error.log() - (weights.unsqueeze(-1) * kept.log()).sum(-2)
-    return torch.where(shares > OFF, gain, -torch.inf) / math.log(2)
+    gain = gain_by_leaving(B, own(B).real.unsqueeze(-2), weights)
+    return torch.where(shares > OFF, gain, -torch.inf)
+
+
+def gain_by_leaving(rows: Tensor, diagonals: Tensor, weights: Tensor) -> Tensor:
+    """What the weighted sum rate gains [B, K] by each user's leaving, from the errors of linear MMSE receivers.
+
+    rows       [B, K, K]: row k is that of user k in the matrix B of its own transmitter, its error on the diagonal.
+    diagonals  [B, K, K] or [B, 1, K]: row k is the diagonal of that matrix.
+
+    Without user j, ``e_k = B_kk - |B_kj|^2 / B_jj``, and its own error is one.
+    """
+    error = own(rows).real
+    lost = squared_magnitude(rows) / (error.unsqueeze(-1) * diagonals)
+    kept = (1 - torch.diagonal_scatter(lost, torch.zeros_like(error), 0, -2, -1)).clamp_min(EPS)
+    return (weights * error.log() - (weights.unsqueeze(-1) * kept.log()).sum(-2)) / math.log(2)
 
 
 def without_crowd(gram: Tensor, weights: Tensor) -> Tensor:
@@ -40,10 +51,36 @@ def without_crowd(gram: Tensor, weights: Tensor) -> Tensor:
         gain = gain_without(gram, weights, shares)
         if not (gain > 0).any():
             break
-        leaves = torch.nn.functional.one_hot(gain.argmax(-1), gain.shape[-1]) * (gain > 0)
-        shares = shares * (1 - leaves)
+        shares = shares * staying(gain)
         shares = shares / shares.sum(-1, keepdim=True)
     return shares + SLIGHT
+
+
+def served(gram: Tensor, weights: Tensor, serves: Tensor, power: Tensor) -> Tensor:
+    """Zeros and ones [B, K]: as `without_crowd` leaves users out, where several transmitters serve them.
+
+    gram    ``H_t H_t^H`` [B, T, K, K] in units of the noise.
+    serves  zeros and ones [B, T, K]: who serves whom.
+    power   [B, T], shared equally by the users whom a transmitter still serves.
+    """
+    on, mine = torch.ones_like(weights), serves.to(weights)
+    for _ in range(gram.shape[-1]):
+        each = power / (mine * on.unsqueeze(1)).sum(-1).clamp_min(1)
+        shares = on * (mine * each.unsqueeze(-1)).sum(1)
+        B = errors(gram, shares.unsqueeze(1))
+        rows = (B * mine.unsqueeze(-1)).sum(1)
+        diagonals = (own(B).real.unsqueeze(-2) * mine.unsqueeze(-1)).sum(1)
+        gain = torch.where(on > 0, gain_by_leaving(rows, diagonals, weights), -torch.inf)
+        if not (gain > 0).any():
+            break
+        on = on * staying(gain)
+    return on
+
+
+def staying(gain: Tensor) -> Tensor:
+    """Zeros and ones [B, K]: everyone but the user whose leaving gains most, if it gains anything."""
+    most = torch.nn.functional.one_hot(gain.argmax(-1), gain.shape[-1])
+    return 1 - (most * (gain > 0)).to(gain.dtype)
 
 
 def orthogonal_users(gram: Tensor, weights: Tensor) -> Tensor:
