@@ -33,6 +33,12 @@ STEPS = 60
 LONGEST = 2.0
 """Largest change of a logarithm in one step."""
 
+SMALL = 1e-6
+"""Share of all that is paid below which users or limits that want still less are off, and out of the equations."""
+
+LEAST_USER, LEAST_LIMIT = 1e-20, 1e-9
+"""Shares at which they stay: what an antenna's noise is, users that are off must not be seen in."""
+
 CLOSE = 1e-14
 """Of the squared residual, as a share of the powers, where it ends."""
 
@@ -132,8 +138,11 @@ def newton(scene: Scene, start: Point, tolerance: float = CLOSE) -> Ending:
     now = terms(scene, here)
     damping = torch.zeros_like(rise)
     for count in range(STEPS + 1):
-        size = residual(now)
+        free, floor = in_play(now, K)
+        size = residual(now, free)
         converged = size <= tolerance * now.scale.sum(-1)
+        if count == STEPS or converged.any():
+            converged = converged & saddle(now, free, K)
         ended = converged | (damping > 1e8) | ~torch.isfinite(size)
         if count == STEPS:
             ended = torch.ones_like(ended)
@@ -146,37 +155,57 @@ def newton(scene: Scene, start: Point, tolerance: float = CLOSE) -> Ending:
             if ended.all():
                 break
             left = ~ended
-            where, damping, size = where[left], damping[left], size[left]
+            where, damping, size, free, floor = where[left], damping[left], size[left], free[left], floor[left]
             scene, here, now = batching.take((scene, here, now), left)
-        step, damping = saddle_step(now, K, damping)
-        candidate = Point(here.x + step[:, :K], here.z + step[:, K:])
+        y = torch.where(free, torch.cat(here, -1) + saddle_step(now, free, K, damping), floor)
+        candidate = Point(y[:, :K], y[:, K:])
         tried = terms(scene, candidate)
-        better = residual(tried) < size * (1 - 1e-3)
+        better = residual(tried, free) < size * (1 - 1e-3)
         here, now = batching.where(better, (candidate, tried), (here, now))
         damping = torch.where(better, torch.where(damping > 1e-3, damping / 5, 0), (5 * damping).clamp_min(1e-2))
     return found
 
 
-def residual(now: Terms) -> Tensor:
+def in_play(now: Terms, users: int) -> tuple[Tensor, Tensor]:
+    """Which users and limits are on, boolean [B, K + G], and the logarithms [B, K + G] of those that are not."""
+    total = now.scale[:, :users].sum(-1, keepdim=True)
+    wants_less = torch.cat([now.gradient[:, :users] < 0, now.gradient[:, users:] > 0], -1)
+    least = torch.full_like(now.scale, LEAST_LIMIT)
+    least[:, :users] = LEAST_USER
+    return ~(wants_less & (now.scale < SMALL * total)), (least * total).log()
+
+
+def residual(now: Terms, free: Tensor) -> Tensor:
     """The gradient's squares over the scale [B]."""
-    return (now.gradient.square() / now.scale.clamp_min(torch.finfo(now.scale.dtype).tiny)).sum(-1)
+    parts = now.gradient.square() / now.scale.clamp_min(torch.finfo(now.scale.dtype).tiny)
+    return torch.where(free, parts, 0).sum(-1)
 
 
-def saddle_step(now: Terms, users: int, damping: Tensor) -> tuple[Tensor, Tensor]:
-    """A Newton step [B, K + G] towards a saddle, and the damping [B] that it took."""
-    root = now.scale.clamp_min(torch.finfo(now.scale.dtype).tiny).sqrt()
-    scaled = now.hessian / (root.unsqueeze(-1) * root.unsqueeze(-2))
+def scaled(now: Terms, free: Tensor, users: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The Hessian in units of its scale, the identity with its sign where nothing is free; roots of the scale; signs."""
+    root = torch.where(free, now.scale.clamp_min(torch.finfo(now.scale.dtype).tiny), 1).sqrt()
     sign = torch.ones_like(root)
     sign[:, :users] = -1
-    for _ in range(20):
-        raised = scaled + torch.diag_embed(sign * (damping + 1e-12).unsqueeze(-1))
-        wrong = torch.linalg.cholesky_ex(-raised[:, :users, :users])[1] > 0
-        wrong = wrong | (torch.linalg.cholesky_ex(raised[:, users:, users:])[1] > 0)
-        if not wrong.any():
-            break
-        damping = torch.where(wrong, (3 * damping).clamp_min(1e-2), damping)
-    step = torch.linalg.solve_ex(raised, -(now.gradient / root).unsqueeze(-1))[0].squeeze(-1) / root
-    return step.clamp(-LONGEST, LONGEST), damping
+    both = free.unsqueeze(-1) & free.unsqueeze(-2)
+    hessian = torch.where(both, now.hessian / (root.unsqueeze(-1) * root.unsqueeze(-2)), 0)
+    return hessian + torch.diag_embed(torch.where(free, 0, sign)), root, sign
+
+
+def saddle(now: Terms, free: Tensor, users: int) -> Tensor:
+    """Whether F has as many directions of descent as there are users [B]: else the rate has no maximum there."""
+    hessian, _, _ = scaled(now, free, users)
+    finite = torch.isfinite(hessian).all(-1).all(-1)
+    values = torch.linalg.eigvalsh(torch.where(finite[:, None, None], hessian, 0))
+    return finite & ((values < 0).sum(-1) == users)
+
+
+def saddle_step(now: Terms, free: Tensor, users: int, damping: Tensor) -> Tensor:
+    """A damped Newton step [B, K + G] towards a saddle."""
+    hessian, root, sign = scaled(now, free, users)
+    raised = hessian + torch.diag_embed(sign * (damping + 1e-12).unsqueeze(-1))
+    right = -(torch.where(free, now.gradient, 0) / root).unsqueeze(-1)
+    step = torch.linalg.solve_ex(raised, right)[0].squeeze(-1) / root
+    return step.clamp(-LONGEST, LONGEST)
 
 
 def beams(scene: Scene, at: Point, error: Tensor) -> Tensor:

@@ -225,7 +225,7 @@ class MulticellWMMSE(IterativeSolver):
 RIDGES = (1.0, math.inf, None, 30.0, 0.0)
 """Of the starts: the usual ridge is converged in 2 to 5 steps where users are well separated. None: not all users."""
 
-LEAST = 1e-10
+LEAST = 1e-8
 """Share of what all pay from which a user's or a limit's logarithm starts."""
 
 OFF = 1e-9
