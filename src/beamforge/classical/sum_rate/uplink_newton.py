@@ -29,6 +29,12 @@ LONGEST = 4.0
 LEAST_SHARE = 1e-14
 """Of the power, from which a user that is switched off starts."""
 
+ASLEEP, AWAKE = 1e-4, 1e-3
+"""Share of a user below which its logarithm hides what more power is worth to it, and where it starts anew."""
+
+WORTH = 0.05
+"""By which share more than its price power must be worth to wake a user."""
+
 PUSH = 0.3
 """Change in nats that leaves a stationary point which is not a maximum."""
 
@@ -98,7 +104,7 @@ def newton(gram: Tensor, weights: Tensor, shares: Tensor, tolerance: float = 1e-
 
     The rate never falls. An instance has converged when the next step, which is still taken, promises at most
     `tolerance` of its rate, and the curvature there is that of a maximum: a saddle, where users are exactly alike, is
-    left by favouring the first of them. No slowness can be taken for convergence, for a step leads all the way.
+    left by favouring the first of them. A user who was given up too early is given power anew. No slowness can be taken for convergence, for a step leads all the way.
     """
     gram, weights, shares = gram.to(torch.complex128), weights.double(), shares.double()
     shares = shares / shares.sum(-1, keepdim=True)
@@ -112,6 +118,9 @@ def newton(gram: Tensor, weights: Tensor, shares: Tensor, tolerance: float = 1e-
         promised = (step * here.gradient).sum(-1)
         flat = ~(promised.abs() > tolerance * here.rate)
         stuck = flat & ~convex & (damping < MOST_DAMPING) & (here.rate > 0)  # a saddle
+        more, wakes = worth(here)
+        wakes = wakes & flat & (damping < MOST_DAMPING)
+        stuck = stuck | wakes
         converged = flat & ~stuck
         ended = converged | (damping >= MOST_DAMPING)
         if count == STEPS:
@@ -129,13 +138,23 @@ def newton(gram: Tensor, weights: Tensor, shares: Tensor, tolerance: float = 1e-
             left = ~ended
             where, gram, weights, damping = where[left], gram[left], weights[left], damping[left]
             here, step, stuck = batching.take(here, left), step[left], stuck[left]
-        step = torch.where(stuck.unsqueeze(-1), unequal, step.clamp(-LONGEST, LONGEST))
+            more, wakes = more[left], wakes[left]
+        step = torch.where(stuck.unsqueeze(-1), unequal, step)
+        step = torch.where(wakes.unsqueeze(-1), more, step)
         tried = slope(gram, weights, here.logarithms + step)
         better = tried.rate >= here.rate - 1e-13 * here.rate.abs()
         here = batching.where(better | stuck, tried, here)
         relaxed = torch.where(damping > LEAST_DAMPING, damping / 10, 0)
         damping = torch.where(better | stuck, relaxed, (10 * damping).clamp_min(LEAST_DAMPING))
     return found
+
+
+def worth(here: Slope) -> tuple[Tensor, Tensor]:
+    """The step [B, K] that gives power to the one user without any to whom it is worth most, and whether it is [B]."""
+    log_share = torch.log_softmax(here.logarithms, -1)
+    excess = torch.where(log_share < math.log(ASLEEP), here.gradient / here.scale, -torch.inf)
+    which = torch.nn.functional.one_hot(excess.argmax(-1), excess.shape[-1])
+    return which * (math.log(AWAKE) - log_share), excess.amax(-1) > WORTH
 
 
 def ascent(here: Slope, damping: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,4 +169,5 @@ def ascent(here: Slope, damping: Tensor) -> tuple[Tensor, Tensor]:
         raised = torch.where(convex, damping + 1e-12, damping - 1.5 * least.clamp_max(0) + 1e-3)
         factor, _ = torch.linalg.cholesky_ex(normal + raised[:, None, None] * eye)
     step = torch.cholesky_solve((here.gradient / root).unsqueeze(-1), factor).squeeze(-1) / root
-    return step, convex
+    off = torch.log_softmax(here.logarithms, -1) < math.log(LEAST_SHARE)  # all that is left there is rounding
+    return torch.where(off, 0, step.clamp(-LONGEST, LONGEST)), convex
