@@ -136,8 +136,7 @@ class MulticellWMMSE(IterativeSolver):
             behind = (ends[number].status != Status.CONVERGED) & (outcome.merit > best * (1 + HINT))
             if behind.any():
                 places = behind.nonzero().squeeze(-1)
-                part = batching.take(data, places)
-                slow = self.polished(part, self.run(part, batching.take(outcome.state, places)))
+                slow = self.followed(batching.take(data, places), batching.take(outcome, places))
                 end = ends[number]
                 slow = slow._replace(trace=slow.trace[:, -1:].expand(-1, end.trace.shape[-1]))
                 ends[number] = batching.put(end, places, slow)
@@ -160,6 +159,22 @@ class MulticellWMMSE(IterativeSolver):
             outcomes.append(Outcome(state, 0 * rate, found.status, 0 * found.iterations, 0 * rate.unsqueeze(-1)))
         return outcomes
 
+    def followed(self, data: WMMSEData, outcome: Outcome) -> Outcome:
+        """An outcome that other limits led to, brought to its end within those of `data`: a little way by WMMSE and on
+        by Newton's method, or where that fails all the way by WMMSE."""
+        scout = copy.copy(self)
+        scout.tolerance = max(self.tolerance, HINT)
+        near = scout.run(data, outcome.state)
+        end = self.newton(data, near, data)
+        lost = (end.status != Status.CONVERGED) | (end.merit < near.merit * (1 - 1e-9))
+        if lost.any():
+            places = lost.nonzero().squeeze(-1)
+            part = batching.take((data, near), places)
+            slow = self.polished(part[0], self.run(part[0], part[1].state))
+            slow = slow._replace(trace=slow.trace[:, -1:].expand(-1, end.trace.shape[-1]))
+            end = batching.put(end, places, slow)
+        return end._replace(iterations=outcome.iterations + end.iterations)
+
     def polished(self, data: WMMSEData, outcome: Outcome) -> Outcome:
         """An outcome ended by Newton's method where it has converged already; data in double precision."""
         slack = 1e-9 if outcome.merit.dtype == torch.float64 else 1e-5
@@ -167,6 +182,8 @@ class MulticellWMMSE(IterativeSolver):
         end = self.newton(data, outcome, data)
         finished = (outcome.status == Status.CONVERGED) & (end.status == Status.CONVERGED)
         taken = finished & (end.merit >= outcome.merit * (1 - slack))
+        if not taken.any():
+            return outcome
         stays = outcome._replace(trace=torch.cat([outcome.trace, outcome.trace[:, -1:]], -1))
         return batching.where(taken, end, stays)
 
