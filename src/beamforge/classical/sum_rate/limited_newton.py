@@ -138,7 +138,7 @@ def newton(scene: Scene, start: Point, tolerance: float = CLOSE) -> Ending:
     now = terms(scene, here)
     damping = torch.zeros_like(rise)
     for count in range(STEPS + 1):
-        free, floor = in_play(now, K)
+        free, floor = in_play(now, scene.limits.bound)
         size = residual(now, free)
         converged = size <= tolerance * now.scale.sum(-1)
         if count == STEPS or converged.any():
@@ -166,12 +166,12 @@ def newton(scene: Scene, start: Point, tolerance: float = CLOSE) -> Ending:
     return found
 
 
-def in_play(now: Terms, users: int) -> tuple[Tensor, Tensor]:
+def in_play(now: Terms, bound: Tensor) -> tuple[Tensor, Tensor]:
     """Which users and limits are on, boolean [B, K + G], and the logarithms [B, K + G] of those that are not."""
+    users = now.scale.shape[-1] - bound.shape[-1]
     total = now.scale[:, :users].sum(-1, keepdim=True)
     wants_less = torch.cat([now.gradient[:, :users] < 0, now.gradient[:, users:] > 0], -1)
-    least = torch.full_like(now.scale, LEAST_LIMIT)
-    least[:, :users] = LEAST_USER
+    least = torch.cat([torch.full_like(now.scale[:, :users], LEAST_USER), LEAST_LIMIT / bound], -1)
     return ~(wants_less & (now.scale < SMALL * total)), (least * total).log()
 
 
