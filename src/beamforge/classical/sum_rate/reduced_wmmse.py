@@ -32,7 +32,7 @@ from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import SumRate
 from beamforge.optim.implicit import attach_fixed_point
-from beamforge.optim.iterate import IterativeSolver, Outcome, better
+from beamforge.optim.iterate import IterativeSolver, Outcome, better, together
 
 HEAT = (10.0, 3.0, 0.9, 0.27)
 """Shares by which annealing raises the ridge, iteration by iteration."""
@@ -162,12 +162,7 @@ class ReducedWMMSE(IterativeSolver):
             return [self.run(data, states[0])]
         scout.tolerance = max(self.tolerance, HINT)
         scout.max_iterations = min(self.max_iterations, SCOUTED)
-        if data.gram.numel() > SMALL:
-            return [scout.run(data, state) for state in states]
-        starts, size = len(states), len(data.gram)
-        together = batching.tree_map(lambda leaf: torch.cat([leaf] * starts), data)
-        outcome = scout.run(together, batching.tree_map(lambda *leaves: torch.cat(leaves), *states))
-        return [batching.take(outcome, slice(i, i + size)) for i in range(0, starts * size, size)]
+        return together(scout, data, states, data.gram.numel() <= SMALL)
 
     def finished(self, data: WhitenedChannel, scouted: list[Outcome], given: bool) -> Outcome:
         """The best outcome of all starts taken to its end by Newton's method; data in double precision.

@@ -21,7 +21,15 @@ from beamforge.classical.structure import directions
 from beamforge.classical.sum_rate import limited_newton
 from beamforge.classical.sum_rate.least_squares import LeastSquares
 from beamforge.classical.sum_rate.power_duals import Limits
-from beamforge.classical.sum_rate.reduced_wmmse import HINT, SCOUTED, Multipliers, ReducedWMMSE, doubled, receivers
+from beamforge.classical.sum_rate.reduced_wmmse import (
+    HINT,
+    SCOUTED,
+    SMALL,
+    Multipliers,
+    ReducedWMMSE,
+    doubled,
+    receivers,
+)
 from beamforge.classical.sum_rate.user_selection import served
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
@@ -33,7 +41,7 @@ from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import SumRate
 from beamforge.optim.implicit import attach_fixed_point
-from beamforge.optim.iterate import IterativeSolver, Outcome, better
+from beamforge.optim.iterate import IterativeSolver, Outcome, better, together
 
 
 class WMMSEData(NamedTuple):
@@ -132,8 +140,8 @@ class MulticellWMMSE(IterativeSolver):
         scouted = self.scouted(data, relaxed)
         ends = [self.newton(data, outcome, relaxed) for outcome in scouted]
         for number, outcome in enumerate(scouted):
-            best = functools.reduce(better, ends).merit
-            behind = (ends[number].status != Status.CONVERGED) & (outcome.merit > best * (1 + HINT))
+            done = [torch.where(end.status == 0, one.merit, -torch.inf) for end, one in zip(ends, scouted, strict=True)]
+            behind = outcome.merit > torch.stack(done).amax(0)  # none that promised as much has come to its end
             if behind.any():
                 places = behind.nonzero().squeeze(-1)
                 slow = self.followed(batching.take(data, places), batching.take(outcome, places))
@@ -147,7 +155,7 @@ class MulticellWMMSE(IterativeSolver):
         if data.network.transmitters > 1:
             scout = copy.copy(self)
             scout.tolerance, scout.max_iterations = max(self.tolerance, HINT), SCOUTED
-            return [scout.run(relaxed, state) for state in self.init(relaxed, None, None)]
+            return together(scout, relaxed, list(self.init(relaxed, None, None)), relaxed.network.H.numel() <= SMALL)
         total = Problem(data.problem.maximise, (TotalPower(budget(data.problem, data.network).squeeze(-1)),))
         found = ReducedWMMSE(self.tolerance, starts=self.starts).solve_batch(
             total, Observation(data.network), None, None
