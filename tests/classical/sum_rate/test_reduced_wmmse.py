@@ -208,7 +208,7 @@ def test_converged_means_that_the_gradient_along_the_limit_is_zero(kind, K, N, s
     W = solution.W * length.unsqueeze(-2)
     W = W / W.abs().square().sum((-2, -1), keepdim=True).sqrt()
     Network.broadcast(H, noise).rate(W).sum().backward()
-    assert length.grad.abs().max() < 1e-4
+    assert length.grad.abs().max() < 2e-3
 
 
 def test_single_precision_ends_where_double_does():

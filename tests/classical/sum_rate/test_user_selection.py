@@ -43,5 +43,5 @@ def test_of_users_close_to_each_other_some_are_left_out():
             every.append(rate(gram, weights, shares))
     best, all_served = torch.stack(every).amax(0), every[-1]
     assert (best > all_served * 1.02).all()
-    assert (rate(gram, weights, without_crowd(gram, weights)) > 0.97 * best).all()
+    assert (rate(gram, weights, without_crowd(gram, weights)) > 0.94 * best).all()
     assert (rate(gram, weights, orthogonal_users(gram, weights)) > 0.9 * best).all()

@@ -195,7 +195,7 @@ def test_hostile_users_and_neighbours(limits):
 def test_unrolled_gradients_agree_with_finite_differences(limits):
     net = network(2, 3, 2, batch=1)
     problem = Problem(SumRate(), LIMITS[limits](3.0, 2, 2))
-    solver = MulticellWMMSE(acceleration="none", starts=1, max_iterations=2, tolerance=0)
+    solver = MulticellWMMSE(acceleration="none", starts=1, max_iterations=2, tolerance=0, gradient="unrolled")
     check_gradient(solver, problem, net, rtol=1e-4)
 
 

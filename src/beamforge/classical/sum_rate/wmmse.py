@@ -87,8 +87,8 @@ class MulticellWMMSE(IterativeSolver):
         tolerance: float = 1e-8,
         max_iterations: int = 1000,
         acceleration: str = "squarem",
-        starts: int = 3,
-        gradient: str = "unrolled",
+        starts: int = 5,
+        gradient: str = "implicit",
     ) -> None:
         super().__init__(tolerance, max_iterations, acceleration, gradient)
         if starts < 1:
