@@ -168,7 +168,7 @@ def test_channels_far_from_training_end_as_with_wmmse(name):
     H, noise = hostile(name)
     network = Network.broadcast(H, noise)
     data = ReducedWMMSE().prepare(PROBLEM.bind(network), Observation(network))
-    classical = polish(data, annealed(data, from_ridge(data, 10)), 300)[1][-1].mean()
+    classical = polish(data, annealed(data, from_ridge(data, 10)), 60)[1][-1].mean()
     assert rate(copy(0.1, steps=60), network).mean() >= 0.9 * classical
 
 

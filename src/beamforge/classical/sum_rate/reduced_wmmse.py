@@ -55,6 +55,9 @@ STRONG = 1e3
 WMMSE's progress is slow there: what it has scouted tells little of where it leads.
 """
 
+ALIKE = 0.98
+"""Squared correlation of two users' channels from which it is many optima that they make."""
+
 DROP = 1e-6
 """Share of the rate that it must gain at least to switch a user off."""
 
@@ -175,7 +178,7 @@ class ReducedWMMSE(IterativeSolver):
         spent = (best.status == Status.MAX_ITERATIONS) & (len(scouted) == 1 or self.max_iterations <= SCOUTED)
         found = self.newton(data, best.state.root)
         if not given:
-            strong = own(data.gram).real.amax(-1) > STRONG * data.gram.shape[-1]
+            strong = (own(data.gram).real.amax(-1) > STRONG * data.gram.shape[-1]) | alike(data.gram)
             states = [from_ridge(data, 1.0).root, torch.ones_like(data.weights)]
             if strong.any() and not spent.all():
                 chosen = [choose(data.gram, data.weights).sqrt() for choose in (orthogonal_users, without_crowd)]
@@ -199,6 +202,13 @@ class ReducedWMMSE(IterativeSolver):
             best.iterations + torch.where(taken, found.steps, 0),
             torch.cat([best.trace, merit.unsqueeze(-1)], -1),
         )
+
+    def ends(self, data: WhitenedChannel) -> list[Multipliers]:
+        """Where every start leads, and choices of users besides; data in double precision."""
+        roots = [outcome.state.root for outcome in self.scouted(data, None, None)]
+        roots += [choose(data.gram, data.weights).sqrt() for choose in (orthogonal_users, without_crowd)]
+        ends = [self.without_some(data, self.newton(data, root)) for root in roots]
+        return [Multipliers(end.shares.sqrt(), (data.weights * end.inverse_error).sqrt()) for end in ends]
 
     def newton(self, data: WhitenedChannel, root: Tensor) -> Uplink:
         """Newton's method from the uplink powers of a state; equal ones where there are none."""
@@ -288,6 +298,14 @@ def crowding(gram: Tensor) -> Tensor:
     size = own(gram).real
     inverse = torch.where(size > 0, size, torch.inf).rsqrt()
     return (squared_magnitude(gram * inverse.unsqueeze(-1) * inverse.unsqueeze(-2))).sum(-1)
+
+
+def alike(gram: Tensor) -> Tensor:
+    """Boolean [B]: two users' channels have nearly the same direction."""
+    size = own(gram).real
+    inverse = torch.where(size > 0, size, torch.inf).reciprocal()
+    same = squared_magnitude(gram) * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)
+    return torch.diagonal_scatter(same, torch.zeros_like(size), 0, -2, -1).amax((-2, -1)) > ALIKE
 
 
 def by_rank(data: WhitenedChannel, generator: torch.Generator) -> Tensor:

@@ -27,6 +27,7 @@ from beamforge.classical.sum_rate.reduced_wmmse import (
     SMALL,
     Multipliers,
     ReducedWMMSE,
+    alike,
     doubled,
     receivers,
 )
@@ -155,17 +156,18 @@ class MulticellWMMSE(IterativeSolver):
         if data.network.transmitters > 1:
             scout = copy.copy(self)
             scout.tolerance, scout.max_iterations = max(self.tolerance, HINT), SCOUTED
-            return together(scout, relaxed, list(self.init(relaxed, None, None)), relaxed.network.H.numel() <= SMALL)
+            states = list(self.init(relaxed, None, None))
+            if alike(gram_of_all(data.network)).any():
+                states += [receivers_for_beams(relaxed, beams_of_served(relaxed, draw))[0] for draw in range(1, DRAWS)]
+            return together(scout, relaxed, states, relaxed.network.H.numel() <= SMALL)
         total = Problem(data.problem.maximise, (TotalPower(budget(data.problem, data.network).squeeze(-1)),))
-        found = ReducedWMMSE(self.tolerance, starts=self.starts).solve_batch(
-            total, Observation(data.network), None, None
-        )
-        state, rate = receivers_for_beams(relaxed, found.W)
-        assert found.trace is not None
-        outcomes = [Outcome(state, rate, found.status, found.iterations, found.trace)]
-        for state in self.init(data, None, None):
-            outcomes.append(Outcome(state, 0 * rate, found.status, 0 * found.iterations, 0 * rate.unsqueeze(-1)))
-        return outcomes
+        reduced = ReducedWMMSE(self.tolerance, starts=self.starts)
+        channel = reduced.prepare(total, Observation(data.network))
+        beams = [reduced.beams(channel, state) for state in reduced.ends(channel)]
+        found = [receivers_for_beams(relaxed, W) for W in beams]
+        found += [(state, torch.zeros_like(found[0][1])) for state in self.init(data, None, None)]
+        running = torch.full_like(data.network.streams.transmitter[:, 0], int(Status.MAX_ITERATIONS))
+        return [Outcome(state, rate, running, 0 * running, rate.unsqueeze(-1)) for state, rate in found]
 
     def followed(self, data: WMMSEData, outcome: Outcome) -> Outcome:
         """An outcome that other limits led to, brought to its end within those of `data`: a little way by WMMSE and on
@@ -250,6 +252,9 @@ class MulticellWMMSE(IterativeSolver):
 RIDGES = (1.0, math.inf, None, 30.0, 0.0)
 """Of the starts: the usual ridge is converged in 2 to 5 steps where users are well separated. None: not all users."""
 
+DRAWS = 6
+"""Choices of users that are tried where some are alike."""
+
 LEAST = 1e-8
 """Share of what all pay from which a user's or a limit's logarithm starts."""
 
@@ -270,12 +275,24 @@ def beams_from_ridge(problem: Problem, network: Network, ridge: float) -> Tensor
     return equal_power(problem, network, chosen.squeeze(1))
 
 
-def beams_of_served(data: WMMSEData) -> Tensor:
-    """Regularised zero forcing for the users whom `served` leaves, equal powers for each transmitter's."""
+def gram_of_all(network: Network) -> Tensor:
+    """Products [B, K, K] of the users' channels to all transmitters together."""
+    return (network.H @ network.H.mH).sum(1)
+
+
+def beams_of_served(data: WMMSEData, draw: int = 0) -> Tensor:
+    """Regularised zero forcing for the users whom `served` leaves, equal powers for each transmitter's.
+
+    draw  of random weights for the choice of users, given out by rank of their channels; 0: the problem's own.
+    """
     assert isinstance(data.problem.maximise, SumRate)
-    network, sends = data.network, data.sends
+    network, sends, weights = data.network, data.sends, data.problem.maximise.weights
     gram = network.H @ network.H.mH
-    on = served(gram, data.problem.maximise.weights, sends, budget(data.problem, network))
+    if draw:
+        factor = torch.rand(network.users, generator=torch.Generator().manual_seed(draw), dtype=torch.float64) + 0.5
+        rank = own(gram_of_all(network)).real.argsort(dim=-1, stable=True).argsort(-1)
+        weights = weights * factor.to(weights)[rank]
+    on = served(gram, weights, sends, budget(data.problem, network))
     W = beams_from_ridge(data.problem, replace(network, H=network.H * on[:, None, :, None]), 1.0)
     more = sends.sum(-1) / (sends * on.unsqueeze(1)).sum(-1).clamp_min(1)
     return within_limits(data.problem, network, W * (more.unsqueeze(-1) * sends).sum(1).sqrt().unsqueeze(-2))
