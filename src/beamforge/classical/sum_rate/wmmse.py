@@ -252,7 +252,7 @@ class MulticellWMMSE(IterativeSolver):
 RIDGES = (1.0, math.inf, None, 30.0, 0.0)
 """Of the starts: the usual ridge is converged in 2 to 5 steps where users are well separated. None: not all users."""
 
-DRAWS = 6
+DRAWS = 16
 """Choices of users that are tried where some are alike."""
 
 LEAST = 1e-8
