@@ -6,7 +6,7 @@ EXTRAS := weights,test,docs,dev,channels,raytracing
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint docs bench constraints clean
+.PHONY: demo test portable lint docs bench constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## beamforming for users in Munich, figures and all
@@ -14,6 +14,12 @@ demo: $(READY)  ## beamforming for users in Munich, figures and all
 
 test: $(READY)  ## the whole suite; one thread a worker, or they fight over the cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+portable: $(READY)  ## examples and pages again, as on processors without and with AVX2
+	for capability in default avx2; do \
+		ATEN_CPU_CAPABILITY=$$capability OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -n $(WORKERS) -q tests/test_doctests.py tests/test_pages.py || exit 1; \
+	done
 
 lint: $(READY)
 	$(BIN)/ruff check

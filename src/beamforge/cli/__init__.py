@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
@@ -58,24 +59,47 @@ def beamforge() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status, and prints what is wrong as one sentence on standard error."""
+    """Run one command; returns the exit status, and prints what is wrong as one sentence on standard error.
+
+    A reader that closes the pipe early has seen enough: the status is 0.
+    """
     try:
-        given = [*(sys.argv[1:] if arguments is None else arguments)]
-        return beamforge.main(given, "beamforge", standalone_mode=False) or 0  # the status of a command that chose one
+        status = run([*(sys.argv[1:] if arguments is None else arguments)])
+        sys.stdout.flush()  # while a closed pipe can still be told from a fault
+        return status
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"; see `{context.command_path} --help`" if context else ""
         return failed(error.format_message().rstrip(".").replace(". ", "; ") + hint, 2)
     except BeamforgeError as error:
         return failed(str(error), 2)
-    except BrokenPipeError:  # whoever read the output has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        silence(sys.stdout)
         return 0
     except (KeyboardInterrupt, click.Abort):
         return failed("interrupted", 1)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return failed(f"a fault of beamforge's own, {reason}; set {DEBUG}=1 to see where it happened", 1)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns the status that it chose. Unlike click's own `main` it leaves a closed pipe to us."""
+    try:
+        with beamforge.make_context("beamforge", arguments) as context:
+            beamforge.invoke(context)
+    except click.exceptions.Exit as chosen:
+        return chosen.exit_code
+    return 0
+
+
+def silence(stream: TextIO) -> None:
+    """Send what is still buffered, and whatever follows, to nowhere: the interpreter flushes the stream at its exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def failed(sentence: str, status: int) -> int:

@@ -63,7 +63,7 @@ class MaxMin(Newton):
     >>> from beamforge.core.problem import Problem
     >>> network = Network.broadcast(torch.diag(torch.tensor([1.0, 2.0], dtype=torch.complex128)), noise=1.0)
     >>> solution = MaxMin().solve(Problem(MinSinr(1.0), (TotalPower(5.0),)), network)
-    >>> network.sinr(solution.W)
+    >>> network.sinr(solution.W).round(decimals=6)
     tensor([4., 4.], dtype=torch.float64)
     """
 

@@ -87,7 +87,7 @@ class LinkWMMSE(IterativeSolver):
 
     >>> network = Network.power_control(torch.tensor([[1.0, 0.1], [0.2, 1.0]], dtype=torch.float64), noise=0.1)
     >>> solution = LinkWMMSE().solve(Problem(SumRate(), (TotalPower(2.0),)), network)
-    >>> solution.W.abs().square().squeeze(-2)
+    >>> solution.W.abs().square().squeeze(-2).round(decimals=3)
     tensor([0.8730, 1.1270], dtype=torch.float64)
     """
 
