@@ -52,7 +52,7 @@ class LeastSquares:
         Gradients are those of the solution: the prices are found without any, then one Newton step is attached, which
         is zero to rounding and carries the derivatives that a search would lose.
         """
-        B, T, _, N = self.F.shape
+        B, T = self.F.shape[:2]
         found = self.duals(worth)
         factor = self.factor(self.limits.spread(found.prices))
         Y = torch.cholesky_solve(self.right, factor)

@@ -44,7 +44,7 @@ CLOSE = 1e-14
 
 
 class Scene(NamedTuple):
-    """What stays: channels [B, T, K, N] in units of the noise, weights [B, K], limits, and who serves whom [B, T, K]."""
+    """Data: channels [B, T, K, N] in units of the noise, weights [B, K], limits, and who serves whom [B, T, K]."""
 
     H: Tensor
     weights: Tensor
@@ -78,7 +78,7 @@ def units(scene: Scene, z: Tensor) -> Tensor:
 
 def terms(scene: Scene, at: Point) -> Terms:
     """F's derivatives; see the head of this file."""
-    B, T, K, N = scene.H.shape
+    B, T = scene.H.shape[:2]
     q, price, a = at.x.exp(), at.z.exp(), scene.weights
     noise = units(scene, at.z)
     A = q.sqrt()[:, None, :, None] * scene.H * noise.rsqrt().unsqueeze(-2)
@@ -182,7 +182,7 @@ def residual(now: Terms, free: Tensor) -> Tensor:
 
 
 def scaled(now: Terms, free: Tensor, users: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The Hessian in units of its scale, the identity with its sign where nothing is free; roots of the scale; signs."""
+    """The Hessian in units of its scale, an identity with its sign where not free; roots of the scale; signs."""
     root = torch.where(free, now.scale.clamp_min(torch.finfo(now.scale.dtype).tiny), 1).sqrt()
     sign = torch.ones_like(root)
     sign[:, :users] = -1

@@ -104,7 +104,8 @@ def newton(gram: Tensor, weights: Tensor, shares: Tensor, tolerance: float = 1e-
 
     The rate never falls. An instance has converged when the next step, which is still taken, promises at most
     `tolerance` of its rate, and the curvature there is that of a maximum: a saddle, where users are exactly alike, is
-    left by favouring the first of them. A user who was given up too early is given power anew. No slowness can be taken for convergence, for a step leads all the way.
+    left by favouring the first of them. A user who was given up too early is given power anew. No slowness can be taken
+    for convergence, for a step leads all the way.
     """
     gram, weights, shares = gram.to(torch.complex128), weights.double(), shares.double()
     shares = shares / shares.sum(-1, keepdim=True)

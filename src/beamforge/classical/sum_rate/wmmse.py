@@ -138,18 +138,24 @@ class MulticellWMMSE(IterativeSolver):
     def searched(self, data: WMMSEData) -> Outcome:
         """The best of several starts, each taken to its end; data in double precision."""
         relaxed = self.relaxed(data)
-        scouted = self.scouted(data, relaxed)
+        scouted, many = self.scouted(data, relaxed), alike(gram_of_all(data.network))
         ends = [self.newton(data, outcome, relaxed) for outcome in scouted]
         for number, outcome in enumerate(scouted):
             done = [torch.where(end.status == 0, one.merit, -torch.inf) for end, one in zip(ends, scouted, strict=True)]
             behind = outcome.merit > torch.stack(done).amax(0)  # none that promised as much has come to its end
+            lost = ends[number].status != Status.CONVERGED
+            behind = behind | (many & lost & (outcome.merit > functools.reduce(better, ends).merit))
             if behind.any():
                 places = behind.nonzero().squeeze(-1)
                 slow = self.followed(batching.take(data, places), batching.take(outcome, places))
-                end = ends[number]
-                slow = slow._replace(trace=slow.trace[:, -1:].expand(-1, end.trace.shape[-1]))
-                ends[number] = batching.put(end, places, slow)
-        return functools.reduce(better, ends)
+                ends[number] = replaced(ends[number], places, slow)
+        best = functools.reduce(better, ends)
+        if (unfinished := best.status != Status.CONVERGED).any():
+            places = unfinished.nonzero().squeeze(-1)
+            last = self.followed(*batching.take((data, best), places))
+            last = replaced(best, places, last)
+            best = batching.where(unfinished & (last.merit >= best.merit * (1 - HINT)), last, best)
+        return best
 
     def scouted(self, data: WMMSEData, relaxed: WMMSEData) -> list[Outcome]:
         """Where starts lead with limits on whole transmitters; with one of them, also the starts themselves."""
@@ -180,9 +186,7 @@ class MulticellWMMSE(IterativeSolver):
         if lost.any():
             places = lost.nonzero().squeeze(-1)
             part = batching.take((data, near), places)
-            slow = self.polished(part[0], self.run(part[0], part[1].state))
-            slow = slow._replace(trace=slow.trace[:, -1:].expand(-1, end.trace.shape[-1]))
-            end = batching.put(end, places, slow)
+            end = replaced(end, places, self.polished(part[0], self.run(part[0], part[1].state)))
         return end._replace(iterations=outcome.iterations + end.iterations)
 
     def polished(self, data: WMMSEData, outcome: Outcome) -> Outcome:
@@ -252,7 +256,7 @@ class MulticellWMMSE(IterativeSolver):
 RIDGES = (1.0, math.inf, None, 30.0, 0.0)
 """Of the starts: the usual ridge is converged in 2 to 5 steps where users are well separated. None: not all users."""
 
-DRAWS = 16
+DRAWS = 8
 """Choices of users that are tried where some are alike."""
 
 LEAST = 1e-8
@@ -260,6 +264,12 @@ LEAST = 1e-8
 
 OFF = 1e-9
 """Share of the dual uplink power below which a user is switched off."""
+
+
+def replaced(outcome: Outcome, places: Tensor, others: Outcome) -> Outcome:
+    """An outcome with others at some places of the batch; of their traces the last value is kept."""
+    others = others._replace(trace=others.trace[:, -1:].expand(-1, outcome.trace.shape[-1]))
+    return batching.put(outcome, places, others)
 
 
 def beams_from_ridge(problem: Problem, network: Network, ridge: float) -> Tensor:
