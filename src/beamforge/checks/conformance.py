@@ -19,6 +19,7 @@ from beamforge.core.evaluate import evaluate
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network, squared_magnitude
 from beamforge.core.problem import Problem
+from beamforge.core.reduction import selected
 from beamforge.core.solution import Solution, Status
 from beamforge.core.solver import Solver
 from beamforge.core.streams import NO_DATA, Streams
@@ -63,7 +64,7 @@ def users_can_be_relabelled(solver: Solver, question: Question) -> None:
     relabelled = Network(H, network.noise[..., order], streams, M)
     axes = {"users": order, **({"transmitters": order} if moved else {})}
     problem = Problem(
-        relabel(question.problem.maximise, axes), tuple(relabel(limit, axes) for limit in question.problem.subject_to)
+        selected(question.problem.maximise, axes), tuple(selected(limit, axes) for limit in question.problem.subject_to)
     )
     there = answer(solver, question.problem, question.instance)
     here = answer(solver, problem, Instance.perfect(relabelled))
@@ -259,18 +260,6 @@ def same(network: Network, one: Solution, other: Solution) -> None:
     noise = network.noise.repeat_interleave(network.receive_antennas, -1)
     gap = ((a - b).abs().amax(-1) / (a.amax(-1) + noise)).amax()
     assert gap <= TOLERANCE, f"received powers differ by {gap:.1e} of what a user receives"
-
-
-def relabel(term: Bound, axes: dict[str, Tensor]) -> Bound:
-    """A bound term with the entries of its axes in another order."""
-    changed: dict[str, Tensor] = {}
-    for item in dataclasses.fields(term):
-        names, value = item.metadata["axes"], getattr(term, item.name)
-        for place, name in enumerate(names):
-            if name in axes:
-                value = value.index_select(place - len(names), axes[name])
-        changed[item.name] = value
-    return replace(term, **changed)
 
 
 def disguised(term: Bound) -> Bound:

@@ -89,6 +89,12 @@ class ChanceConstraint(Constraint):
         return (share / self.probability - 1).amax(-1)
 
 
+def excess(power: Tensor, limit: Tensor) -> Tensor:
+    """``power / limit - 1``; where the limit is 0, 0 without any power and infinite with some."""
+    none = torch.where(power > 0, torch.inf, 0)
+    return torch.where(limit > 0, power / torch.where(limit > 0, limit, 1) - 1, none)
+
+
 @dataclass(frozen=True)
 class TotalPower(Upper):
     """``sum_d |w_d|^2 <= limit`` watts, over all transmitters together."""
@@ -101,22 +107,25 @@ class TotalPower(Upper):
 
 @dataclass(frozen=True)
 class PerTransmitterPower(Upper):
-    """``sum of |w_d|^2 over the streams of transmitter t <= limit_t`` watts for every t."""
+    """``sum of |w_d|^2 over the streams of transmitter t <= limit_t`` watts for every t; 0 turns one off."""
 
-    limit: Entry = number("transmitters")
+    limit: Entry = number("transmitters", domain="non-negative")
 
     def violation(self, instance: Instance, beams: Beams) -> Tensor:
-        return (instance.truth.transmit_power(beams.W) / self.limit - 1).amax(-1)
+        return excess(instance.truth.transmit_power(beams.W), self.limit).amax(-1)
 
 
 @dataclass(frozen=True)
 class PerAntennaPower(Upper):
-    """``sum of |W_nd|^2 over the streams of transmitter t <= limit_tn`` watts for every antenna n of every t."""
+    """``sum of |W_nd|^2 over the streams of transmitter t <= limit_tn`` watts for every antenna n of every t.
 
-    limit: Entry = number("transmitters", "antennas")
+    A limit of 0 turns an antenna off.
+    """
+
+    limit: Entry = number("transmitters", "antennas", domain="non-negative")
 
     def violation(self, instance: Instance, beams: Beams) -> Tensor:
-        return (instance.truth.antenna_power(beams.W) / self.limit - 1).amax((-2, -1))
+        return excess(instance.truth.antenna_power(beams.W), self.limit).amax((-2, -1))
 
 
 @dataclass(frozen=True)
@@ -139,12 +148,14 @@ class EqualPower(Constraint):
 
 @dataclass(frozen=True)
 class SinrAtLeast(Lower):
-    """``SINR_k >= target_k`` (linear) for every user."""
+    """``SINR_k >= target_k`` (linear) for every user; one with a target of 0 needs nothing."""
 
-    target: Entry = number("users")
+    target: Entry = number("users", domain="non-negative")
 
     def violation(self, instance: Instance, beams: Beams) -> Tensor:
-        return (1 - instance.truth.sinr(beams.W) / self.target).amax(-1)
+        asked = self.target > 0
+        met = instance.truth.sinr(beams.W) / torch.where(asked, self.target, 1)
+        return torch.where(asked, 1 - met, -1).amax(-1)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from beamforge.core.instance import Instance
 from beamforge.core.network import Network
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
+from beamforge.core.reduction import needed, silenced, solve_users, without_silent_antennas
 from beamforge.core.solution import Solution, Status, finite_instances
 
 
@@ -74,15 +75,30 @@ class Solver(nn.Module):
         if not finite.all():  # such an instance is solved as if it had no channel, and then flagged
             known = torch.where(finite[..., None, None, None], network.H, torch.zeros_like(network.H))
             observation = replace(observation, network=replace(network, H=known))
-        solution = self.solve_batch(
-            batching.flatten(problem.bind(network).merged(), dims),
-            batching.flatten(observation, dims),
-            None if start is None else batching.flatten(start, dims),
-            generator,
-        )
+        begun = None if start is None else batching.flatten(start, dims)
+        question = batching.flatten(problem.bind(network).merged(), dims)
+        solution = self._answer(question, batching.flatten(observation, dims), begun, generator)
         failed = ~batching.flatten(finite, dims)
         solution = replace(solution, status=torch.where(failed, Status.NUMERICAL_FAILURE, solution.status))
         return batching.unflatten(solution.settled(), shape)
+
+    def _answer(
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        """`solve_batch` for a question of which all that has no part in it is taken out."""
+        whole = observation.network
+        problem, network, sends = without_silent_antennas(problem, whole)
+        observation = replace(observation, network=network)
+        keep = needed(problem, network)
+        if keep is None:
+            solution = self.solve_batch(problem, observation, start, generator)
+        else:
+
+            def answer(problem: Problem, observation: Observation, start: Tensor | None) -> Solution:
+                return self.solve_batch(problem, observation, start, generator)
+
+            solution = solve_users(answer, problem, observation, start, keep)
+        return solution if sends is None else replace(solution, W=silenced(whole, solution.W, sends))
 
     def fitted(self, problem: Problem, instance: Instance | Observation | Network) -> Solver:
         """A copy whose batch-level parameters are fixed to those that this batch asks for; itself if there are none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from beamforge.core.beams import Beams
@@ -46,13 +47,15 @@ class MinRate(Utility):
 
 @dataclass(frozen=True)
 class MinSinr(Utility):
-    """Least balanced SINR ``min_k SINR_k / target_k``, a ratio."""
+    """Least balanced SINR ``min_k SINR_k / target_k``, a ratio; a user with a target of 0 does not count."""
 
     unit: ClassVar[str] = "ratio"
-    target: Entry = number("users", default=1.0)
+    target: Entry = number("users", domain="non-negative", default=1.0)
 
     def value(self, instance: Instance, beams: Beams) -> Tensor:
-        return (instance.truth.sinr(beams.W) / self.target).amin(-1)
+        asked = self.target > 0
+        ratio = instance.truth.sinr(beams.W) / torch.where(asked, self.target, 1)
+        return torch.where(asked, ratio, torch.inf).amin(-1)
 
 
 @dataclass(frozen=True)

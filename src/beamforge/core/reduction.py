@@ -1,0 +1,126 @@
+"""Taking out of a question what has no part in it: users who need nothing, antennas and transmitters that are off.
+
+A method then meets users with something to gain and positive limits only, and the answer is put together again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from beamforge.core import batching
+from beamforge.core.constraints import Constraint, PerAntennaPower, PerTransmitterPower
+from beamforge.core.errors import UnsupportedProblem
+from beamforge.core.network import Network
+from beamforge.core.observation import Observation
+from beamforge.core.problem import Problem
+from beamforge.core.solution import Solution
+from beamforge.core.streams import Streams
+from beamforge.core.terms import Bound
+
+TRIFLE = 1e-6
+"""Share of the mean limit that stands for none where a positive one is needed."""
+
+Answer = Callable[[Problem, Observation, Tensor | None], Solution]
+"""Solves [B, ...] instances of a bound problem from a start, if there is one."""
+
+
+def needed(problem: Problem, network: Network) -> Tensor | None:
+    """Boolean [B, K]: users who need something, None where all do. Who has a SINR target of 0 needs nothing."""
+    targets = [term.target for term in (problem.maximise, *problem.subject_to) if hasattr(term, "target")]
+    if not targets or all((target > 0).all() for target in targets):
+        return None
+    return torch.stack(torch.broadcast_tensors(*targets)).amax(0) > 0
+
+
+def solve_users(
+    answer: Answer, problem: Problem, observation: Observation, start: Tensor | None, keep: Tensor
+) -> Solution:
+    """The answer for the users `keep` [B, K] alone: instances that keep the same users are solved together.
+
+    Streams of the others get beams of zeros. What a method tells beside the beams is left out.
+    """
+    network = observation.network
+    if network.streams.user is not None:
+        raise UnsupportedProblem("users can be left out only where every user has one stream, got several for some")
+    B, D = network.streams.transmitter.shape
+    W = network.H.new_zeros(B, network.antennas, D)
+    status = torch.zeros(B, dtype=torch.long, device=W.device)
+    iterations = status
+    patterns, which = keep.unique(dim=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        rows = (which == number).nonzero().squeeze(-1)
+        if not pattern.any():
+            continue
+        part = batching.take((problem, observation), rows)
+        streams = torch.cat([pattern, pattern.new_ones(D - len(pattern))]).nonzero().squeeze(-1)
+        begun = None if start is None else start[rows][..., streams]
+        found = answer(*without_users(*part, pattern), begun)
+        whole = network.H.new_zeros(len(rows), network.antennas, D).index_copy(2, streams, found.W)
+        W = W.index_copy(0, rows, whole)
+        status, iterations = status.index_copy(0, rows, found.status), iterations.index_copy(0, rows, found.iterations)
+    return Solution(W, status, iterations)
+
+
+def without_users(problem: Problem, observation: Observation, keep: Tensor) -> tuple[Problem, Observation]:
+    """A batched question with the users `keep` [K] alone; of links the transmitters of the others are left out too."""
+    network = observation.network
+    users = keep.nonzero().squeeze(-1)
+    extra = keep.new_ones(network.streams.count - network.users)
+    transmitter = network.streams.transmitter[..., torch.cat([keep, extra]).nonzero().squeeze(-1)]
+    axes = {"users": users}
+    M = network.receive_antennas
+    rows = (users.unsqueeze(-1) * M + torch.arange(M, device=users.device)).flatten()
+    H = network.H[..., rows, :]
+    links = network.transmitters == network.users and not len(extra)
+    if links and (network.streams.transmitter == torch.arange(network.users, device=users.device)).all():
+        H, axes["transmitters"] = H[..., users, :, :], users
+        transmitter = torch.arange(len(users), device=users.device).expand(transmitter.shape)
+    reduced = Network(H, network.noise[..., users], Streams(transmitter), M)
+    limits = tuple(selected(limit, axes) for limit in problem.subject_to)
+    return Problem(selected(problem.maximise, axes), limits), Observation(reduced)
+
+
+def selected(term: Bound, axes: dict[str, Tensor]) -> Bound:
+    """A bound term with some entries of its axes, in that order."""
+    changed: dict[str, Tensor] = {}
+    for item in dataclasses.fields(term):
+        names, value = item.metadata["axes"], getattr(term, item.name)
+        for place, name in enumerate(names):
+            if name in axes:
+                value = value.index_select(place - len(names), axes[name])
+        changed[item.name] = value
+    return replace(term, **changed)
+
+
+def without_silent_antennas(problem: Problem, network: Network) -> tuple[Problem, Network, Tensor | None]:
+    """The question without antennas and transmitters whose limit is 0, and the antennas that may send [B, T, N].
+
+    Their channels are set to zero, so that nothing is gained by them, and their limits to a trifle (`TRIFLE`) of the
+    mean of the others (1 where there are none), so that hardly anything is added to what may be spent in all. None instead of the antennas where all may send.
+    """
+    off = torch.zeros_like(network.H.real[..., 0, :], dtype=torch.bool)
+    limits: list[Constraint] = []
+    for limit in problem.subject_to:
+        if isinstance(limit, (PerTransmitterPower, PerAntennaPower)) and (limit.limit == 0).any():
+            zero, positive = limit.limit == 0, limit.limit > 0
+            dims = tuple(range(len(network.batch_shape), limit.limit.ndim))
+            mean = limit.limit.sum(dims, keepdim=True) / positive.sum(dims, keepdim=True).clamp_min(1)
+            usual = torch.where(mean > 0, TRIFLE * mean, 1).expand_as(limit.limit)
+            limits.append(replace(limit, limit=torch.where(zero, usual, limit.limit)))
+            off = off | (zero.unsqueeze(-1) if isinstance(limit, PerTransmitterPower) else zero)
+        else:
+            limits.append(limit)
+    if not off.any():
+        return problem, network, None
+    heard = network.H.masked_fill(off.unsqueeze(-2), 0)
+    return replace(problem, subject_to=tuple(limits)), replace(network, H=heard), ~off
+
+
+def silenced(network: Network, W: Tensor, sends: Tensor) -> Tensor:
+    """Beams W [..., N, D] with exact zeros at the antennas [..., T, N] that may not send."""
+    return W * torch.take_along_dim(sends, network.streams.transmitter.unsqueeze(-1), -2).mT
