@@ -21,7 +21,7 @@ from torch import Tensor
 
 from beamforge.classical.structure import lifted_inverse, of_norm_one
 from beamforge.classical.sum_rate.uplink_newton import Uplink, newton
-from beamforge.classical.sum_rate.user_selection import OFF, gain_without, orthogonal_users, without_crowd
+from beamforge.classical.sum_rate.user_selection import OFF, SLIGHT, gain_without, orthogonal_users, without_crowd
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
@@ -99,6 +99,8 @@ class ReducedWMMSE(IterativeSolver):
     computed in double precision, and the rate is at least that of zero forcing and of regularised zero forcing with
     equal powers. It is left out where `max_iterations` are used up, and where a derivative is "unrolled".
 
+    With several starts, Newton's method is also run from users who do not crowd each other (`without_crowd`).
+
     starts  how many of these; a `start` given to `solve` replaces them all.
     """
 
@@ -109,7 +111,7 @@ class ReducedWMMSE(IterativeSolver):
         tolerance: float = 1e-8,
         max_iterations: int = 1000,
         acceleration: str = "squarem",
-        starts: int = 3,
+        starts: int = 2,
         gradient: str = "implicit",
     ) -> None:
         super().__init__(tolerance, max_iterations, acceleration, gradient)
@@ -177,13 +179,18 @@ class ReducedWMMSE(IterativeSolver):
         best = batching.tree_map(doubled, best)
         spent = (best.status == Status.MAX_ITERATIONS) & (len(scouted) == 1 or self.max_iterations <= SCOUTED)
         found = self.newton(data, best.state.root)
+        if len(scouted) > 1:
+            apart = without_crowd(data.gram, data.weights)
+            fewer = (apart < 2 * SLIGHT).any(-1)
+            if fewer.any():
+                found = self.best_of(data, found, fewer, [apart.sqrt()])
         if not given:
             strong = (own(data.gram).real.amax(-1) > STRONG * data.gram.shape[-1]) | alike(data.gram)
             states = [from_ridge(data, 1.0).root, torch.ones_like(data.weights)]
             if strong.any() and not spent.all():
-                chosen = [choose(data.gram, data.weights).sqrt() for choose in (orthogonal_users, without_crowd)]
-                others = [outcome.state.root.double() for outcome in scouted] if len(scouted) > 1 else []
-                found = self.best_of(data, found, strong, [*others, states[1], *chosen])
+                scouts = [outcome.state.root.double() for outcome in scouted]
+                apart = orthogonal_users(data.gram, data.weights).sqrt()
+                found = self.best_of(data, found, strong, [*scouts, states[1], apart])
             low = found.rate < floor(data)
             if low.any():
                 found = self.best_of(data, found, low, states)
@@ -262,7 +269,7 @@ def from_ridge(data: WhitenedChannel, ridge: float) -> Multipliers:
     if math.isinf(ridge):
         X = torch.eye(K, dtype=data.gram.dtype, device=data.gram.device).expand_as(data.gram)
     else:
-        X = lifted_inverse(data.gram, torch.full_like(data.weights, ridge * K))
+        X = lifted_inverse(data.gram, ridge * K + 4 * torch.finfo(data.weights.dtype).eps * own(data.gram).real)
     D = data.gram @ X
     return receivers_for_amplitudes(data, D, inner_product(X, D))[0]
 
