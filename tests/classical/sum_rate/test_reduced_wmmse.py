@@ -150,7 +150,7 @@ def test_a_weight_of_zero_switches_a_user_off():
 
 def test_more_starts_never_do_worse_and_a_given_start_is_used():
     H = torch.as_tensor(channels(30, 8, 8))
-    best = [total(H, beamforge.solve(H, noise=0.01, p_max=1.0, starts=n).W, 0.01) for n in (1, 3, 4, 8)]
+    best = [total(H, beamforge.solve(H, noise=0.01, p_max=1.0, starts=n).W, 0.01) for n in (1, 2, 4, 8)]
     for fewer, more in itertools.pairwise(best):
         assert (more >= fewer * (1 - 1e-7)).all()
     assert best[-1].mean() > best[0].mean() * 1.002
