@@ -61,3 +61,9 @@ def test_the_derivatives_of_the_structure_are_those_of_finite_differences(degene
 
     inputs = [part.clone().requires_grad_() for part in (H.real, H.imag, mu, nu)]
     assert torch.autograd.gradcheck(received, inputs)
+
+
+def test_one_singular_matrix_leaves_its_neighbours_their_inverses():
+    M = torch.stack([torch.ones(3, 3), torch.eye(3)]).to(torch.complex64) * 1e9
+    found = lifted_inverse(M, torch.full((2, 3), 1e-3))
+    torch.testing.assert_close(found[1], torch.eye(3, dtype=torch.complex64) * 1e-9)

@@ -53,8 +53,11 @@ def lifted_inverse(M: Tensor, level: Tensor) -> Tensor:
     """
     lifted = M.clone()
     lifted.diagonal(dim1=-2, dim2=-1).add_(level)
-    factor, _ = torch.linalg.cholesky_ex(lifted.mT)  # transposed, it lies in memory as the factorisation wants it
-    return torch.cholesky_inverse(factor).mT
+    factor, failed = torch.linalg.cholesky_ex(lifted.mT)  # transposed, it lies in memory as the factorisation wants it
+    try:
+        return torch.cholesky_inverse(factor).mT
+    except torch.linalg.LinAlgError:  # of one matrix, which is no reason to lose the others
+        return torch.cholesky_inverse(factor.masked_fill((failed > 0)[..., None, None], torch.nan)).mT
 
 
 def unit(W: Tensor) -> Tensor:

@@ -107,6 +107,13 @@ def card(name: str) -> Traversable:
     return single if single.is_file() else _own() / f"{name.rpartition('-')[0]}.md"
 
 
+def trained_weights(model: str, checkpoint: str) -> Weights | None:
+    """What the setting `checkpoint` of a learned method names: "shipped" weights, a file, or None for "random" ones."""
+    if checkpoint == "random":
+        return None
+    return load(model, None if checkpoint == "shipped" else Path(checkpoint))
+
+
 def load(model: str, path: Path | None = None, *, name: str | None = None) -> Weights:
     """The trained weights that there are for `model`, or those in a file; no more is imported than that takes.
 

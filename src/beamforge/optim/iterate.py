@@ -120,18 +120,21 @@ class IterativeSolver(Solver):
         return self.answer(self.prepare(problem, observation), start, generator)
 
     def answer(self, data: Data, start: Tensor | None, generator: torch.Generator | None) -> Solution:
-        """Solve what was prepared: every start a little way, the best of each instance to its end."""
-        states = list(self.init(data, start, generator))
-        if len(states) == 1:
-            outcome = self.run(data, states[0])
-        else:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "unrolled"):
-                scout = copy.copy(self)
-                scout.tolerance = max(self.tolerance, SCOUT)
-                scouted = functools.reduce(better, [scout.run(data, state) for state in states])
-            outcome = follow(scouted, self.run(data, scouted.state))
+        """Solve what was prepared."""
+        outcome = self.climb(data, start, generator)
         W = self.beams(data, outcome.state)
         return Solution(W, outcome.status, outcome.iterations, outcome.trace, self.info(data, outcome))
+
+    def climb(self, data: Data, start: Tensor | None, generator: torch.Generator | None) -> Outcome:
+        """Every start a little way, the best of each instance to its end."""
+        states = list(self.init(data, start, generator))
+        if len(states) == 1:
+            return self.run(data, states[0])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "unrolled"):
+            scout = copy.copy(self)
+            scout.tolerance = max(self.tolerance, SCOUT)
+            scouted = functools.reduce(better, [scout.run(data, state) for state in states])
+        return follow(scouted, self.run(data, scouted.state))
 
     def run(self, data: Data, state: State) -> Outcome:
         """Iterate from one state, with gradients as the setting says.
@@ -207,6 +210,16 @@ def iterate(method: IterativeSolver, data: Data, state: State) -> Outcome:
                 running = running[running]
         state = following
     return Outcome(out, merit_out, status, iterations, torch.stack(trace, -1))
+
+
+def together(method: IterativeSolver, data: Data, states: list[State], small: bool) -> list[Outcome]:
+    """Where each of several starts ends: of `small` batches all run as one, which costs little more than one alone."""
+    if not small:
+        return [method.run(data, state) for state in states]
+    size = len(batching.leaves(states[0])[0])
+    data = batching.tree_map(lambda leaf: torch.cat([leaf] * len(states)), data)
+    outcome = method.run(data, batching.tree_map(lambda *leaves: torch.cat(leaves), *states))
+    return [batching.take(outcome, slice(at, at + size)) for at in range(0, len(states) * size, size)]
 
 
 def better(one: Outcome, other: Outcome) -> Outcome:

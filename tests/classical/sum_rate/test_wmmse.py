@@ -9,6 +9,9 @@ import pytest
 import torch
 from oracles_sumrate import pareto_sum_rate, sum_rate, textbook_wmmse, two_user_power_grid
 
+from beamforge.classical.power_limits import within_limits
+from beamforge.classical.sum_rate import limited_newton
+from beamforge.classical.sum_rate.power_duals import Limits
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
 from beamforge.classical.sum_rate.wmmse import MulticellWMMSE
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
@@ -16,7 +19,8 @@ from beamforge.core.evaluate import evaluate
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Status
-from beamforge.core.utilities import SumRate
+from beamforge.core.utilities import MinRate, SumRate
+from beamforge.registry import create
 
 LIMITS = {
     "total": lambda P, T, N: (TotalPower(P * T),),
@@ -195,7 +199,7 @@ def test_hostile_users_and_neighbours(limits):
 def test_unrolled_gradients_agree_with_finite_differences(limits):
     net = network(2, 3, 2, batch=1)
     problem = Problem(SumRate(), LIMITS[limits](3.0, 2, 2))
-    solver = MulticellWMMSE(acceleration="none", starts=1, max_iterations=2, tolerance=0)
+    solver = MulticellWMMSE(acceleration="none", starts=1, max_iterations=2, tolerance=0, gradient="unrolled")
     check_gradient(solver, problem, net, rtol=1e-4)
 
 
@@ -224,3 +228,76 @@ def check_gradient(solver, problem, net, rtol):
         step = 1e-5
         expected = (value(net.H + step * direction) - value(net.H - step * direction)).item() / (2 * step)
     assert found == pytest.approx(expected, rel=rtol, abs=rtol * mixture.abs().max().item())
+
+
+# --- Newton's method within limits, symmetric starts, many antennas ---------------------------------------------------
+def random_best(problem, net, starts=20):
+    """The best rate [B] of WMMSE from random beams."""
+    generator, best = torch.Generator().manual_seed(5), torch.zeros(len(net.H), dtype=torch.float64)
+    for _ in range(starts):
+        start = torch.randn(len(net.H), net.antennas, net.users, dtype=torch.complex128, generator=generator)
+        start = within_limits(problem.bind(net), net, 10 * start)
+        solver = MulticellWMMSE(tolerance=1e-6, max_iterations=100)
+        best = torch.maximum(best, utility(problem, net, solver.solve(problem, net, start=start).W))
+    return best
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("serving", [[0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1]])
+def test_one_of_two_identical_users_is_switched_off(limits, serving):
+    T, N = max(serving) + 1, 8 // (max(serving) + 1)
+    H = network(T, 2, N, batch=5, seed=8).H.repeat_interleave(2, 2)
+    net = Network.multicell(H, 0.01, torch.tensor(serving))
+    problem = Problem(SumRate(), LIMITS[limits](1.0, T, N))
+    solution = create(problem, net, "wmmse").solve(problem, net)
+    share = utility(problem, net, solution.W) / random_best(problem, net, starts=8)
+    assert share.mean() > 0.995 and share.min() > 0.98, f"{share.tolist()}"
+    assert (solution.status == Status.CONVERGED).all()
+
+
+def test_distributed_antennas_with_a_limit_each_get_at_least_what_other_methods_do():
+    generator = torch.Generator().manual_seed(0)
+    gain = 10 ** -(7 + 4 * torch.rand(1, 6, 10, 1, dtype=torch.float64, generator=generator)).expand(1, 6, 10, 4)
+    H = torch.randn(1, 6, 40, dtype=torch.complex128, generator=generator) * gain.reshape(1, 6, 40).sqrt()
+    net, problem = Network.broadcast(H, 1e-13), Problem(SumRate(), (PerAntennaPower(0.05),))
+    solution = create(problem, net, "wmmse").solve(problem, net)
+    found = utility(problem, net, solution.W)
+    assert (solution.status == Status.CONVERGED).all()
+    assert evaluate(problem, net, solution.W).feasible.all()
+    for method in ("fastfp", "rzf", "zf", "mrt"):
+        assert (found >= utility(problem, net, create(problem, net, method).solve(problem, net).W)).all(), method
+    balanced = Problem(MinRate(), (PerAntennaPower(0.05),))
+    assert (found >= utility(problem, net, create(balanced, net).solve(balanced, net).W)).all()
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_derivatives_of_the_saddle_function_are_those_of_automatic_differentiation(limits):
+    net = network(2, 3, 3, batch=1, seed=4)
+    problem = Problem(SumRate(torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)), LIMITS[limits](2.0, 2, 3)).bind(net)
+    bounds = Limits.of(problem, 2, 3)
+    scene = limited_newton.Scene(net.H, problem.maximise.weights, bounds, net.streams.sent_by(2))
+    y = torch.randn(3 + bounds.bound.shape[-1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def value(y):
+        x, z = y[None, :3], y[None, 3:]
+        noise = limited_newton.units(scene, z)
+        A = x.exp().sqrt()[:, None, :, None] * net.H * noise.rsqrt().unsqueeze(-2)
+        inverse = torch.linalg.inv(torch.eye(3) + A @ A.mH)
+        errors = (inverse * scene.serves.unsqueeze(-1)).sum(1).diagonal(dim1=-2, dim2=-1).real
+        rate = -(problem.maximise.weights * errors.log()).sum()
+        return rate - x.exp().sum() + (z.exp() * bounds.bound).sum()
+
+    found = limited_newton.terms(scene, limited_newton.Point(y[None, :3], y[None, 3:]))
+    torch.testing.assert_close(found.gradient[0], torch.autograd.functional.jacobian(value, y))
+    torch.testing.assert_close(found.hessian[0], torch.autograd.functional.hessian(value, y))
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_the_same_answer_with_and_without_a_derivative(limits):
+    net = network(2, 3, 3, batch=3, noise=0.2)
+    problem = Problem(SumRate(), LIMITS[limits](1.0, 2, 3))
+    plain = MulticellWMMSE().solve(problem, net).W
+    asked = Network.multicell(net.H.clone().requires_grad_(), 0.2, net.streams.transmitter)
+    W = MulticellWMMSE().solve(problem, asked).W
+    assert W.requires_grad
+    torch.testing.assert_close(net.rate(W.detach()), net.rate(plain), rtol=1e-4, atol=1e-6)

@@ -18,7 +18,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from beamforge.classical.sum_rate.power_duals import Limits, PowerResponse, ResponseTo, barrier, projected_newton
+from beamforge.classical.sum_rate.power_duals import (
+    Limits,
+    PowerDuals,
+    PowerResponse,
+    ResponseTo,
+    barrier,
+    projected_newton,
+)
 from beamforge.core.network import squared_magnitude
 
 
@@ -45,19 +52,23 @@ class LeastSquares:
         Gradients are those of the solution: the prices are found without any, then one Newton step is attached, which
         is zero to rounding and carries the derivatives that a search would lose.
         """
-        B, T, _, N = self.F.shape
-        with torch.no_grad():
-            if self.whole:
-                found = projected_newton(self.spectral(), self.limits, self.limits.load(worth) / self.limits.bound)
-            else:
-                share = (worth / N).repeat_interleave(N, -1)
-                least = self.limits.load(self.ridge.repeat_interleave(N, -1))
-                found = barrier(self.by_antenna, self.limits, self.limits.load(share) / self.limits.bound, least)
+        B, T = self.F.shape[:2]
+        found = self.duals(worth)
         factor = self.factor(self.limits.spread(found.prices))
         Y = torch.cholesky_solve(self.right, factor)
         load = self.limits.load(self.powers(self.lift(Y)))
         shift = self.limits.spread(found.corrected(load, self.limits.bound)).reshape(B, T, -1, 1)
         return self.lift(Y - torch.cholesky_solve(shift * Y, factor))
+
+    @torch.no_grad()
+    def duals(self, worth: Tensor) -> PowerDuals:
+        """Optimal prices of the limits, from the guess that `solve` takes."""
+        N = self.F.shape[-1]
+        if self.whole:
+            return projected_newton(self.spectral(), self.limits, self.limits.load(worth) / self.limits.bound)
+        share = (worth / N).repeat_interleave(N, -1)
+        least = self.limits.load(self.ridge.repeat_interleave(N, -1))
+        return barrier(self.by_antenna, self.limits, self.limits.load(share) / self.limits.bound, least)
 
     def factor(self, prices: Tensor) -> Tensor:
         """Cholesky factor of ``gram + diag(prices)`` for prices [B, U] of the units."""

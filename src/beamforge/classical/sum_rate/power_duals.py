@@ -148,7 +148,9 @@ def barrier(at: ResponseTo, limits: Limits, prices: Tensor, least: Tensor) -> Po
     """Prices [B, G] from a guess, where beams may grow without bound as prices vanish; `least` [B, G] is far below any.
 
     Newton's method on ``value + sum lambda limit - tau sum log lambda``, which is self-concordant, with tau falling as
-    fast as the steps allow. Beams are strictly within the limits, at a cost above the least by at most G tau.
+    fast as the steps allow. Beams are strictly within the limits, at a cost above the least by at most G tau. The price
+    of a limit with power to spare follows in one step, for it is ``tau / (limit - load)``: the curvature of its term is
+    taken as ``(limit - load) / lambda``, as primal-dual methods do.
     """
     prices = prices.maximum(least).maximum(1e-6 * prices.amax(-1, keepdim=True))
     worth = (prices * limits.bound).mean(-1)
@@ -160,14 +162,17 @@ def barrier(at: ResponseTo, limits: Limits, prices: Tensor, least: Tensor) -> Po
         response = at(limits.spread(prices))
         load = limits.load(response.power)
         slack = tau.unsqueeze(-1) / prices
-        curvature = limits.curvature(response.slope) + torch.diag_embed(slack / prices)
+        spare = (limits.bound - load).maximum(slack)
+        curvature = limits.curvature(response.slope) + torch.diag_embed(spare / prices)
         scaled = curvature * prices.unsqueeze(-1) * prices.unsqueeze(-2)
         right = (load - limits.bound + slack) * prices
         step = torch.linalg.solve_ex(scaled, right.unsqueeze(-1))[0].squeeze(-1)
-        size = step.abs().amax(-1)
+        step = step.clamp_min(-0.999)
+        follows = (spare > 2 * slack) & (step < 0)
+        size = torch.where(follows, 0, step.abs()).amax(-1)
         ended = tau <= end
         late = late + ended
-        going = ~(ended & ((size < tolerance) | (late > LATE))) & torch.isfinite(size)
+        going = ~(ended & ((step.abs().amax(-1) < tolerance) | (late > LATE))) & torch.isfinite(size)
         if not going.any():
             break
         length = torch.where(size < 0.5, 1, 1 / (1 + size))

@@ -10,6 +10,8 @@ arXiv 2205.06225, Table I. The 2K real numbers kept as the state, and the symmet
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,21 +19,47 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.structure import lifted_inverse
+from beamforge.classical.structure import lifted_inverse, of_norm_one
+from beamforge.classical.sum_rate.uplink_newton import Uplink, newton
+from beamforge.classical.sum_rate.user_selection import OFF, SLIGHT, gain_without, orthogonal_users, without_crowd
+from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
 from beamforge.core.errors import ConfigError
 from beamforge.core.network import others, own, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
+from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import SumRate
-from beamforge.optim.iterate import IterativeSolver
+from beamforge.optim.implicit import attach_fixed_point
+from beamforge.optim.iterate import IterativeSolver, Outcome, better, together
 
 HEAT = (10.0, 3.0, 0.9, 0.27)
 """Shares by which annealing raises the ridge, iteration by iteration."""
 
 TILT = 0.7
 """Spread (in nats) over the users of the roots of a tilted start."""
+
+HINT = 3e-5
+"""Tolerance to which each of several starts is run before Newton's method takes over."""
+
+SMALL = 1 << 12
+"""Entries of the Gram matrices of a batch up to which all starts are run in one."""
+
+SCOUTED = 100
+"""Iterations after which a scouted start is left to Newton's method."""
+
+STRONG = 1e3
+"""SNR of the best user, if all got the same power, from which every start is followed to its end.
+
+WMMSE's progress is slow there: what it has scouted tells little of where it leads.
+"""
+
+ALIKE = 0.98
+"""Squared correlation of two users' channels from which it is many optima that they make."""
+
+DROP = 1e-6
+"""Share of the rate that it must gain at least to switch a user off."""
 
 
 class WhitenedChannel(NamedTuple):
@@ -66,6 +94,13 @@ class ReducedWMMSE(IterativeSolver):
     (large summed squared correlation with the others) held back; then random preferences, annealed. SQUAREM in these 2K
     numbers takes about a quarter of the plain iterations at 20 dB.
 
+    The shares ``q_k / sum q`` are the powers of the dual uplink, in which Newton's method ends what the iteration
+    began (`uplink_newton`): at high SNR, where the iteration hardly moves, in few steps. That part and the beams are
+    computed in double precision, and the rate is at least that of zero forcing and of regularised zero forcing with
+    equal powers. It is left out where `max_iterations` are used up, and where a derivative is "unrolled".
+
+    With several starts, Newton's method is also run from users who do not crowd each other (`without_crowd`).
+
     starts  how many of these; a `start` given to `solve` replaces them all.
     """
 
@@ -76,13 +111,29 @@ class ReducedWMMSE(IterativeSolver):
         tolerance: float = 1e-8,
         max_iterations: int = 1000,
         acceleration: str = "squarem",
-        starts: int = 3,
+        starts: int = 2,
         gradient: str = "implicit",
     ) -> None:
         super().__init__(tolerance, max_iterations, acceleration, gradient)
         if starts < 1:
             raise ConfigError(f"starts must be at least 1, got {starts}")
         self.starts = starts
+
+    def solve_batch(
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        data = self.prepare(problem, observation)
+        asked = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in batching.leaves(data))
+        if asked and self.gradient == "unrolled":
+            return self.answer(data, start, generator)
+        wide = self.prepare(*batching.tree_map(doubled, (problem, observation)))
+        with torch.no_grad():
+            outcome = self.finished(wide, self.scouted(data, start, generator), start is not None)
+        state = outcome.state
+        if asked:
+            state = attach_fixed_point(lambda s: self.step(wide, s)[0], state)
+        W = self.beams(wide, state).to(data.H.dtype)
+        return Solution(W, outcome.status, outcome.iterations, outcome.trace)
 
     def prepare(self, problem: Problem, observation: Observation) -> WhitenedChannel:
         assert isinstance(problem.maximise, SumRate)
@@ -109,6 +160,93 @@ class ReducedWMMSE(IterativeSolver):
             else:
                 yield annealed(data, tilted(from_ridge(data, 30), by_rank(data, generator)))
 
+    def scouted(self, data: WhitenedChannel, start: Tensor | None, generator: torch.Generator | None) -> list[Outcome]:
+        """Where each start leads: a single one to its end, several a little way, together where they are small."""
+        states, scout = list(self.init(data, start, generator)), copy.copy(self)
+        if len(states) == 1:
+            return [self.run(data, states[0])]
+        scout.tolerance = max(self.tolerance, HINT)
+        scout.max_iterations = min(self.max_iterations, SCOUTED)
+        return together(scout, data, states, data.gram.numel() <= SMALL)
+
+    def finished(self, data: WhitenedChannel, scouted: list[Outcome], given: bool) -> Outcome:
+        """The best outcome of all starts taken to its end by Newton's method; data in double precision.
+
+        given  the start was, and zero forcing is no alternative to it.
+        """
+        best = functools.reduce(better, scouted)
+        exact = best.state.root.dtype == torch.float64
+        best = batching.tree_map(doubled, best)
+        spent = (best.status == Status.MAX_ITERATIONS) & (len(scouted) == 1 or self.max_iterations <= SCOUTED)
+        found = self.newton(data, best.state.root)
+        if len(scouted) > 1:
+            apart = without_crowd(data.gram, data.weights)
+            fewer = (apart < 2 * SLIGHT).any(-1)
+            if fewer.any():
+                found = self.best_of(data, found, fewer, [apart.sqrt()])
+        if not given:
+            strong = (own(data.gram).real.amax(-1) > STRONG * data.gram.shape[-1]) | alike(data.gram)
+            states = [from_ridge(data, 1.0).root, torch.ones_like(data.weights)]
+            if strong.any() and not spent.all():
+                scouts = [outcome.state.root.double() for outcome in scouted]
+                apart = orthogonal_users(data.gram, data.weights).sqrt()
+                found = self.best_of(data, found, strong, [*scouts, states[1], apart])
+            low = found.rate < floor(data)
+            if low.any():
+                found = self.best_of(data, found, low, states)
+        found = self.without_some(data, found)
+        state = Multipliers((found.shares * (found.shares > OFF)).sqrt(), (data.weights * found.inverse_error).sqrt())
+        image, rate = self.step(data, state)
+        slack = 1e-12 if exact else 1e-5
+        taken = ~spent & ~(rate < best.merit * (1 - slack))
+        status = torch.where(found.converged, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
+        status = torch.where(taken, status, torch.where(spent, best.status, int(Status.MAX_ITERATIONS)))
+        merit = torch.where(taken, rate, best.merit)
+        return Outcome(
+            batching.where(taken, image, best.state),
+            merit,
+            status,
+            best.iterations + torch.where(taken, found.steps, 0),
+            torch.cat([best.trace, merit.unsqueeze(-1)], -1),
+        )
+
+    def ends(self, data: WhitenedChannel) -> list[Multipliers]:
+        """Where every start leads, and choices of users besides; data in double precision."""
+        roots = [outcome.state.root for outcome in self.scouted(data, None, None)]
+        roots += [choose(data.gram, data.weights).sqrt() for choose in (orthogonal_users, without_crowd)]
+        ends = [self.without_some(data, self.newton(data, root)) for root in roots]
+        return [Multipliers(end.shares.sqrt(), (data.weights * end.inverse_error).sqrt()) for end in ends]
+
+    def newton(self, data: WhitenedChannel, root: Tensor) -> Uplink:
+        """Newton's method from the uplink powers of a state; equal ones where there are none."""
+        size = root.square()
+        shares = torch.where(size.sum(-1, keepdim=True) > 0, size, 1)
+        return newton(data.gram, data.weights, shares, self.tolerance)
+
+    def best_of(self, data: WhitenedChannel, found: Uplink, which: Tensor, roots: list[Tensor]) -> Uplink:
+        """`found`, and for the instances `which` [B] the best of it and of what other starts lead to."""
+        places = which.nonzero().squeeze(-1)
+        part, best = batching.take((data, found), places)
+        for root in roots:
+            other = self.newton(part, root[places])
+            best = batching.where(other.rate > best.rate, other, best)
+        return batching.put(found, places, best)
+
+    def without_some(self, data: WhitenedChannel, found: Uplink) -> Uplink:
+        """Users switched off as long as the rate is the better for it, the best of them first.
+
+        Without user j the errors are ``B_kk - |B_kj|^2 / B_jj``, and its own is one: what it gains to switch one off is
+        known before it is done. Newton's method, which goes uphill only, keeps a user between others who are far.
+        """
+        for _ in range(data.gram.shape[-1] - 1):
+            gain = gain_without(data.gram, data.weights, found.shares)
+            better = gain.amax(-1) > DROP * found.rate
+            if not better.any():
+                break
+            keep = 1 - torch.nn.functional.one_hot(gain.argmax(-1), gain.shape[-1]).to(gain.dtype)
+            found = self.best_of(data, found, better, [(found.shares * keep).sqrt()])
+        return found
+
     def step(self, data: WhitenedChannel, state: Multipliers) -> tuple[Multipliers, Tensor]:
         X = beam_coefficients(data, state)
         D = data.gram @ X
@@ -120,15 +258,32 @@ class ReducedWMMSE(IterativeSolver):
         return W * (data.power / torch.where(spent > 0, spent, 1)).sqrt()[:, None, None]
 
 
+def doubled(leaf: Tensor) -> Tensor:
+    """A tensor of numbers in double precision."""
+    return leaf.to({torch.complex64: torch.complex128, torch.float32: torch.float64}.get(leaf.dtype, leaf.dtype))
+
+
 def from_ridge(data: WhitenedChannel, ridge: float) -> Multipliers:
     """Receivers for regularised zero forcing with `ridge` times the usual ``K s2/P``; infinity is MRT."""
     K = data.gram.shape[-1]
     if math.isinf(ridge):
         X = torch.eye(K, dtype=data.gram.dtype, device=data.gram.device).expand_as(data.gram)
     else:
-        X = lifted_inverse(data.gram, torch.full_like(data.weights, ridge * K))
+        X = lifted_inverse(data.gram, ridge * K + 4 * torch.finfo(data.weights.dtype).eps * own(data.gram).real)
     D = data.gram @ X
     return receivers_for_amplitudes(data, D, inner_product(X, D))[0]
+
+
+def floor(data: WhitenedChannel) -> Tensor:
+    """The rate [B] that is had for nothing: regularised zero forcing's with equal powers, down and on the dual uplink.
+
+    That on the uplink is never below the rate of zero forcing with equal powers: it is linear MMSE's.
+    """
+    K = data.gram.shape[-1]
+    X = lifted_inverse(data.gram, K + 4 * torch.finfo(data.weights.dtype).eps * own(data.gram).real)
+    uplink = -(data.weights * (K * own(X).real).log()).sum(-1) / math.log(2)
+    D = data.gram @ (X := of_norm_one(data.gram, X))
+    return torch.maximum(uplink, receivers_for_amplitudes(data, D, torch.full_like(data.power, K))[1])
 
 
 def loudest_first(data: WhitenedChannel, state: Multipliers) -> Multipliers:
@@ -150,6 +305,14 @@ def crowding(gram: Tensor) -> Tensor:
     size = own(gram).real
     inverse = torch.where(size > 0, size, torch.inf).rsqrt()
     return (squared_magnitude(gram * inverse.unsqueeze(-1) * inverse.unsqueeze(-2))).sum(-1)
+
+
+def alike(gram: Tensor) -> Tensor:
+    """Boolean [B]: two users' channels have nearly the same direction."""
+    size = own(gram).real
+    inverse = torch.where(size > 0, size, torch.inf).reciprocal()
+    same = squared_magnitude(gram) * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)
+    return torch.diagonal_scatter(same, torch.zeros_like(size), 0, -2, -1).amax((-2, -1)) > ALIKE
 
 
 def by_rank(data: WhitenedChannel, generator: torch.Generator) -> Tensor:

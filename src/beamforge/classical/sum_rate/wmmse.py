@@ -6,8 +6,11 @@ maximization for a MIMO interfering broadcast channel", IEEE Trans. Signal Proce
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -15,16 +18,31 @@ from torch import Tensor
 
 from beamforge.classical.power_limits import LIMITS, budget, equal_power, within_limits
 from beamforge.classical.structure import directions
+from beamforge.classical.sum_rate import limited_newton
 from beamforge.classical.sum_rate.least_squares import LeastSquares
 from beamforge.classical.sum_rate.power_duals import Limits
-from beamforge.classical.sum_rate.reduced_wmmse import Multipliers, receivers
+from beamforge.classical.sum_rate.reduced_wmmse import (
+    HINT,
+    SCOUTED,
+    SMALL,
+    Multipliers,
+    ReducedWMMSE,
+    alike,
+    doubled,
+    receivers,
+)
+from beamforge.classical.sum_rate.user_selection import served
+from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
+from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
 from beamforge.core.errors import ConfigError
 from beamforge.core.network import Network, others, own, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
+from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import SumRate
-from beamforge.optim.iterate import IterativeSolver
+from beamforge.optim.implicit import attach_fixed_point
+from beamforge.optim.iterate import IterativeSolver, Outcome, better, together
 
 
 class WMMSEData(NamedTuple):
@@ -46,8 +64,14 @@ class MulticellWMMSE(IterativeSolver):
     within the limits (see `quadratic`); u and w then follow in closed form, and the weighted sum rate never falls. A
     state is the 2K real numbers (sqrt q, sqrt(a w)): phases of u can be taken as zero.
 
-    starts  how many of: regularised zero forcing, MRT, and both extremes of the former (with single antennas, equal
-            powers and ever more for users of good quality); each instance keeps its best. A `start` replaces them all.
+    Where limits are on antennas, several starts are followed with limits on their transmitters instead (with one
+    transmitter, by `ReducedWMMSE`), and from there Newton's method finds the point that meets all of them
+    (`limited_newton`), which ends everything else as well. Where that fails, WMMSE goes on to it. No Newton steps are
+    taken where a derivative is "unrolled", or where `max_iterations` are used up.
+
+    starts  how many of: regularised zero forcing, MRT, the first without the users who cost the others more than they
+            have, and both its extremes (with single antennas, equal powers and ever more for users of good quality);
+            each instance keeps its best. A `start` replaces them all.
 
     >>> from beamforge.core.constraints import PerTransmitterPower
     >>> H = torch.randn(2, 2, 3, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
@@ -64,8 +88,8 @@ class MulticellWMMSE(IterativeSolver):
         tolerance: float = 1e-8,
         max_iterations: int = 1000,
         acceleration: str = "squarem",
-        starts: int = 2,
-        gradient: str = "unrolled",
+        starts: int = 5,
+        gradient: str = "implicit",
     ) -> None:
         super().__init__(tolerance, max_iterations, acceleration, gradient)
         if starts < 1:
@@ -83,8 +107,141 @@ class MulticellWMMSE(IterativeSolver):
             return
         single = data.network.antennas == 1  # only the powers can differ
         for number in range(min(self.starts, len(RIDGES))):
-            W = beams_from_ridge(data.problem, data.network, RIDGES[0 if single else number])
-            yield receivers_for_beams(data, W * quality(data.network)[:, None, :] ** number if single else W)[0]
+            ridge = RIDGES[number]
+            if ridge is None:
+                W = beams_of_served(data)
+            elif single:
+                W = beams_from_ridge(data.problem, data.network, 1.0) * quality(data.network)[:, None, :] ** number
+            else:
+                W = beams_from_ridge(data.problem, data.network, ridge)
+            yield receivers_for_beams(data, W)[0]
+
+    def solve_batch(
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        data = self.prepare(problem, observation)
+        asked = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in batching.leaves(data))
+        if asked and self.gradient == "unrolled":
+            return self.answer(data, start, generator)
+        wide = self.prepare(*batching.tree_map(doubled, (problem, observation)))
+        with torch.no_grad():
+            if start is not None or self.starts == 1 or self.max_iterations <= SCOUTED:
+                outcome = self.polished(wide, self.climb(data, start, generator))
+            else:
+                outcome = self.searched(wide)
+        state = outcome.state
+        if asked:
+            state = attach_fixed_point(lambda s: self.step(wide, s)[0], state)
+        W = within_limits(problem, observation.network, self.beams(wide, state).to(observation.network.H.dtype))
+        return Solution(W, outcome.status, outcome.iterations, outcome.trace)
+
+    def searched(self, data: WMMSEData) -> Outcome:
+        """The best of several starts, each taken to its end; data in double precision."""
+        relaxed = self.relaxed(data)
+        scouted, many = self.scouted(data, relaxed), alike(gram_of_all(data.network))
+        ends = [self.newton(data, outcome, relaxed) for outcome in scouted]
+        for number, outcome in enumerate(scouted):
+            done = [torch.where(end.status == 0, one.merit, -torch.inf) for end, one in zip(ends, scouted, strict=True)]
+            behind = outcome.merit > torch.stack(done).amax(0)  # none that promised as much has come to its end
+            lost = ends[number].status != Status.CONVERGED
+            behind = behind | (many & lost & (outcome.merit > functools.reduce(better, ends).merit))
+            if behind.any():
+                places = behind.nonzero().squeeze(-1)
+                slow = self.followed(batching.take(data, places), batching.take(outcome, places))
+                ends[number] = replaced(ends[number], places, slow)
+        best = functools.reduce(better, ends)
+        if (unfinished := best.status != Status.CONVERGED).any():
+            places = unfinished.nonzero().squeeze(-1)
+            last = self.followed(*batching.take((data, best), places))
+            last = replaced(best, places, last)
+            best = batching.where(unfinished & (last.merit >= best.merit * (1 - HINT)), last, best)
+        return best
+
+    def scouted(self, data: WMMSEData, relaxed: WMMSEData) -> list[Outcome]:
+        """Where starts lead with limits on whole transmitters; with one of them, also the starts themselves."""
+        if data.network.transmitters > 1:
+            scout = copy.copy(self)
+            scout.tolerance, scout.max_iterations = max(self.tolerance, HINT), SCOUTED
+            states = list(self.init(relaxed, None, None))
+            if alike(gram_of_all(data.network)).any():
+                states += [receivers_for_beams(relaxed, beams_of_served(relaxed, draw))[0] for draw in range(1, DRAWS)]
+            return together(scout, relaxed, states, relaxed.network.H.numel() <= SMALL)
+        total = Problem(data.problem.maximise, (TotalPower(budget(data.problem, data.network).squeeze(-1)),))
+        reduced = ReducedWMMSE(self.tolerance, starts=self.starts)
+        channel = reduced.prepare(total, Observation(data.network))
+        beams = [reduced.beams(channel, state) for state in reduced.ends(channel)]
+        found = [receivers_for_beams(relaxed, W) for W in beams]
+        found += [(state, torch.zeros_like(found[0][1])) for state in self.init(data, None, None)]
+        running = torch.full_like(data.network.streams.transmitter[:, 0], int(Status.MAX_ITERATIONS))
+        return [Outcome(state, rate, running, 0 * running, rate.unsqueeze(-1)) for state, rate in found]
+
+    def followed(self, data: WMMSEData, outcome: Outcome) -> Outcome:
+        """An outcome that other limits led to, brought to its end within those of `data`: a little way by WMMSE and on
+        by Newton's method, or where that fails all the way by WMMSE."""
+        scout = copy.copy(self)
+        scout.tolerance = max(self.tolerance, HINT)
+        near = scout.run(data, outcome.state)
+        end = self.newton(data, near, data)
+        lost = (end.status != Status.CONVERGED) | (end.merit < near.merit * (1 - 1e-9))
+        if lost.any():
+            places = lost.nonzero().squeeze(-1)
+            part = batching.take((data, near), places)
+            end = replaced(end, places, self.polished(part[0], self.run(part[0], part[1].state)))
+        return end._replace(iterations=outcome.iterations + end.iterations)
+
+    def polished(self, data: WMMSEData, outcome: Outcome) -> Outcome:
+        """An outcome ended by Newton's method where it has converged already; data in double precision."""
+        slack = 1e-9 if outcome.merit.dtype == torch.float64 else 1e-5
+        outcome = batching.tree_map(doubled, outcome)
+        end = self.newton(data, outcome, data)
+        finished = (outcome.status == Status.CONVERGED) & (end.status == Status.CONVERGED)
+        taken = finished & (end.merit >= outcome.merit * (1 - slack))
+        if not taken.any():
+            return outcome
+        stays = outcome._replace(trace=torch.cat([outcome.trace, outcome.trace[:, -1:]], -1))
+        return batching.where(taken, end, stays)
+
+    def newton(self, data: WMMSEData, outcome: Outcome, within: WMMSEData) -> Outcome:
+        """The point within the limits of `data` that Newton's method finds from one `within` others."""
+        assert isinstance(data.problem.maximise, SumRate)
+        network, q = data.network, outcome.state.root.square()
+        all_of_it = q.sum(-1, keepdim=True)
+        all_of_it = torch.where(all_of_it > 0, all_of_it, 1)
+        paid = (q.unsqueeze(-2) * data.sends).sum(-1)
+        F = outcome.state.root[:, None, :, None] * network.H
+        found = LeastSquares(F, outcome.state.gain.unsqueeze(-2) * data.sends, within.limits).duals(paid)
+        unit = within.limits.spread(found.prices)
+        unit = unit.repeat_interleave(data.limits.groups.shape[-1] // unit.shape[-1], -1)
+        shared = unit / data.limits.spread(torch.ones_like(data.limits.bound))
+        prices = data.limits.load(shared) / data.limits.load(torch.ones_like(unit))
+        prices = prices.maximum(LEAST * all_of_it / data.limits.bound)
+        start = limited_newton.Point(q.maximum(LEAST * all_of_it).log(), prices.log())
+        scene = limited_newton.Scene(network.H, data.problem.maximise.weights, data.limits, data.sends)
+        end = limited_newton.newton(scene, start)
+        W = within_limits(data.problem, network, limited_newton.beams(scene, end.point, end.error))
+        rate = receivers_for_beams(data, W)[1]
+        sound = torch.isfinite(rate)
+        q = end.point.x.exp()
+        root = torch.where(q > OFF * q.sum(-1, keepdim=True), q, 0).sqrt()
+        state = Multipliers(root, (data.problem.maximise.weights / end.error).sqrt())
+        state = batching.where(sound, state, outcome.state)
+        rate = torch.where(sound, rate, 0)
+        status = torch.where(sound & end.converged, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
+        trace = torch.cat([outcome.trace, rate.unsqueeze(-1)], -1)
+        return Outcome(state, rate, status, outcome.iterations + end.steps, trace)
+
+    def relaxed(self, data: WMMSEData) -> WMMSEData:
+        """The same with limits on whole transmitters for those on their antennas."""
+        antenna = data.problem.find(PerAntennaPower)
+        if antenna is None:
+            return data
+        limit, each = antenna.limit.sum(-1), data.problem.find(PerTransmitterPower)
+        whole = PerTransmitterPower(limit if each is None else limit.minimum(each.limit))
+        total = data.problem.find(TotalPower)
+        problem = Problem(data.problem.maximise, (whole,) if total is None else (total, whole))
+        return data._replace(
+            problem=problem, limits=Limits.of(problem, data.network.transmitters, data.network.antennas)
+        )
 
     def step(self, data: WMMSEData, state: Multipliers) -> tuple[Multipliers, Tensor]:
         return receivers_for_beams(data, self.beams(data, state))
@@ -96,8 +253,23 @@ class MulticellWMMSE(IterativeSolver):
         return within_limits(data.problem, data.network, W)
 
 
-RIDGES = (1.0, math.inf, 30.0, 0.0)
-"""Of the starts: the usual ridge is converged in 2 to 5 steps where users are well separated."""
+RIDGES = (1.0, math.inf, None, 30.0, 0.0)
+"""Of the starts: the usual ridge is converged in 2 to 5 steps where users are well separated. None: not all users."""
+
+DRAWS = 8
+"""Choices of users that are tried where some are alike."""
+
+LEAST = 1e-8
+"""Share of what all pay from which a user's or a limit's logarithm starts."""
+
+OFF = 1e-9
+"""Share of the dual uplink power below which a user is switched off."""
+
+
+def replaced(outcome: Outcome, places: Tensor, others: Outcome) -> Outcome:
+    """An outcome with others at some places of the batch; of their traces the last value is kept."""
+    others = others._replace(trace=others.trace[:, -1:].expand(-1, outcome.trace.shape[-1]))
+    return batching.put(outcome, places, others)
 
 
 def beams_from_ridge(problem: Problem, network: Network, ridge: float) -> Tensor:
@@ -111,6 +283,29 @@ def beams_from_ridge(problem: Problem, network: Network, ridge: float) -> Tensor
     columns = directions(network.H, multipliers.unsqueeze(-1).expand(network.H.shape[:-1]))
     chosen = columns.gather(1, network.streams.transmitter[:, None, None, :].expand(-1, -1, network.antennas, -1))
     return equal_power(problem, network, chosen.squeeze(1))
+
+
+def gram_of_all(network: Network) -> Tensor:
+    """Products [B, K, K] of the users' channels to all transmitters together."""
+    return (network.H @ network.H.mH).sum(1)
+
+
+def beams_of_served(data: WMMSEData, draw: int = 0) -> Tensor:
+    """Regularised zero forcing for the users whom `served` leaves, equal powers for each transmitter's.
+
+    draw  of random weights for the choice of users, given out by rank of their channels; 0: the problem's own.
+    """
+    assert isinstance(data.problem.maximise, SumRate)
+    network, sends, weights = data.network, data.sends, data.problem.maximise.weights
+    gram = network.H @ network.H.mH
+    if draw:
+        factor = torch.rand(network.users, generator=torch.Generator().manual_seed(draw), dtype=torch.float64) + 0.5
+        rank = own(gram_of_all(network)).real.argsort(dim=-1, stable=True).argsort(-1)
+        weights = weights * factor.to(weights)[rank]
+    on = served(gram, weights, sends, budget(data.problem, network))
+    W = beams_from_ridge(data.problem, replace(network, H=network.H * on[:, None, :, None]), 1.0)
+    more = sends.sum(-1) / (sends * on.unsqueeze(1)).sum(-1).clamp_min(1)
+    return within_limits(data.problem, network, W * (more.unsqueeze(-1) * sends).sum(1).sqrt().unsqueeze(-2))
 
 
 def quality(network: Network) -> Tensor:

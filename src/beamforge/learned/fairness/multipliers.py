@@ -27,7 +27,7 @@ from beamforge.core.network import Network, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution
-from beamforge.io.weights import load
+from beamforge.io.weights import trained_weights
 from beamforge.learned.fairness.features import (
     DEAREST,
     FEATURES,
@@ -90,8 +90,7 @@ class FairMultipliers(FairnessSolver):
             raise ConfigError(f"width and rounds must be at least 1, got {width} and {rounds}")
         self.price = price
         name = "fair-multipliers"
-        trained = None if checkpoint == "random" else load(name, None if checkpoint == "shipped" else Path(checkpoint))
-        try:
+        trained = trained_weights(name, checkpoint)try:
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
             self.filter = GraphFilter(FEATURES, 2, SHIFTS, width, rounds)

@@ -25,7 +25,7 @@ from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
 from beamforge.core.solver import Solver
-from beamforge.io.weights import load
+from beamforge.io.weights import trained_weights
 
 LEADERS = 23
 """Links that may lead a candidate; one more starts from equal powers."""
@@ -91,8 +91,7 @@ class NeuralSumRateShared(Solver):
             raise ConfigError(f"samples, width and rounds must be at least 1, got {samples}, {width} and {rounds}")
         self.steps, self.samples = steps, samples
         model = "neural-sum-rate-shared"
-        trained = None if checkpoint == "random" else load(model, None if checkpoint == "shipped" else Path(checkpoint))
-        try:
+        trained = trained_weights(model, checkpoint)try:
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
             self.rounds = Rounds(width, rounds)

@@ -7,7 +7,7 @@ these. N never enters, K is any number, and training differentiates through all 
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -39,11 +39,12 @@ from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
 from beamforge.core.solver import Solver
 from beamforge.core.utilities import SumRate
-from beamforge.io.weights import load
+from beamforge.io.weights import trained_weights
 from beamforge.learned.graph_filter import GraphFilter
 from beamforge.learned.multipliers import features as sight
 from beamforge.learned.multipliers.features import HEAVY, Features, observe, preference
 from beamforge.learned.multipliers.learned_step import LearnedStep
+from beamforge.learned.multipliers.trained_range import TrainedRange
 from beamforge.optim.iterate import lengthened
 
 EMPHASIS = (0.5, 0.2, 0.1, 0.05, 0.05, 0.1)
@@ -72,6 +73,10 @@ class SumRateMultipliers(Solver):
     regularised zero forcing is given the same number of plain steps from there too, and keeps the better end: so none
     is ever worse than that, nor worse for more steps.
 
+    An instance beyond what the weights were trained for, in SNR or in users an antenna (`TrainedRange`, from the recipe
+    in their header), is handed over to `ReducedWMMSE`, with its status, iterations and whatever `steps` says;
+    ``info["handed_over"]`` [B] tells which are.
+
     steps          polishing steps after the predicted beams.
     checkpoint     "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
                    gradients, unless asked for by `requires_grad_`.
@@ -87,11 +92,8 @@ class SumRateMultipliers(Solver):
         if min(width, rounds) < 1:
             raise ConfigError(f"width and rounds must be at least 1, got {width} and {rounds}")
         self.steps = steps
-        trained = (
-            None
-            if checkpoint == "random"
-            else load("multipliers", None if checkpoint == "shipped" else Path(checkpoint))
-        )
+        trained = trained_weights("multipliers", checkpoint)
+        self.trained = None if trained is None else TrainedRange.of(trained.header)
         try:
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
@@ -107,6 +109,19 @@ class SumRateMultipliers(Solver):
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         data = ReducedWMMSE().prepare(problem, observation)
+        if self.trained is None:
+            return self.learned(data)
+        if not (beyond := self.trained.beyond(data)).any():
+            return replace(self.learned(data), info={"handed_over": beyond})
+        there = beyond.nonzero().squeeze(-1)
+        found = ReducedWMMSE().solve_batch(*batching.take((problem, observation), there), None, generator)
+        if not beyond.all():
+            here = (~beyond).nonzero().squeeze(-1)
+            found = joined(self.learned(batching.take(data, here)), here, found, there)
+        return replace(found, info={"handed_over": beyond})
+
+    def learned(self, data: WhitenedChannel) -> Solution:
+        """The answer where the weights were trained."""
         seen = observe(data)
         X, rates = self.walk(data, seen)
         doubtful = ~(rates[0] >= seen.floor)
@@ -174,6 +189,16 @@ class SumRateMultipliers(Solver):
             loss = loss + emphasis * (SOFT + SOFT * softplus((AHEAD - share) / SOFT)).log().mean()
             state, ridge = self.follow(data, seen, there), torch.ones_like(ridge)
         return loss, {f"share_after_{steps}": shares[steps] for steps in (0, 1, STRIDES)}
+
+
+def joined(one: Solution, first: Tensor, other: Solution, second: Tensor) -> Solution:
+    """Two solutions as one, at the given places of a batch; the shorter trace goes on with its last value."""
+    assert one.trace is not None and other.trace is not None
+    length = max(one.trace.shape[-1], other.trace.shape[-1])
+    one = replace(one, trace=lengthened(one.trace, length))
+    other = replace(other, trace=lengthened(other.trace, length))
+    back = torch.cat([first, second]).argsort()
+    return batching.tree_map(lambda a, b: torch.cat([a, b])[back], one, other)
 
 
 class Reached(NamedTuple):
