@@ -100,3 +100,21 @@ def quasi_inverse_program(G, n, w, power):
     question.solve(solver="CLARABEL")
     p = np.exp(x.value) - inverse @ np.exp(x.value)
     return question.value, power * p / p.sum()
+
+
+def limited_wmmse(G, noise, weights, limit, start, steps):
+    """WMMSE power control, a limit a link (Shi et al. 2011, Table I); G [L, L] (rx, tx). To powers."""
+    H, v = np.sqrt(G), np.sqrt(start)
+    own = np.diag(H)
+    for _ in range(steps):
+        u = own * v / (G @ v**2 + noise)
+        w = 1 / (1 - u * own * v)
+        price = G.T @ (weights * w * u**2)
+        v = np.clip(weights * w * u * own / np.where(price > 0, price, 1), 0, np.sqrt(limit))
+    return v**2
+
+
+def weighted_rate(G, noise, weights, p):
+    """Weighted sum rate of powers p, bit/s/Hz."""
+    signal = np.diag(G) * p
+    return float(np.sum(weights * np.log2(1 + signal / (G @ p - signal + noise))))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,7 +38,7 @@ def test_settings_reach_the_method_and_strings_are_read():
     [
         ({"method": "wmsse"}, ConfigError, "did you mean 'wmmse'"),
         ({"problem": "sumrate"}, ConfigError, "did you mean 'sum-rate'"),
-        ({"method": "wmmse", "start_count": 2}, ConfigError, "unknown setting of ReducedWMMSE"),
+        ({"method": "wmmse", "start_count": 2}, ConfigError, "unknown setting of wmmse"),
         ({"method": "wmmse", "starts": "many"}, ConfigError, "starts must be int, got 'many'"),
         ({"method": "mrt", "problem": "min-power", "sinr_target": 1.0}, UnsupportedProblem, "duality"),
         (
@@ -52,7 +53,7 @@ def test_settings_reach_the_method_and_strings_are_read():
         ({"weights": [1.0, 2.0]}, ShapeError, "weights of SumRate must broadcast"),
         ({"weights": torch.ones(3, dtype=torch.float64)}, ShapeError, "torch.float32"),
         ({"H": H.real}, ShapeError, r"G must be non-empty \[..., K, K\]"),
-        ({"H": H.numpy()}, ShapeError, "H must be a torch tensor, got ndarray"),
+        ({"H": H.tolist()}, ShapeError, "H must be a torch tensor or a NumPy array, got list"),
         ({"H": H[:, :, :3].abs().half()}, ShapeError, "G must be real, float32 or float64, got torch.float16"),
         ({"H": H[:, :, :3].abs(), "serving": torch.arange(3)}, ShapeError, "serving must be left out with power gains"),
         ({"noise": None}, ShapeError, "noise must be a real number or an array of them, got None"),
@@ -62,8 +63,8 @@ def test_settings_reach_the_method_and_strings_are_read():
         ({"p_max": torch.inf}, ShapeError, "limit of TotalPower must be positive and finite, got inf"),
         ({"p_max": [1.0, [2.0]]}, ShapeError, "limit of TotalPower must be a real number"),
         ({"weights": [torch.inf, 1.0, 1.0]}, ShapeError, "non-negative and finite, got inf"),
-        ({"weights": "a.safetensors"}, ConfigError, r'registry.create\(.*, \{"weights": "a.safetensors"\}\)'),
-        ({"weights": Path("a.safetensors")}, ConfigError, "weights must be numbers, those of the rates"),
+        ({"weights": "a.safetensors"}, ConfigError, "trained weights are checkpoint='a.safetensors'"),
+        ({"weights": Path("a.safetensors")}, ConfigError, "weights must be those of the rates"),
         ({"problem": Problem(SumRate(), (TotalPower(1.0),))}, ConfigError, "p_max must be left out with a Problem"),
         ({"jain": 0.9}, ConfigError, "jain must be left out with sum-rate"),
         ({"problem": "max-min", "jain": 0.9}, ConfigError, "jain must be left out with max-min"),
@@ -114,3 +115,65 @@ def test_every_problem_has_a_default_method_on_every_form_of_network():
     assert methods_for(build_problem("sum-rate", stated), networks[0])[0] == "wmmse"
     assert set(methods_for(build_problem("min-power", stated), networks[0])) >= {"duality"}
     assert {"mrt", "zf", "rzf", "slnr", "wslnr", "wmmse", "fastfp", "duality"} <= set(METHODS)
+
+
+def test_numpy_arrays_get_numpy_answers():
+    rng = np.random.default_rng(0)
+    array = rng.standard_normal((5, 3, 4)) + 1j * rng.standard_normal((5, 3, 4))
+    found = beamforge.solve(array, noise=0.1, p_max=2.0, weights=np.array([1, 2, 0.5], np.float32))
+    same = beamforge.solve(torch.as_tensor(array), noise=0.1, p_max=2.0, weights=[1.0, 2.0, 0.5])
+    for name in ("W", "rate", "sinr", "utility", "status"):
+        assert isinstance(getattr(found, name), np.ndarray), name
+        np.testing.assert_allclose(getattr(found, name), getattr(same, name).numpy(), rtol=1e-12, err_msg=name)
+    power = np.abs(array[..., :3]) ** 2 + np.eye(3)
+    p = beamforge.solve(power, noise=0.1, p_max_transmitter=np.ones(3)).W
+    assert isinstance(p, np.ndarray) and (np.abs(p) ** 2 <= 1 + 1e-9).all()
+
+
+def test_a_limit_for_every_transmitter():
+    cells = torch.randn(5, 3, 3, 4, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    limits = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    serving = torch.arange(3)
+    for name in ("p_max", "p_max_transmitter"):
+        W = beamforge.solve(cells, noise=0.1, serving=serving, **{name: limits}).W
+        assert (W.abs().square().sum(-2) <= limits * (1 + 1e-9)).all()
+    with pytest.raises(ConfigError, match="p_max_transmitter must be left out where p_max limits each"):
+        beamforge.solve(cells, noise=0.1, serving=serving, p_max=1.0, p_max_transmitter=limits)
+
+
+@pytest.mark.parametrize("axes", ["BKMTNSF", "FSNTMKB", "NKBSTFM"])
+def test_named_axes_are_put_in_order(axes):
+    sizes = {"B": 2, "K": 3, "M": 1, "T": 1, "N": 4, "S": 2, "F": 3}
+    rng = np.random.default_rng(0)
+    house = rng.standard_normal((2, 2, 3, 3, 4)) + 1j * rng.standard_normal((2, 2, 3, 3, 4))  # B S F K N
+    array = np.einsum("bsfkn->" + axes.lower().replace("m", "").replace("t", ""), house)
+    array = array.reshape([sizes[letter] for letter in axes])
+    found = beamforge.from_axes(array, axes)
+    np.testing.assert_array_equal(found, house.reshape(12, 3, 4))
+    np.testing.assert_array_equal(beamforge.from_axes(torch.as_tensor(array), axes), found)
+    W = beamforge.solve(array, noise=0.1, p_max=1.0, axes=axes).W
+    np.testing.assert_allclose(W, beamforge.solve(found, noise=0.1, p_max=1.0).W, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ("BKK", "every axis once"),
+        ("BKX", "axes must be of the letters"),
+        ("BTN", "must have K"),
+        ("BKNF", "must name the 3 axes"),
+        ("", "letters"),
+    ],
+)
+def test_axes_that_name_no_channels_are_refused(axes, words):
+    with pytest.raises(ShapeError, match=words):
+        beamforge.from_axes(H, axes)
+
+
+def test_what_a_solution_achieves_is_asked_of_it():
+    found = beamforge.solve(torch.cat([H, torch.full_like(H[:1], 0.0)]), noise=0.1, p_max=1.0)
+    network = Network.broadcast(torch.cat([H, torch.zeros_like(H[:1])]), 0.1)
+    torch.testing.assert_close(found.rate, network.rate(found.W))
+    torch.testing.assert_close(found.utility, found.rate.sum(-1))
+    lost = beamforge.solve(H[:1, :2, :1], noise=0.1, problem="min-power", sinr_target=10.0)
+    assert lost.utility.isnan().all() and (lost.rate == 0).all()

@@ -16,6 +16,7 @@ from beamforge.classical.fairness.pareto import Pareto
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.links.branch_and_bound import LinkBranchAndBound
+from beamforge.classical.links.limited_wmmse import LimitedLinkWMMSE, LimitedManyStarts
 from beamforge.classical.links.many_starts import ManyStarts
 from beamforge.classical.links.mm_admm import MMADMM
 from beamforge.classical.links.quasi_inverse import QuasiInverse
@@ -43,10 +44,10 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "perron-frobenius": (PerronFrobenius,),
     "duality": (Duality, PowerLimitedMinPower, MaxMin, PowerLimitedMaxMin),
     "foschini-miljanic": (FoschiniMiljanic,),
-    "wmmse": (ReducedWMMSE, LinkWMMSE, MulticellWMMSE),
+    "wmmse": (ReducedWMMSE, LinkWMMSE, LimitedLinkWMMSE, MulticellWMMSE),
     "pareto": (Pareto,),
     "multipliers": (SumRateMultipliers, FairMultipliers),
-    "global": (LinkBranchAndBound, ManyStarts),
+    "global": (LinkBranchAndBound, ManyStarts, LimitedManyStarts),
     "neural-sum-rate-shared": (NeuralSumRateShared,),
     "neural-sum-rate": (NeuralSumRate,),
     "gnn": (GNN,),

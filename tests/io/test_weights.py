@@ -28,17 +28,17 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_other_files_are_refused_in_a_sentence(tmp_path):
     path = tmp_path / "w.safetensors"
-    with pytest.raises(ConfigError, match=r"weights must be a safetensors file.*w\.safetensors"):
+    with pytest.raises(ConfigError, match=r"checkpoint must be a safetensors file.*w\.safetensors"):
         weights.load("toy", path)
     path.write_bytes(b"not that")
-    with pytest.raises(ConfigError, match="weights must be a safetensors file"):
+    with pytest.raises(ConfigError, match="checkpoint must be a safetensors file"):
         weights.load("toy", path)
     for metadata in (None, {"format": "pt"}, {weights.KEY: "{}"}, {weights.KEY: "3"}):
         save_file({"a": torch.ones(2)}, path, metadata)
         with pytest.raises(ConfigError, match="header that names their model"):
             weights.load("toy", path)
     weights.save(path, Weights({"a": torch.ones(2)}, {"model": "other", "settings": {}}))
-    with pytest.raises(ConfigError, match="weights must be of model toy, got those of other"):
+    with pytest.raises(ConfigError, match="checkpoint must be of model toy, got those of other"):
         weights.load("toy", path)
     with pytest.raises(ConfigError, match="unknown weights 'multiplier'; did you mean 'multipliers'"):
         weights.load("multiplier")

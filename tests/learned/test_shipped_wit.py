@@ -39,7 +39,7 @@ def test_headers_tell_where_they_come_from():
         assert header["recipe"]["model"]["jain"] == target and name in told
         assert header["recipe"]["data"] == {**header["recipe"]["data"], "source": "cells", "named_share": 1.0}
         assert len(header["commit"]) >= 7 and "dirty" not in header["commit"]
-        assert not header["settings"]["weights"].startswith("/"), "a place on one machine says nothing on another"
+        assert not header["settings"]["checkpoint"].startswith("/"), "a place on one machine says nothing on another"
 
 
 @pytest.mark.parametrize("target", sorted(targets()))

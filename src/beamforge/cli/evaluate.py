@@ -62,7 +62,7 @@ def command(channels: str, solution: str, device: str, as_json: bool, **given: A
 
 def restate(given: dict[str, Any], stated: dict[str, Any]) -> Request:
     """The request that a solution is scored by: what is given, else what was stated when it was made."""
-    given = {name: value for name, value in given.items() if value not in (None, False)}
+    given = {name: value for name, value in given.items() if value is not None and value is not False}
     known = {name: stated[name] for name in STATED if name in stated}
     if given.get("problem", known.get("problem")) != known.get("problem"):
         known = {name: value for name, value in known.items() if name not in ("sinr_target_db", "jain", "drop_blocked")}

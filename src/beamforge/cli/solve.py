@@ -110,7 +110,7 @@ class Job:
         self.unit = problem.maximise.unit
         self.whole = problem.find(MeanConstraint) is not None  # something is asked of the file as a whole
         self.stated = {
-            **{name: value for name, value in vars(request).items() if value not in (None, False)},
+            **{name: value for name, value in vars(request).items() if value is not None and value is not False},
             "method": self.method,
             "settings": settings,
             "seed": seed,

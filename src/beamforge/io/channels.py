@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from beamforge.io.keys import (
     described,
     faults,
     fit,
+    similar,
 )
 from beamforge.io.stores import NpyStore, open_store
 
@@ -248,8 +248,8 @@ class ChannelFile:
             return
         header = self.store.headers[name]
         if name not in SHAPES:
-            if near := difflib.get_close_matches(name, [*SHAPES, *CHANNELS, *DESCRIPTION], n=1, cutoff=0.75):
-                raise ChannelFileError(f"{self.path}: unknown key {name!r}; did you mean {near[0]!r}?")
+            if near := similar(name):
+                raise ChannelFileError(f"{self.path}: unknown key {name!r}; did you mean {near!r}?")
             self.notes.append(f"key {name!r} of the file means nothing here and is not read")
             return
         if name in self.stated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -90,3 +91,10 @@ def described(axes: str, sizes: Mapping[str, int]) -> str:
     """Axes in words, with their lengths where they are known."""
     lengths = f" = ({', '.join(str(sizes.get(axis, axis)) for axis in axes)})" if sizes else ""
     return f"[{', '.join(axes)}]{lengths}" if axes else "a scalar"
+
+
+def similar(name: str) -> str | None:
+    """The key that a name was meant to be, by the look of it."""
+    known = [*SHAPES, *CHANNELS, *DESCRIPTION]
+    begun = [key for key in known if len(name) > 3 and key.startswith(name)]
+    return next(iter([*begun, *difflib.get_close_matches(name, known, n=1, cutoff=0.75)]), None)

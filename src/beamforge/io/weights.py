@@ -178,4 +178,7 @@ def _read(path: Path, model: str) -> Weights:
         raise ConfigError(f"checkpoint must have a header that names their model, got none in {path}")
     if header["model"] != model:
         raise ConfigError(f"checkpoint must be of model {model}, got those of {header['model']} in {path}")
+    for settings in (header["settings"], header.get("recipe", {}).get("model", {})):
+        if "weights" in settings:  # what files of earlier versions call the checkpoint that training began with
+            settings["checkpoint"] = settings.pop("weights")
     return Weights(tensors, header)

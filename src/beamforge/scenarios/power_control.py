@@ -48,7 +48,7 @@ class Links(Scenario):
         """Instances of gains ``G`` [B, L, L] whose weights are in proportion to `share` [B, L]."""
         network = Network.power_control(G, self.noise)
         weights = share / share.sum(-1, keepdim=True)
-        return Instance.perfect(network, p_max=G.new_full((len(G),), self.p_max), checkpoint=weights)
+        return Instance.perfect(network, p_max=G.new_full((len(G),), self.p_max), weights=weights)
 
     @property
     def _own(self) -> Tensor:

@@ -142,7 +142,7 @@ def test_hostile_channels_get_correct_answers(dtype):
 def test_a_weight_of_zero_switches_a_user_off():
     H = torch.as_tensor(channels(4, 3, 3))
     weights = torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)
-    W = beamforge.solve(H, noise=0.1, p_max=1.0, checkpoint=weights).W
+    W = beamforge.solve(H, noise=0.1, p_max=1.0, weights=weights).W
     assert (W[..., 1].abs() < 1e-6).all()
     others = beamforge.solve(H[:, [0, 2]], noise=0.1, p_max=1.0, weights=weights[[0, 2]]).W
     np.testing.assert_allclose(total(H, W, 0.1, weights), total(H[:, [0, 2]], others, 0.1, weights[[0, 2]]), rtol=1e-6)

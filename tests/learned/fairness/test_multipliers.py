@@ -348,7 +348,7 @@ def test_weights_come_back_from_a_file(tmp_path):
         ({"price": "inf"}, "price must be finite"),
         ({"price": "some"}, "price must be"),
         ({"width": "0", "checkpoint": "random"}, "width and rounds must be at least 1, got 0"),
-        ({"weights": "/nowhere.safetensors"}, "weights must be a safetensors file, got /nowhere.safetensors"),
+        ({"checkpoint": "/nowhere.safetensors"}, "checkpoint must be a safetensors file, got /nowhere.safetensors"),
         ({"prize": "3"}, "did you mean 'price'"),
     ],
 )
@@ -360,7 +360,7 @@ def test_settings_out_of_range_are_refused(settings, words):
 def test_weights_of_another_shape_are_refused(tmp_path):
     header = {"model": "fair-multipliers", "settings": {"width": 99, "rounds": 2}}
     weights.save(tmp_path / "w.safetensors", Weights(copy(0.3, width=10, rounds=2).state_dict(), header))
-    with pytest.raises(ConfigError, match="weights must fit this version's graph filter"):
+    with pytest.raises(ConfigError, match="checkpoint must fit this version's graph filter"):
         FairMultipliers(checkpoint=str(tmp_path / "w.safetensors"))
 
 

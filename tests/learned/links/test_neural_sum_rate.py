@@ -224,7 +224,7 @@ def test_own_weights_serve_their_own_size(tmp_path):
     with pytest.raises(UnsupportedProblem, match="4 users"):
         NeuralSumRate(checkpoint=str(path)).solve(*(posed(batch(4))[0], batch(4).observation))
     weights.save(path, Weights(solver.state_dict(), {**header, "settings": {"links": 4}}))
-    with pytest.raises(ConfigError, match="weights must fit"):
+    with pytest.raises(ConfigError, match="checkpoint must fit"):
         NeuralSumRate(checkpoint=str(path))
     with pytest.raises(ConfigError, match="links must be at least 1"):
         NeuralSumRate(checkpoint="random", links=0)

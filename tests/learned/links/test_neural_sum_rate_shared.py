@@ -325,10 +325,10 @@ def test_weights_come_back_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda w: Weights(w.tensors, w.header | {"model": "other"}), f"weights must be of model {MODEL}"),
-        (lambda w: Weights(w.tensors, {**w.header, "settings": {"width": 99, "rounds": 3}}), "weights must fit"),
-        (lambda w: Weights({**w.tensors, "extra": torch.ones(1)}, w.header), "weights must fit"),
-        (lambda w: Weights(w.tensors, {**w.header, "settings": {}}), "weights must fit"),
+        (lambda w: Weights(w.tensors, w.header | {"model": "other"}), f"checkpoint must be of model {MODEL}"),
+        (lambda w: Weights(w.tensors, {**w.header, "settings": {"width": 99, "rounds": 3}}), "checkpoint must fit"),
+        (lambda w: Weights({**w.tensors, "extra": torch.ones(1)}, w.header), "checkpoint must fit"),
+        (lambda w: Weights(w.tensors, {**w.header, "settings": {}}), "checkpoint must fit"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_in_a_sentence(change, words, tmp_path):

@@ -265,12 +265,12 @@ def test_weights_come_back_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda w: Weights(w.tensors, w.header | {"model": "other"}), "weights must be of model multipliers"),
-        (lambda w: Weights(w.tensors, {**w.header, "settings": {"width": 99, "rounds": 2}}), "weights must"),
-        (lambda w: Weights({**w.tensors, "extra": torch.ones(1)}, w.header), "weights must"),
-        (lambda w: Weights(dict([*w.tensors.items()][1:]), w.header), "weights must"),
-        (lambda w: Weights(w.tensors, {**w.header, "settings": {}}), "weights must"),
-        (lambda w: Weights(w.tensors, {**w.header, "settings": {"width": "wide", "rounds": 2}}), "weights must"),
+        (lambda w: Weights(w.tensors, w.header | {"model": "other"}), "checkpoint must be of model multipliers"),
+        (lambda w: Weights(w.tensors, {**w.header, "settings": {"width": 99, "rounds": 2}}), "checkpoint must"),
+        (lambda w: Weights({**w.tensors, "extra": torch.ones(1)}, w.header), "checkpoint must"),
+        (lambda w: Weights(dict([*w.tensors.items()][1:]), w.header), "checkpoint must"),
+        (lambda w: Weights(w.tensors, {**w.header, "settings": {}}), "checkpoint must"),
+        (lambda w: Weights(w.tensors, {**w.header, "settings": {"width": "wide", "rounds": 2}}), "checkpoint must"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_in_a_sentence(change, words, tmp_path):
@@ -289,7 +289,7 @@ def test_a_file_that_does_not_fit_is_refused_in_a_sentence(change, words, tmp_pa
         ({"steps": "some"}, "steps must be int"),
         ({"width": "0", "checkpoint": "random"}, "width and rounds must be at least 1, got 0"),
         ({"rounds": "0", "checkpoint": "random"}, "width and rounds must be at least 1"),
-        ({"weights": "/nowhere.safetensors"}, "weights must be a safetensors file, got /nowhere.safetensors"),
+        ({"checkpoint": "/nowhere.safetensors"}, "checkpoint must be a safetensors file, got /nowhere.safetensors"),
         ({"step": "3"}, "did you mean 'steps'"),
     ],
 )

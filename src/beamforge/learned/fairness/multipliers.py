@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -90,7 +89,8 @@ class FairMultipliers(FairnessSolver):
             raise ConfigError(f"width and rounds must be at least 1, got {width} and {rounds}")
         self.price = price
         name = "fair-multipliers"
-        trained = trained_weights(name, checkpoint)try:
+        trained = trained_weights(name, checkpoint)
+        try:
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
             self.filter = GraphFilter(FEATURES, 2, SHIFTS, width, rounds)

@@ -9,7 +9,6 @@ of the best candidate itself: no labels, and no reason for the candidates to bec
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +90,8 @@ class NeuralSumRateShared(Solver):
             raise ConfigError(f"samples, width and rounds must be at least 1, got {samples}, {width} and {rounds}")
         self.steps, self.samples = steps, samples
         model = "neural-sum-rate-shared"
-        trained = trained_weights(model, checkpoint)try:
+        trained = trained_weights(model, checkpoint)
+        try:
             if trained is not None:
                 width, rounds = (int(trained.settings[name]) for name in ("width", "rounds"))
             self.rounds = Rounds(width, rounds)

@@ -1,0 +1,191 @@
+"""Weighted sum rate of single-antenna links, each with a power limit of its own.
+
+In units where every limit and every noise are one, with gains ``A_lj = G_lj P_j / noise_l`` and shares p of the limits,
+``SINR_l = A_ll p_l / (sum_{j != l} A_lj p_j + 1)`` with ``0 <= p <= 1``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge.classical.links.balancing import amplitudes
+from beamforge.classical.links.wmmse import FAINT
+from beamforge.core import batching
+from beamforge.core.capability import Capability, Form
+from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower
+from beamforge.core.errors import ConfigError
+from beamforge.core.network import Network, own, spectral_efficiency, squared_magnitude
+from beamforge.core.observation import Observation
+from beamforge.core.problem import Problem
+from beamforge.core.solution import Solution
+from beamforge.core.utilities import SumRate
+from beamforge.optim.iterate import IterativeSolver
+
+CLIMB = 30
+"""Over-relaxed steps from every start, after which the best are known."""
+
+OVER_RELAXATION = 3.0
+"""Times that a step, in the logarithms of the amplitudes, is followed on the way up."""
+
+FINALISTS = 8
+"""Points that are followed to the end."""
+
+LEAST = 1e-15
+"""Least amplitude, as a share of its limit, on the way up: a link that is off can come back."""
+
+
+class LimitedLinks(NamedTuple):
+    """Data: gains A without their diagonal [B, L, L] (rx, tx), their diagonal [B, L], weights and limits [B, L]."""
+
+    cross: Tensor
+    direct: Tensor
+    weights: Tensor
+    limit: Tensor
+
+    @classmethod
+    def of(cls, problem: Problem, network: Network) -> LimitedLinks:
+        """The data of a bound problem."""
+        assert isinstance(problem.maximise, SumRate)
+        limits = [each.limit for each in problem.subject_to if isinstance(each, PerTransmitterPower)]
+        limits += [each.limit.squeeze(-1) for each in problem.subject_to if isinstance(each, PerAntennaPower)]
+        limit = torch.stack(limits).amin(0)
+        gains = network.gains * limit.unsqueeze(-2) / network.noise.unsqueeze(-1)
+        itself = torch.eye(gains.shape[-1], dtype=torch.bool, device=gains.device)
+        return cls(gains.masked_fill(itself, 0), own(gains), problem.maximise.weights, limit)
+
+    def step(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """What WMMSE makes of any S points of amplitudes v [B, S, L], and their weighted sum rate [B, S]."""
+        p, direct, weights = v.square(), self.direct.unsqueeze(-2), self.weights.unsqueeze(-2)
+        interference = p @ self.cross.mT + 1
+        signal = direct * p
+        worth = weights / interference
+        q = worth * (signal / (interference + signal))
+        price = q @ self.cross + direct * q
+        pull = worth * direct / torch.where(price > 0, price, 1)
+        rate = (weights * spectral_efficiency(signal / interference)).sum(-1)
+        return (v * pull).clamp_max(1), rate
+
+
+class LimitedLinkWMMSE(IterativeSolver):
+    """L links with a limit each, O(S L^2) an iteration from S starts and nothing inverted.
+
+    With ``I_l`` interference and noise and ``T_l`` all that is received, WMMSE is a map of the amplitudes alone::
+
+        v_l <- min(1, v_l a_l A_ll / (I_l sum_i q_i A_il)),     q_l = a_l A_ll p_l / (I_l T_l),     p = v^2
+
+    The weighted sum rate never falls from one plain step to the next. Local optima differ in which links are switched
+    off. So all starts climb side by side by over-relaxed steps, and the best `FINALISTS` are followed to the end: all
+    links at their limits, one link at its limit and the others faint, two links so, and random subsets of links. A
+    symmetric network is thereby left by starts that are not symmetric.
+
+    starts  how many. A `start` given to `solve` replaces them all.
+
+    Source: Q. Shi, M. Razaviyayn, Z.-Q. Luo, C. He, "An iteratively weighted MMSE approach to distributed sum-utility
+    maximization for a MIMO interfering broadcast channel", IEEE Trans. Signal Process. 59 (2011), Table I. The map of
+    the amplitudes and the starts are ours.
+
+    >>> network = Network.power_control(torch.ones(3, 3, dtype=torch.float64), noise=0.01)
+    >>> solution = LimitedLinkWMMSE().solve(Problem(SumRate(), (PerTransmitterPower(1.0),)), network)
+    >>> solution.W.abs().square().squeeze(-2).sum().round(decimals=6)  # one link alone
+    tensor(1., dtype=torch.float64)
+    """
+
+    capabilities = (Capability(SumRate, (Form.POWER_CONTROL,), needs_one_of=(PerTransmitterPower, PerAntennaPower)),)
+
+    def __init__(
+        self,
+        tolerance: float = 1e-10,
+        max_iterations: int = 2000,
+        acceleration: str = "squarem",
+        starts: int = 128,
+        gradient: str = "implicit",
+    ) -> None:
+        super().__init__(tolerance, max_iterations, acceleration, gradient)
+        if starts < 1:
+            raise ConfigError(f"starts must be at least 1, got {starts}")
+        self.starts = starts
+
+    def prepare(self, problem: Problem, observation: Observation) -> LimitedLinks:
+        return LimitedLinks.of(problem, observation.network)
+
+    def solve_batch(
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        data = self.prepare(problem, observation)
+        (v,) = self.init(data, start, generator)
+        outcome = self.run(data, v)  # which gives the optimum its derivatives
+        return Solution(self.beams(data, outcome.state), outcome.status, outcome.iterations, outcome.trace)
+
+    def init(self, data: LimitedLinks, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Tensor]:
+        """The best end of all starts, [B, L]."""
+        if start is not None:
+            yield (squared_magnitude(start).squeeze(-2) / data.limit).clamp_max(1).sqrt()
+            return
+        with torch.no_grad():
+            B, L = data.direct.shape
+            leaders = climb(data, self.patterns(data, generator))
+            S = leaders.shape[1]
+            many = batching.tree_map(lambda leaf: leaf.repeat_interleave(S, 0), data)
+            ended = self.run(many, leaders.flatten(0, 1))
+            best = ended.merit.reshape(B, S).nan_to_num(-torch.inf).argmax(-1)
+            yield ended.state.reshape(B, S, L)[torch.arange(B, device=best.device), best]
+
+    def patterns(self, data: LimitedLinks, generator: torch.Generator | None) -> Tensor:
+        """Amplitudes [B, S, L] to start from; which links a pattern favours goes by their rates alone."""
+        L, device, count = data.direct.shape[-1], data.direct.device, self.starts
+        on = torch.eye(L)
+        first, second = torch.combinations(torch.arange(L)).unbind(-1)
+        pairs = (on[first] + on[second])[(first + second).argsort(stable=True)]  # those of the best links first
+        chosen = torch.cat([torch.ones(1, L), on, pairs[: max(0, count // 2 - L - 1)]])[:count]
+        if (more := count - len(chosen)) > 0:
+            generator = generator or torch.Generator(device).manual_seed(0)
+            draws = torch.rand(more, L + 1, generator=generator, dtype=torch.float64, device=generator.device)
+            size, order = torch.pow(float(L), draws[:, :1]).round(), draws[:, 1:].argsort(-1).argsort(-1)
+            chosen = torch.cat([chosen, (order < size).to(chosen)])
+        alone = data.weights * torch.log1p(data.direct)
+        rank = alone.argsort(dim=-1, descending=True, stable=True).argsort(-1)
+        shares = torch.where(chosen > 0, 1.0, FAINT / L).to(data.direct)
+        return shares[:, rank].transpose(0, 1).sqrt()
+
+    def step(self, data: LimitedLinks, state: Tensor) -> tuple[Tensor, Tensor]:
+        v, rate = data.step(state.unsqueeze(1))
+        return v.squeeze(1), rate.squeeze(1)
+
+    def admissible(self, data: LimitedLinks, state: Tensor) -> Tensor:
+        return state.clamp(0, 1)
+
+    def beams(self, data: LimitedLinks, state: Tensor) -> Tensor:
+        return amplitudes(data.limit * state.square())
+
+
+class LimitedManyStarts(LimitedLinkWMMSE):
+    """`LimitedLinkWMMSE` from many starts: no certificate, but seldom beaten.
+
+    starts  how many of `LimitedLinkWMMSE.patterns`.
+    """
+
+    def __init__(self, starts: int = 400, tolerance: float = 1e-13, max_iterations: int = 5000) -> None:
+        super().__init__(tolerance, max_iterations, "squarem", starts)
+
+
+def climb(data: LimitedLinks, v: Tensor) -> Tensor:
+    """The leaders [B, F, L] among points v [B, S, L] after over-relaxed steps, none of which lowers the rate.
+
+    A step that would is taken plainly, from the best point so far.
+    """
+    held = fallback = v
+    reached = torch.full_like(v[..., 0], -torch.inf)
+    for _ in range(CLIMB):
+        after, rate = data.step(v)
+        rises = (rate >= reached).unsqueeze(-1)
+        reached, held = torch.maximum(reached, rate), torch.where(rises, v, held)
+        ratio = (after / v.clamp_min(LEAST)).clamp(math.exp(-10), math.exp(10))
+        further = (v.clamp_min(LEAST) * ratio**OVER_RELAXATION).clamp(LEAST, 1)
+        v, fallback = torch.where(rises, further, fallback), torch.where(rises, after.clamp_min(LEAST), fallback)
+    leading = reached.nan_to_num(-torch.inf).topk(min(FINALISTS, v.shape[1]), -1).indices
+    return torch.take_along_dim(held, leading.unsqueeze(-1), 1)
