@@ -1,0 +1,31 @@
+"""Users without a channel, counted and told of."""
+
+from __future__ import annotations
+
+from beamforge.core.network import Network
+
+
+class Blocked:
+    """Counts the users that no stream can reach."""
+
+    def __init__(self) -> None:
+        self.users = self.count = 0
+        self.first = ""
+
+    def look(self, network: Network, first: int) -> None:
+        """Count those of a batch [B] whose first instance has this number in the file."""
+        found = ~network.reachable
+        self.users += found.numel()
+        self.count += int(found.sum())
+        if found.any() and not self.first:
+            instance, user = found.nonzero()[0].tolist()
+            self.first = f"user {user} of instance {first + instance}"
+
+    def words(self, *, gains: bool) -> list[str]:
+        """What there is to be said of them."""
+        if gains and self.count == self.users:
+            return ["no link has a direct gain: the diagonal of G is zero"]
+        if self.count:
+            has = "user has" if self.count == 1 else f"of {self.users} users have"
+            return [f"{self.count} {has} no channel, the first is {self.first}"]
+        return []
