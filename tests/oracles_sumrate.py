@@ -86,3 +86,41 @@ def two_user_power_grid(G, noise, limit, total, points=1201):
     rate = np.log2(1 + G[0, 0] * first / (G[0, 1] * second + noise))
     rate = rate + np.log2(1 + G[1, 1] * second / (G[1, 0] * first + noise))
     return rate[(first + second <= limit * (1 + 1e-12)) if total else slice(None)].max()
+
+
+def mimo_rate(H, W, user, noise, weights):
+    """Weighted sum rate of users with several antennas, joint decoding; H [K, M, N], W [N, D], user [D], noise [K]."""
+    total = 0.0
+    for k in range(len(H)):
+        A = H[k] @ W
+        S, other = A[:, user == k], A[:, user != k]
+        R = other @ other.conj().T + noise[k] * np.eye(len(A))
+        total += weights[k] * np.linalg.slogdet(np.eye(len(A)) + np.linalg.solve(R, S @ S.conj().T))[1] / np.log(2)
+    return total
+
+
+def textbook_mimo_wmmse(H, W, user, noise, power, weights, steps):
+    """WMMSE with U_k, W_k and a bisected multiplier (Shi et al. 2011, Table I); one transmitter. Beams at the end."""
+    K, M, N = H.shape
+    for _ in range(steps):
+        A, right = np.zeros((N, N), complex), np.zeros((N, len(user)), complex)
+        for k in range(K):
+            heard = H[k] @ W
+            C = heard @ heard.conj().T + noise[k] * np.eye(M)
+            mine = user == k
+            U = np.linalg.solve(C, heard[:, mine])
+            E = np.eye(mine.sum()) - U.conj().T @ heard[:, mine]
+            Q = weights[k] * np.linalg.inv(E)
+            A += H[k].conj().T @ U @ Q @ U.conj().T @ H[k]
+            right[:, mine] = H[k].conj().T @ U @ Q
+        values, vectors = np.linalg.eigh(A)
+        energy = np.sum(np.abs(vectors.conj().T @ right) ** 2, 1)
+        spent = lambda m, values=values, energy=energy: np.sum(energy / (np.maximum(values, 0) + m) ** 2)  # noqa: E731
+        low, high = 1e-12, 1.0
+        while spent(high) > power:
+            high *= 2
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (middle, high) if spent(middle) > power else (low, middle)
+        W = vectors @ ((vectors.conj().T @ right) / (np.maximum(values, 0) + high)[:, None])
+    return W

@@ -24,6 +24,7 @@ from beamforge.classical.links.sca import SuccessiveGP
 from beamforge.classical.links.wmmse import LinkWMMSE
 from beamforge.classical.sum_rate.branch_and_bound import BranchAndBound
 from beamforge.classical.sum_rate.fastfp import FastFP
+from beamforge.classical.sum_rate.mimo_wmmse import MimoRZF, ReducedMimoWMMSE
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
 from beamforge.classical.sum_rate.wmmse import MulticellWMMSE
 from beamforge.core.capability import describe
@@ -44,7 +45,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "perron-frobenius": (PerronFrobenius,),
     "duality": (Duality, PowerLimitedMinPower, MaxMin, PowerLimitedMaxMin),
     "foschini-miljanic": (FoschiniMiljanic,),
-    "wmmse": (ReducedWMMSE, LinkWMMSE, LimitedLinkWMMSE, MulticellWMMSE),
+    "wmmse": (ReducedWMMSE, LinkWMMSE, LimitedLinkWMMSE, MulticellWMMSE, ReducedMimoWMMSE),
     "pareto": (Pareto,),
     "multipliers": (SumRateMultipliers, FairMultipliers),
     "global": (LinkBranchAndBound, ManyStarts, LimitedManyStarts),
@@ -56,7 +57,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "sca": (SuccessiveGP,),
     "quasi-inverse": (QuasiInverse,),
     "fastfp": (FastFP,),
-    "rzf": (RZF,),
+    "rzf": (RZF, MimoRZF),
     "slnr": (RZF,),
     "wslnr": (WeightedSLNR,),
     "wit": (WiT,),

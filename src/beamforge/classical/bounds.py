@@ -45,7 +45,10 @@ def bound(problem: Problem, network: Network) -> Tensor:
     network = batching.flatten(double(network), len(shape))
     goal = problem.maximise
     found = network.noise.new_full(network.batch_shape, goal.sense * math.inf)
-    if isinstance(goal, SumRate):
+    if network.receive_antennas > 1:
+        if isinstance(goal, SumRate):
+            found = cooperative_bound(problem, network, goal.weights)
+    elif isinstance(goal, SumRate):
         found = sum_rate_bound(problem, network, goal.weights)
     elif isinstance(goal, (MinRate, MinSinr)):
         for price, budget in weighted_limits(problem, network):
@@ -167,6 +170,25 @@ def sum_rate_bound(problem: Problem, network: Network, weights: Tensor) -> Tenso
         cells = capacity(own.flatten(0, 1), each.flatten(), (weights.unsqueeze(1) * served).flatten(0, 1))
         found = found.minimum(cells.reshape(B, T).sum(-1))
     return found
+
+
+def cooperative_bound(problem: Problem, network: Network, weights: Tensor) -> Tensor:
+    """Capacity [B] if all transmitters were one, and all users one receiver, of the largest weight.
+
+    Water-filling over the singular values s_i of the channel in units of the noise: ``max sum log2(1 + s_i^2 p_i)``.
+    """
+    B, T, R, N = network.H.shape
+    _, total = allowances(problem, network)
+    if not torch.isfinite(total).all():
+        return torch.full_like(total, math.inf)
+    H = network.whitened().H.transpose(1, 2).reshape(B, R, T * N)
+    gains = torch.linalg.svdvals(H).square()  # descending
+    inverse = torch.where(gains > 0, 1 / torch.where(gains > 0, gains, 1), torch.inf)
+    count = torch.arange(1, gains.shape[-1] + 1, device=gains.device)
+    levels = (total.unsqueeze(-1) + inverse.cumsum(-1)) / count
+    level = torch.where(torch.isfinite(levels), levels, torch.inf).amin(-1, keepdim=True)
+    power = (level - inverse).clamp_min(0).nan_to_num(0, posinf=0)
+    return weights.amax(-1) * torch.log1p(gains * power).sum(-1) / math.log(2) * (1 + PRECISION)
 
 
 def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
