@@ -87,7 +87,7 @@ def coefficients(gram: Tensor, prices: Tensor, ridges: Tensor) -> Tensor:
     root = prices.sqrt()
     weighted = root.unsqueeze(-1) * gram * root.unsqueeze(-2)
     rounding = torch.finfo(root.dtype).eps * torch.diagonal(weighted, dim1=-2, dim2=-1).real.amax(-1, keepdim=True)
-    return of_norm_one(gram, root.unsqueeze(-1) * ResolventColumns.apply(weighted, ridges + 4 * rounding))
+    return of_norm_one(gram, root.unsqueeze(-1) * resolvent_columns(weighted, ridges + 4 * rounding))
 
 
 def even_coefficients(gram: Tensor, prices: Tensor) -> Tensor:
@@ -110,27 +110,41 @@ def of_norm_one(gram: Tensor, X: Tensor) -> Tensor:
     return X * torch.where(heard & (norm > 0), norm, torch.inf).rsqrt()
 
 
-class ResolventColumns(torch.autograd.Function):
+def resolvent_columns(M: Tensor, ridges: Tensor) -> Tensor:
     """Columns ``z_u = (M + nu_u I)^-1 e_u`` [..., K, K] of a positive semidefinite M [..., K, K], nu [..., K].
 
-    With y_u the derivative of a scalar by z_u and ``l_u = (M + nu_u I)^-1 y_u``, its derivative by M is
-    ``-sum_u l_u z_u^H`` and by nu_u ``-Re l_u^H z_u``: no difference of eigenvalues is divided by. An M that overflowed
-    has columns that are no numbers, and its neighbours their own.
+    An M that overflowed has columns that are no numbers, and its neighbours their own. Derivatives of any order are
+    those of the linear systems.
+    """
+    with torch.no_grad():
+        sound = torch.isfinite(M).all(-1).all(-1)[..., None, None]
+        values, U = torch.linalg.eigh(torch.where(sound, M, 0))  # which refuses a whole batch for one NaN
+        values = values.clamp_min(0)
+    eye = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device).expand_as(M)
+    return Resolvent.apply(M, ridges, eye, (values, U)).masked_fill(~sound, torch.nan)
+
+
+class Resolvent(torch.autograd.Function):
+    """``z_u = (M + nu_u I)^-1 y_u`` for the columns of Y [..., K, K], by an eigendecomposition (values, U) of M.
+
+    With g_u the derivative of a scalar by z_u and ``l_u = (M + nu_u I)^-1 g_u``, its derivative by y_u is l_u, by M
+    ``-sum_u l_u z_u^H`` and by nu_u ``-Re l_u^H z_u``: resolvents again, so that any order follows, and no difference
+    of eigenvalues is divided by.
     """
 
     @staticmethod
-    def forward(ctx: Any, M: Tensor, ridges: Tensor) -> Tensor:
+    def forward(ctx: Any, M: Tensor, ridges: Tensor, Y: Tensor, eigen: tuple[Tensor, Tensor]) -> Tensor:
         """The columns."""
-        sound = torch.isfinite(M).all(-1).all(-1)[..., None, None]
-        values, U = torch.linalg.eigh(torch.where(sound, M, 0))  # which refuses a whole batch for one NaN
-        inverse = (values.clamp_min(0).unsqueeze(-1) + ridges.unsqueeze(-2)).reciprocal()
-        Z = (U @ (U.mH * inverse)).masked_fill(~sound, torch.nan)
-        ctx.save_for_backward(U, inverse, Z)
+        values, U = eigen
+        inverse = (values.unsqueeze(-1) + ridges.unsqueeze(-2)).reciprocal()
+        Z = U @ ((U.mH @ Y) * inverse)
+        ctx.save_for_backward(M, ridges, Z)
+        ctx.eigen = eigen
         return Z
 
     @staticmethod
-    def backward(ctx: Any, Y: Tensor) -> tuple[Tensor, Tensor]:
-        """Derivatives by M and the ridges, from those by the columns."""
-        U, inverse, Z = ctx.saved_tensors
-        L = U @ ((U.mH @ Y) * inverse)
-        return -(L @ Z.mH), -(L.real * Z.real + L.imag * Z.imag).sum(-2)
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Derivatives by M, the ridges and Y, from those by the columns."""
+        M, ridges, Z = ctx.saved_tensors
+        L = Resolvent.apply(M, ridges, G, ctx.eigen)
+        return -(L @ Z.mH), -(L.conj() * Z).real.sum(-2), L, None

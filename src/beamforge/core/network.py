@@ -124,13 +124,19 @@ class Network:
 
     @classmethod
     def power_control(cls, G: Tensor, noise: Tensor | float) -> Network:
-        """Single antennas: power gains G [..., K, K] (rx, tx) become ``H[t, k, 0] = sqrt(G[k, t])``, so W = sqrt(p)."""
+        """Single antennas: power gains G [..., K, K] (rx, tx) become ``H[t, k, 0] = sqrt(G[k, t])``, so W = sqrt(p).
+
+        Derivatives by gains of zero are those of the powers: where G asks for derivatives, zeros are the smallest
+        normal numbers, of which the square root has a finite slope.
+        """
         if not isinstance(G, Tensor) or G.dtype not in (torch.float32, torch.float64):
             raise ShapeError(f"G must be real, float32 or float64, got {getattr(G, 'dtype', type(G).__name__)}")
         if G.ndim < 2 or G.shape[-1] != G.shape[-2] or 0 in G.shape:
             raise ShapeError(f"G must be non-empty [..., K, K] (rx, tx), got {tuple(G.shape)}")
         if (G < 0).any():
             raise ShapeError("G must be non-negative power gains, got a negative one")
+        if G.requires_grad:
+            G = G + (G == 0) * torch.full_like(G, torch.finfo(G.dtype).tiny)
         H = torch.complex(G.mT.sqrt(), torch.zeros_like(G)).unsqueeze(-1)
         return cls.interference(H, noise)
 
@@ -166,7 +172,9 @@ class Network:
     @property
     def gains(self) -> Tensor:
         """Power gains G [..., K, K] (rx, tx) of a single-antenna network whose transmitter k serves user k."""
-        return self.H.squeeze(-1).abs().square().mT
+        G = squared_magnitude(self.H.squeeze(-1)).mT
+        nothing = G.detach() <= 2 * torch.finfo(G.dtype).tiny  # a gain of zero that may have derivatives
+        return torch.where(nothing, G - G.detach(), G)
 
     @property
     def gram(self) -> Tensor:

@@ -139,8 +139,9 @@ class IterativeSolver(Solver):
     def run(self, data: Data, state: State) -> Outcome:
         """Iterate from one state, with gradients as the setting says.
 
-        The implicit derivative is that of the fixed point. A merit is flat at its top, so that its error is about the
-        square of the state's: where a derivative is asked for, the tolerance is squared.
+        The implicit derivative is that of the fixed point, and withheld from instances that did not come to theirs. A
+        merit is flat at its top, so that its error is about the square of the state's: where a derivative is asked for,
+        the tolerance is squared.
         """
         asked = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in batching.leaves(data))
         if self.gradient == "unrolled" or not asked:
@@ -149,7 +150,9 @@ class IterativeSolver(Solver):
         exact.tolerance = self.tolerance**2
         with torch.no_grad():
             outcome = iterate(exact, data, state)
-        return outcome._replace(state=attach_fixed_point(lambda s: self.step(data, s)[0], outcome.state))
+        attached = attach_fixed_point(lambda s: self.step(data, s)[0], outcome.state)
+        there = outcome.status == int(Status.CONVERGED)
+        return outcome._replace(state=batching.where(there, attached, outcome.state))
 
 
 def iterate(method: IterativeSolver, data: Data, state: State) -> Outcome:

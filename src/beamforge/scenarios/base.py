@@ -84,8 +84,12 @@ def seeded(seed: int, index: int) -> torch.Generator:
     `torch.Generator.manual_seed` keeps only 32 bits of a seed, so that instances would repeat within a large training
     set and between it and a test set. Here NumPy's `SeedSequence` fills all 624 words of the Mersenne twister instead.
     """
-    state = _fresh_state().clone()
-    words = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(624)
+    return _filled(_fresh_state(), np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(624))
+
+
+def _filled(state: Tensor, words: np.ndarray) -> torch.Generator:
+    """A generator whose twister holds these 624 words: they follow three words of bookkeeping in its state."""
+    state = state.clone()
     state.view(torch.int64)[3:627] = torch.from_numpy(words.astype(np.int64))
     generator = torch.Generator()
     generator.set_state(state)
@@ -94,8 +98,19 @@ def seeded(seed: int, index: int) -> torch.Generator:
 
 @cache
 def _fresh_state() -> Tensor:
-    """State of a CPU generator that was just seeded: three words of bookkeeping, 624 of the twister, then the rest."""
-    return torch.Generator().manual_seed(0).get_state()
+    """State of a CPU generator that was just seeded; RuntimeError if this torch keeps it in another layout.
+
+    That is tried by drawing from the same words with NumPy's twister.
+    """
+    state = torch.Generator().manual_seed(0).get_state()
+    words: Any = np.random.SeedSequence(0).generate_state(624)
+    twister = np.random.MT19937()
+    twister.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": 624}}
+    expected = twister.random_raw(8) % 2**20
+    found = torch.randint(2**20, (8,), generator=_filled(state, words)).numpy()
+    if not np.array_equal(found, expected):
+        raise RuntimeError(f"torch {torch.__version__} keeps the state of its generator in a layout that is not known")
+    return state
 
 
 def complex_normal(generator: torch.Generator, *shape: int) -> Tensor:

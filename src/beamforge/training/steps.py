@@ -161,8 +161,7 @@ class Objective(nn.Module):
 @contextmanager
 def randomness(device: torch.device, seed: int, *key: int) -> Iterator[torch.Generator]:
     """A generator that depends on seed and key alone; torch's own are seeded alike meanwhile, and then as before."""
-    words = np.random.SeedSequence(seed, spawn_key=key).generate_state(2)
-    number = int(words[0]) << 32 | int(words[1])
+    number = int(np.random.SeedSequence(seed, spawn_key=key).generate_state(2)[1])  # torch keeps 32 bits of a seed
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(number)
         yield torch.Generator(device).manual_seed(number)

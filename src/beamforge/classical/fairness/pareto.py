@@ -98,7 +98,20 @@ class Pareto(FairnessSolver, IterativeSolver):
             return found
         rows = beyond.nonzero().flatten()
         part = batching.take((problem, observation, asked.limit, found.info[self.parameter], found.W), rows)
-        return replace(found, W=found.W.index_copy(0, rows, self.back(*part, None if start is None else start[rows])))
+        W, price, iterations = self.back(*part, None if start is None else start[rows])
+        info = {**found.info, self.parameter: found.info[self.parameter].index_copy(0, rows, price)}
+        trace = found.trace
+        if trace is not None:  # of these instances its last value alone, ``a' R + price J`` at the end
+            rate = part[1].network.rate(W)
+            last = part[0].value(part[1].network, W) + price * jain_index(rate)
+            trace = trace.index_copy(0, rows, last.unsqueeze(-1).expand(-1, trace.shape[-1]))
+        return replace(
+            found,
+            W=found.W.index_copy(0, rows, W),
+            iterations=found.iterations.index_add(0, rows, iterations),
+            trace=trace,
+            info=info,
+        )
 
     @torch.no_grad()
     def back(
@@ -109,8 +122,8 @@ class Pareto(FairnessSolver, IterativeSolver):
         price: Tensor,
         best: Tensor,
         start: Tensor | None,
-    ) -> Tensor:
-        """Beams [B, N, K] within a gap of the frontier, of more than the `best` beyond it.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Beams [B, N, K] within a gap of the frontier, and better than `best`; their price and iterations.
 
         No price ends within a gap. There the augmented Lagrangian does: ``a' R - p^2 / (2 c)`` with the price
         ``p = max(price + c (aim - J), 0)``; after each of `ROUNDS` climbs that is the price, and c grows to `STIFFER`
@@ -123,16 +136,18 @@ class Pareto(FairnessSolver, IterativeSolver):
         scene = self.scene(problem, observation, price)
         scene = scene._replace(aim=limit + self.accuracy / 2, stiffness=price / excess)
         begun = torch.cat([self.ways(problem, observation, start), best.unsqueeze(1)], 1)
+        iterations = torch.zeros(len(best), dtype=torch.long, device=best.device)
         for _ in range(ROUNDS):
-            W = self.answer(scene, begun, None).W
+            ended = self.answer(scene, begun, None)
+            W, iterations = ended.W, iterations + ended.iterations
             rate = network.rate(W)
             fairness, reached = jain_index(rate), (weights * rate).sum(-1)
             better = (fairness >= limit) & (reached > utility)
-            best, utility = batching.where(better, (W, reached), (best, utility))
+            best, utility, price = batching.where(better, (W, reached, scene.price), (best, utility, price))
             asked = (scene.price + scene.stiffness * (scene.aim - fairness)).clamp_min(0)
             scene = scene._replace(price=asked, stiffness=STIFFER * scene.stiffness)
             begun = W.unsqueeze(1)
-        return best
+        return best, price, iterations
 
     @torch.no_grad()
     def solve_at(self, problem: Problem, observation: Observation, parameter: Tensor, start: Tensor | None) -> Solution:

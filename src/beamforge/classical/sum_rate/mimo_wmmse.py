@@ -65,8 +65,8 @@ class ReducedMimoWMMSE(IterativeSolver):
     power end without any; those that carry no data get none.
 
     starts  how many of: regularised zero forcing on the receivers' dominant directions with a raised ridge, annealed;
-            the same with the strongest stream of every user alone; with the usual ridge; with a heavy one. Each
-            instance keeps its best. A `start` replaces them all.
+            the same with the strongest stream of every user alone; with the usual ridge; with a heavy one. All run
+            side by side to their ends, and each instance keeps its best. A `start` replaces them all.
     """
 
     capabilities = (Capability(SumRate, (Form.BROADCAST,), needs=(TotalPower,), handles=HANDLES),)
