@@ -22,9 +22,10 @@ from beamforge.classical.links.mm_admm import MMADMM
 from beamforge.classical.links.quasi_inverse import QuasiInverse
 from beamforge.classical.links.sca import SuccessiveGP
 from beamforge.classical.links.wmmse import LinkWMMSE
+from beamforge.classical.sum_rate.block_diagonalisation import RegularisedBlockDiagonalisation
 from beamforge.classical.sum_rate.branch_and_bound import BranchAndBound
 from beamforge.classical.sum_rate.fastfp import FastFP
-from beamforge.classical.sum_rate.mimo_wmmse import MimoRZF, ReducedMimoWMMSE
+from beamforge.classical.sum_rate.mimo_wmmse import ReducedMimoWMMSE
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
 from beamforge.classical.sum_rate.wmmse import MulticellWMMSE
 from beamforge.core.capability import describe
@@ -57,7 +58,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "sca": (SuccessiveGP,),
     "quasi-inverse": (QuasiInverse,),
     "fastfp": (FastFP,),
-    "rzf": (RZF, MimoRZF),
+    "rzf": (RZF, RegularisedBlockDiagonalisation),
     "slnr": (RZF,),
     "wslnr": (WeightedSLNR,),
     "wit": (WiT,),

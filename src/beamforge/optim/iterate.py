@@ -225,11 +225,16 @@ def together(method: IterativeSolver, data: Data, states: list[State], small: bo
     return [batching.take(outcome, slice(at, at + size)) for at in range(0, len(states) * size, size)]
 
 
-def better(one: Outcome, other: Outcome) -> Outcome:
-    """Instance by instance the outcome of higher merit; iterations are those of both together."""
+def better(one: Outcome, other: Outcome, margin: float = 0.0) -> Outcome:
+    """Instance by instance the outcome of higher merit; iterations are those of both together.
+
+    margin  share of its merit by which the other must exceed the one. Where both reach the same optimum, rounding and
+            the tolerance would else decide between them, differently for the next of two channels that hardly differ.
+    """
     length = max(one.trace.shape[-1], other.trace.shape[-1])
     one, other = (o._replace(trace=lengthened(o.trace, length)) for o in (one, other))
-    wins = ~(other.merit > one.merit)
+    least = torch.where(one.merit.isfinite(), one.merit + margin * one.merit.abs(), one.merit)
+    wins = ~(other.merit > least)
     return batching.where(wins, one, other)._replace(iterations=one.iterations + other.iterations)
 
 

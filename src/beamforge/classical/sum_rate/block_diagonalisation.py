@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from beamforge.classical.structure import of_norm_one
-from beamforge.classical.sum_rate.user_streams import (
-    Served,
-    UserStreams,
-    block_diagonal,
-    block_diagonalised,
-    chosen,
-    signal,
-    water_filled,
-)
+from beamforge.classical.structure import lifted_inverse, of_norm_one
+from beamforge.classical.sum_rate.user_streams import UserStreams, block_diagonal, diagonal_blocks, eigenvectors
 from beamforge.core.capability import Capability, Feature, Form
 from beamforge.core.constraints import TotalPower
+from beamforge.core.network import own, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution
@@ -30,15 +25,22 @@ class RegularisedBlockDiagonalisation(Solver):
     With the channel H_k [M, N] of user k and those of all others H'_k, in units of the noise, the beams of user k are
     the directions of greatest signal to leakage and noise, for n streams of power P/n,
 
-        ``W_k ∝ (H'_k^H H'_k + n/P I)^-1 H_k^H U_k``,   U_k the eigenvectors of ``H_k (H'_k^H H'_k + n/P I)^-1 H_k^H``
+        W_k ∝ (H'_k^H H'_k + n/P I)^-1 H_k^H U_k,    U_k the eigenvectors of H_k (H'_k^H H'_k + n/P I)^-1 H_k^H
 
-    which are the columns of ``H^H B_:k U_k`` with ``B = (H H^H + n/P I)^-1`` and U_k the eigenvectors of its block B_kk.
+    These are the columns of ``H^H B_:k U_k`` with ``B = (H H^H + n/P I)^-1``, and U_k the eigenvectors of its block
+    B_kk, which is how they are computed.
     Where there are more than N, only N streams are served: the users' weakest directions are dropped in rounds, each of
     which turns the others to what is left. Users of single antennas (several streams, or an order of their own) get
     regularised zero forcing with water-filled powers. Streams without data get no power.
 
-    Source: V. Stankovic, M. Haardt, IEEE Trans. Wireless Commun. 7 (2008), Sec. III-B; that N streams are chosen, and
-    the form in B, are ours.
+    Source: V. Stankovic, M. Haardt, "Generalized design of multi-user MIMO precoding matrices", IEEE Trans. Wireless
+    Commun. 7 (2008), regularised block diagonalisation; the choice of streams, and the form in B, are ours.
+
+    >>> from beamforge import Network
+    >>> network = Network.broadcast(torch.eye(4, dtype=torch.complex128), noise=1.0, receive_antennas=2)
+    >>> solution = RegularisedBlockDiagonalisation().solve(Problem(SumRate(), (TotalPower(4.0),)), network)
+    >>> network.rate(solution.W).round(decimals=3)
+    tensor([2., 2.], dtype=torch.float64)
     """
 
     capabilities = (
@@ -50,7 +52,6 @@ class RegularisedBlockDiagonalisation(Solver):
         ),
     )
 
-
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
@@ -59,15 +60,108 @@ class RegularisedBlockDiagonalisation(Solver):
         return Solution.closed_form(W * data.power.sqrt()[:, None, None])
 
 
+class Served(NamedTuple):
+    """Which of the users' directions are served.
+
+    directions  [B, K, M, L], orthonormal, by which the users listen; gram  [B, K L, K L] of the channels so heard.
+    keep        boolean [B, K, L]: those that are served.
+    """
+
+    directions: Tensor
+    gram: Tensor
+    keep: Tensor
+
+    @property
+    def count(self) -> Tensor:
+        """Real [B], how many are served, at least one."""
+        return self.keep.sum((-2, -1)).clamp_min(1).to(self.gram.real.dtype)
+
+    def best(self, most: int) -> Served:
+        """The users' directions turned to those of regularised block diagonalisation, and of them the best `most`."""
+        _, turn, gain = block_diagonalised(self)
+        whole = block_diagonal(turn)
+        gain = gain.masked_fill(~self.keep, 0).flatten(1)
+        place = gain.argsort(-1, descending=True).argsort(-1)
+        keep = ((place < most) & (gain > 0)).unflatten(-1, self.keep.shape[1:])
+        return Served(self.directions @ turn, whole.mH @ self.gram @ whole, keep)
+
+
+def block_diagonalised(served: Served) -> tuple[Tensor, Tensor, Tensor]:
+    """X [B, K L, K L] of the beams of regularised block diagonalisation, turns [B, K, L, L] and gains [B, K, L].
+
+    With ``B = (G + n I)^-1`` for n streams of power 1/n, and ``B_kk = U_k diag(b) U_k^H``, the beams of user k are the
+    columns of ``B_:k U_k`` and its ratios of signal to leakage and noise ``1 / (n b) - 1``, the greatest first.
+    """
+    K, mask = served.keep.shape[1], served.keep.flatten(1)
+    gram = served.gram * (mask.unsqueeze(-1) & mask.unsqueeze(-2))
+    n = served.count.unsqueeze(-1)
+    X = lifted_inverse(gram, n + 4 * torch.finfo(n.dtype).eps * own(gram).real) * mask.unsqueeze(-1)
+    last = torch.where(served.keep, 0, 2 / n.unsqueeze(-1))  # behind all others, whose values are below 1/n
+    b, turn = eigenvectors(diagonal_blocks(X, K) + torch.diag_embed(last).to(X.dtype))
+    gain = (1 / (n.unsqueeze(-1) * b) - 1).clamp_min(0)
+    return X @ block_diagonal(turn), turn, gain
+
+
+def offered(data: UserStreams) -> Served:
+    """For every stream of the network a direction of its user's, who needs a weight and a channel; the best first."""
+    K, L = data.slots.shape[1:]
+    M = data.gram.shape[-1] // K
+    heard = data.H.unflatten(1, (K, M))
+    if M > L:  # more antennas than a channel has rank
+        _, U = eigenvectors(heard @ heard.mH)
+        P = U[..., -L:]
+    else:
+        P = torch.eye(M, dtype=data.H.dtype, device=data.H.device).expand(*heard.shape[:2], M, M)
+    whole = block_diagonal(P)
+    gram = whole.mH @ data.gram @ whole
+    keep = (data.weights > 0).unsqueeze(-1) & (own(gram).real > 0).unflatten(-1, (K, L))
+    served = Served(P, gram, keep).best(K * L)
+    return served._replace(keep=served.keep & data.slots)
+
+
+def chosen(data: UserStreams) -> Served:
+    """Of what is offered, as many directions as the transmitter has antennas, in a few rounds."""
+    served = offered(data)
+    for most in levels(data.slots[0].numel(), data.H.shape[-1]):
+        served = served.best(most)
+    return served
+
+
+def levels(count: int, most: int) -> list[int]:
+    """Falling numbers from below `count` to `most`, each a third closer.
+
+    >>> levels(12, 8)
+    [10, 9, 8]
+    """
+    found = []
+    while count > most:
+        count -= -(-(count - most) // 3)
+        found.append(count)
+    return found
+
+
 def regularised(data: UserStreams, served: Served) -> Tensor:
-    """X [B, R, K L] of the water-filled beams ``H^H X`` of power one of what is served."""
+    """X [B, R, K L] of the water-filled beams ``H^H X``, of power one altogether, of what is served."""
     X, turn, gain = block_diagonalised(served)
     X = of_norm_one(served.gram, X)
-    gain = signal(served.gram, X, turn) * (gain > 0)
-    power = water_filled(gain.flatten(1), data.weights.repeat_interleave(gain.shape[-1], -1))
-    return block_diagonal(served.directions) @ X * safe_root(power).unsqueeze(-2)
+    own_signal = (turn.conj() * diagonal_blocks(served.gram @ X, len(turn[0]))).sum(-2)
+    gain = (squared_magnitude(own_signal) * (gain > 0)).flatten(1)
+    power = water_filled(gain, data.weights.repeat_interleave(turn.shape[-1], -1))
+    root = torch.where(power > 0, power, 1).sqrt() * (power > 0)
+    return block_diagonal(served.directions) @ X * root.unsqueeze(-2)
 
 
-def safe_root(power: Tensor) -> Tensor:
-    """Square root with derivative 0 at 0."""
-    return torch.where(power > 0, power, 1).sqrt() * (power > 0)
+def water_filled(gain: Tensor, weights: Tensor) -> Tensor:
+    """Powers p [..., n] of sum one that maximise ``sum a log(1 + gain p)``; zero where nobody gains.
+
+    >>> water_filled(torch.tensor([4.0, 1.0, 0.0]), torch.ones(3)).round(decimals=3)
+    tensor([0.8750, 0.1250, 0.0000])
+    """
+    able = (gain > 0) & (weights > 0)
+    cost = torch.where(able, gain, 1).reciprocal()
+    ratio = torch.where(able, cost / torch.where(able, weights, 1), torch.inf)
+    order = ratio.argsort(-1)
+    spent = (cost * able).gather(-1, order).cumsum(-1)
+    share = (weights * able).gather(-1, order).cumsum(-1)
+    level = torch.where(share > 0, (1 + spent) / torch.where(share > 0, share, 1), torch.inf).amin(-1, keepdim=True)
+    return torch.where(able, weights * torch.where(level.isfinite(), level, 0) - cost, 0).clamp_min(0)

@@ -1,7 +1,7 @@
 """Users with several antennas on one transmitter: their channels, and streams in a slot for each of a user's antennas.
 
-Methods compute with L streams for every one of K users, in the order of the users. Streams of the network that are
-more than a user has antennas, or carry no data, get beams of zeros; slots that the network has no stream for stay empty.
+Methods compute with L streams for every one of K users, in the order of the users. Streams of the network beyond a
+user's antennas, and those without data, get beams of zeros; slots that the network has no stream for stay empty.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.structure import lifted_inverse
 from beamforge.core.constraints import TotalPower
-from beamforge.core.network import Network, numbers, own, squared_magnitude
+from beamforge.core.network import Network, numbers, own
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.utilities import SumRate
@@ -39,6 +38,11 @@ class UserStreams(NamedTuple):
         H = network.whitened().channel * power.sqrt()[:, None, None]
         return cls(H, H @ H.mH, problem.maximise.weights, power, *slots_of(network))
 
+    @property
+    def wanted(self) -> Tensor:
+        """Boolean [B, K, L]: slots with a stream, of users with a weight."""
+        return self.slots & (self.weights > 0).unsqueeze(-1)
+
     def columns(self, X: Tensor) -> Tensor:
         """Of columns [B, n, K L] those of the network's streams [B, n, D], zeros where there is none."""
         X = torch.nn.functional.pad(X, (0, 1))
@@ -52,8 +56,7 @@ class UserStreams(NamedTuple):
 
     def blocks(self, A: Tensor) -> Tensor:
         """What user k hears of its own slots [B, K, M, L], of A [B, R, K L]."""
-        K, L = self.slots.shape[1:]
-        return torch.diagonal(A.unflatten(-1, (K, L)).unflatten(1, (K, -1)), dim1=1, dim2=3).movedim(-1, 1)
+        return diagonal_blocks(A, self.slots.shape[1])
 
 
 def slots_of(network: Network) -> tuple[Tensor, Tensor]:
@@ -70,6 +73,11 @@ def block_diagonal(blocks: Tensor) -> Tensor:
     """[B, K M, K L] with the blocks [B, K, M, L] on its diagonal."""
     whole = torch.diag_embed(blocks.movedim(1, -1), dim1=1, dim2=3)
     return whole.flatten(1, 2).flatten(2, 3)
+
+
+def diagonal_blocks(A: Tensor, count: int) -> Tensor:
+    """The `count` blocks [B, K, m, n] on the diagonal of [B, K m, K n]."""
+    return torch.diagonal(A.unflatten(-1, (count, -1)).unflatten(1, (count, -1)), dim1=1, dim2=3).movedim(-1, 1)
 
 
 def of_power_one(gram: Tensor, X: Tensor) -> Tensor:
@@ -101,110 +109,3 @@ def eigenvectors(S: Tensor) -> tuple[Tensor, Tensor]:
     apart = gap.abs() > 64 * torch.finfo(gap.dtype).eps * values.abs().amax(-1)[..., None, None]
     Y = (turned - turned.detach()) * torch.where(apart, gap, torch.inf).reciprocal()
     return own(turned).real, U + U @ Y
-
-
-class Served(NamedTuple):
-    """Which of the users' directions are served.
-
-    directions  [B, K, M, L], orthonormal, by which the users listen; gram  [B, K L, K L] of the channels so heard.
-    keep        boolean [B, K, L]: those that are served.
-    """
-
-    directions: Tensor
-    gram: Tensor
-    keep: Tensor
-
-    @property
-    def count(self) -> Tensor:
-        """Real [B], how many are served, at least one."""
-        return self.keep.sum((-2, -1)).clamp_min(1).to(self.gram.real.dtype)
-
-    def best(self, most: int) -> Served:
-        """The users' directions turned to those of regularised block diagonalisation, and of them the best `most`."""
-        _, turn, gain = block_diagonalised(self)
-        whole = block_diagonal(turn)
-        gain = gain.masked_fill(~self.keep, 0).flatten(1)
-        place = gain.argsort(-1, descending=True).argsort(-1)
-        keep = ((place < most) & (gain > 0)).unflatten(-1, self.keep.shape[1:])
-        return Served(self.directions @ turn, whole.mH @ self.gram @ whole, keep)
-
-
-def block_diagonalised(served: Served) -> tuple[Tensor, Tensor, Tensor]:
-    """X [B, K L, K L] of the beams of regularised block diagonalisation, turns [B, K, L, L] and gains [B, K, L].
-
-    With ``B = (G + n I)^-1`` for n streams of power 1/n, and ``B_kk = U_k diag(b) U_k^H``, the beams of user k are the
-    columns of ``B_:k U_k`` and its ratios of signal to leakage and noise ``1 / (n b) - 1``, the greatest first.
-    """
-    K, L = served.keep.shape[1:]
-    mask = served.keep.flatten(1)
-    gram = served.gram * (mask.unsqueeze(-1) & mask.unsqueeze(-2))
-    n = served.count.unsqueeze(-1)
-    X = lifted_inverse(gram, n + 4 * torch.finfo(n.dtype).eps * own(gram).real) * mask.unsqueeze(-1)
-    own_block = torch.diagonal(X.unflatten(-1, (K, L)).unflatten(1, (K, L)), dim1=1, dim2=3).movedim(-1, 1)
-    last = torch.where(served.keep, 0, 2 / n.unsqueeze(-1))  # behind all others, whose values are below 1/n
-    b, turn = eigenvectors(own_block + torch.diag_embed(last).to(X.dtype))
-    gain = (1 / (n.unsqueeze(-1) * b) - 1).clamp_min(0)
-    return X @ block_diagonal(turn), turn, gain
-
-
-def everything(data: UserStreams) -> Served:
-    """Every user's antennas, before any choice; not those of users without a weight or a channel."""
-    K, L = data.slots.shape[1:]
-    M = data.gram.shape[-1] // K
-    heard = data.H.unflatten(1, (K, M))
-    if M > L:  # more antennas than a channel has rank
-        _, U = eigenvectors(heard @ heard.mH)
-        P = U[..., -L:]
-    else:
-        P = torch.eye(M, dtype=data.H.dtype, device=data.H.device).expand(*heard.shape[:2], M, M)
-    whole = block_diagonal(P)
-    gram = whole.mH @ data.gram @ whole
-    keep = (data.weights > 0).unsqueeze(-1) & (own(gram).real > 0).unflatten(-1, (K, L))
-    return Served(P, gram, keep)
-
-
-def chosen(data: UserStreams) -> Served:
-    """As many directions as the network has streams and the transmitter antennas, in a few rounds from all of them."""
-    served = everything(data)
-    K, L = data.slots.shape[1:]
-    served = served.best(K * L)
-    served = served._replace(keep=served.keep & data.slots)
-    for most in levels(K * L, data.H.shape[-1]):
-        served = served.best(most)
-    return served
-
-
-def levels(count: int, most: int) -> list[int]:
-    """Falling numbers from below `count` to `most`, each a third closer.
-
-    >>> levels(12, 8)
-    [10, 9, 8]
-    """
-    found = []
-    while count > most:
-        count -= -(-(count - most) // 3)
-        found.append(count)
-    return found
-
-
-def water_filled(gain: Tensor, weights: Tensor) -> Tensor:
-    """Powers p [..., n] of sum one that maximise ``sum a log(1 + gain p)``; zero where nobody gains.
-
-    >>> water_filled(torch.tensor([4.0, 1.0, 0.0]), torch.ones(3)).round(decimals=3)
-    tensor([0.8750, 0.1250, 0.0000])
-    """
-    able = (gain > 0) & (weights > 0)
-    cost = torch.where(able, gain, 1).reciprocal()
-    ratio = torch.where(able, cost / torch.where(able, weights, 1), torch.inf)
-    order = ratio.argsort(-1)
-    spent = (cost * able).gather(-1, order).cumsum(-1)
-    share = (weights * able).gather(-1, order).cumsum(-1)
-    level = torch.where(share > 0, (1 + spent) / torch.where(share > 0, share, 1), torch.inf).amin(-1, keepdim=True)
-    return torch.where(able, weights * torch.where(level.isfinite(), level, 0) - cost, 0).clamp_min(0)
-
-
-def signal(gram: Tensor, X: Tensor, turn: Tensor) -> Tensor:
-    """``|u^H H w|^2`` [B, K, L] of every slot's own beam heard by its own direction."""
-    K, L = turn.shape[1], turn.shape[-1]
-    heard = torch.diagonal((gram @ X).unflatten(-1, (K, L)).unflatten(1, (K, L)), dim1=1, dim2=3).movedim(-1, 1)
-    return squared_magnitude((turn.conj() * heard).sum(-2))
