@@ -240,11 +240,8 @@ class Network:
         mine = self.streams.data_of(self.users).unsqueeze(-2)
         noise = self.noise.rsqrt()[..., None, None]
         S, others = A.masked_fill(~mine, 0) * noise, A.masked_fill(mine, 0) * noise
-        disturbance = raised(others @ others.mH)
-        factor, _ = torch.linalg.cholesky_ex(disturbance)
-        Z = torch.linalg.solve_triangular(factor, S, upper=False)
-        whole, _ = torch.linalg.cholesky_ex(raised(Z @ Z.mH))
-        return 2 * torch.diagonal(whole, dim1=-2, dim2=-1).real.log().sum(-1) / math.log(2)
+        Z = torch.linalg.solve_triangular(raised_factor(others).mH, S, upper=False)
+        return 2 * own(raised_factor(Z)).abs().log().sum(-1) / math.log(2)
 
     def antenna_power(self, W: Tensor) -> Tensor:
         """Watts at each antenna of each transmitter [..., T, N]."""
@@ -281,6 +278,12 @@ def others(power: Tensor) -> Tensor:
 def raised(C: Tensor) -> Tensor:
     """``C + I`` for matrices C [..., n, n]."""
     return C + torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)
+
+
+def raised_factor(A: Tensor) -> Tensor:
+    """Upper triangular R [..., n, n] with ``R^H R = A A^H + I``, without squaring A [..., n, m]."""
+    one = torch.eye(A.shape[-2], dtype=A.dtype, device=A.device).expand(*A.shape[:-1], A.shape[-2])
+    return torch.linalg.qr(torch.cat([A.mH, one], -2)).R
 
 
 def per_instance(

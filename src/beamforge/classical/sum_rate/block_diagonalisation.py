@@ -56,8 +56,8 @@ class RegularisedBlockDiagonalisation(Solver):
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         data = UserStreams.of(problem, observation)
-        W = data.columns(data.H.mH @ regularised(data, chosen(data)))
-        return Solution.closed_form(W * data.power.sqrt()[:, None, None])
+        W = data.beams(regularised(data, chosen(data)))
+        return Solution.closed_form(W.to(observation.network.H.dtype))
 
 
 class Served(NamedTuple):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from beamforge.core.errors import ConfigError
 from beamforge.core.network import own, raised, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
+from beamforge.core.solution import Solution
 from beamforge.optim.iterate import IterativeSolver, Outcome, better, together
 
 MARGIN = 1e-6
@@ -69,12 +71,18 @@ class ReducedMimoWMMSE(IterativeSolver):
             raise ConfigError(f"starts must be at least 1, got {starts}")
         self.starts = starts
 
+    def solve_batch(
+        self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
+    ) -> Solution:
+        solution = super().solve_batch(problem, observation, start, generator)
+        return replace(solution, W=solution.W.to(observation.network.H.dtype))
+
     def prepare(self, problem: Problem, observation: Observation) -> UserStreams:
         return UserStreams.of(problem, observation)
 
     def init(self, data: UserStreams, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Tensor]:
         if start is not None:
-            yield respond(data, data.in_slots(data.H @ start) * data.power.rsqrt()[:, None, None])[0]
+            yield respond(data, data.in_slots(data.H @ start.to(data.H.dtype)) * data.power.rsqrt()[:, None, None])[0]
             return
         generator = generator or torch.Generator(data.gram.device).manual_seed(0)
         for number in range(self.starts):
@@ -100,8 +108,7 @@ class ReducedMimoWMMSE(IterativeSolver):
 
     def beams(self, data: UserStreams, state: Tensor) -> Tensor:
         X = of_power_one(data.gram, state)
-        X = X @ block_diagonal(separated(data, data.gram @ X))
-        return data.columns(data.H.mH @ X) * data.power.sqrt()[:, None, None]
+        return data.beams(X @ block_diagonal(separated(data, data.gram @ X)))
 
     def admissible(self, data: UserStreams, state: Tensor) -> Tensor:
         return of_power_one(data.gram, state)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from beamforge.core.constraints import TotalPower
-from beamforge.core.network import Network, numbers, own
+from beamforge.core.network import Network, numbers, own, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.utilities import SumRate
@@ -32,11 +32,18 @@ class UserStreams(NamedTuple):
 
     @classmethod
     def of(cls, problem: Problem, observation: Observation) -> UserStreams:
-        """A weighted sum rate under a total power."""
+        """A weighted sum rate under a total power, in double precision: the Gram matrix squares the channels."""
         assert isinstance(problem.maximise, SumRate)
-        network, power = observation.network, problem.get(TotalPower).limit
-        H = network.whitened().channel * power.sqrt()[:, None, None]
-        return cls(H, H @ H.mH, problem.maximise.weights, power, *slots_of(network))
+        network, power = observation.network, problem.get(TotalPower).limit.double()
+        noise = network.noise.double().repeat_interleave(network.receive_antennas, -1)
+        H = network.channel.to(torch.complex128) * (power.unsqueeze(-1) / noise).sqrt().unsqueeze(-1)
+        return cls(H, H @ H.mH, problem.maximise.weights.double(), power, *slots_of(network))
+
+    def beams(self, X: Tensor) -> Tensor:
+        """The network's beams [B, N, D] from ``H^H X``, scaled to the power; zeros where there are none."""
+        W = self.H.mH @ self.columns(X)
+        spent = squared_magnitude(W).sum((-2, -1))
+        return W * (self.power / torch.where(spent > 0, spent, 1)).sqrt()[:, None, None]
 
     @property
     def wanted(self) -> Tensor:
