@@ -53,7 +53,7 @@ def test_operators_without_a_batching_rule_are_differentiated_one_by_one():
 def test_second_derivatives_are_refused():
     b = torch.ones(1, 2, dtype=torch.float64, requires_grad=True)
     x = settled(torch.eye(2, dtype=torch.float64).unsqueeze(0), b)
-    with pytest.raises(RuntimeError, match='no second derivatives.*gradient="unrolled"'):
+    with pytest.raises(RuntimeError, match=r'no second derivatives.*gradient="unrolled"'):
         torch.autograd.grad(x.square().sum(), b, create_graph=True)
 
 

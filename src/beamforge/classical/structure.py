@@ -120,12 +120,11 @@ def resolvent_columns(M: Tensor, ridges: Tensor) -> Tensor:
         sound = torch.isfinite(M).all(-1).all(-1)[..., None, None]
         values, U = torch.linalg.eigh(torch.where(sound, M, 0))  # which refuses a whole batch for one NaN
         values = values.clamp_min(0)
-    eye = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device).expand_as(M)
-    return Resolvent.apply(M, ridges, eye, (values, U)).masked_fill(~sound, torch.nan)
+    return Resolvent.apply(M, ridges, None, (values, U)).masked_fill(~sound, torch.nan)
 
 
 class Resolvent(torch.autograd.Function):
-    """``z_u = (M + nu_u I)^-1 y_u`` for the columns of Y [..., K, K], by an eigendecomposition (values, U) of M.
+    """``z_u = (M + nu_u I)^-1 y_u`` for the columns of Y [..., K, K] (None: of the identity), by eigenvectors of M.
 
     With g_u the derivative of a scalar by z_u and ``l_u = (M + nu_u I)^-1 g_u``, its derivative by y_u is l_u, by M
     ``-sum_u l_u z_u^H`` and by nu_u ``-Re l_u^H z_u``: resolvents again, so that any order follows, and no difference
@@ -133,18 +132,18 @@ class Resolvent(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, M: Tensor, ridges: Tensor, Y: Tensor, eigen: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(ctx: Any, M: Tensor, ridges: Tensor, Y: Tensor | None, eigen: tuple[Tensor, Tensor]) -> Tensor:
         """The columns."""
         values, U = eigen
         inverse = (values.unsqueeze(-1) + ridges.unsqueeze(-2)).reciprocal()
-        Z = U @ ((U.mH @ Y) * inverse)
+        Z = U @ ((U.mH if Y is None else U.mH @ Y) * inverse)
         ctx.save_for_backward(M, ridges, Z)
         ctx.eigen = eigen
         return Z
 
     @staticmethod
-    def backward(ctx: Any, G: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         """Derivatives by M, the ridges and Y, from those by the columns."""
         M, ridges, Z = ctx.saved_tensors
         L = Resolvent.apply(M, ridges, G, ctx.eigen)
-        return -(L @ Z.mH), -(L.conj() * Z).real.sum(-2), L, None
+        return -(L @ Z.mH), -(L.conj() * Z).real.sum(-2), L if ctx.needs_input_grad[2] else None, None

@@ -47,11 +47,15 @@ def put(tree: Tree, index: Tensor, values: Tree) -> Tree:
 
 def flatten(tree: Tree, dims: int) -> Tree:
     """The first `dims` (batch) dimensions of every tensor made one; none become a batch of one."""
+    if dims == 1:
+        return tree
     return tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[dims:]) if dims else leaf.unsqueeze(0), tree)
 
 
 def unflatten(tree: Tree, shape: tuple[int, ...]) -> Tree:
     """Undo `flatten`: the first dimension becomes the batch dimensions `shape`."""
+    if len(shape) == 1:
+        return tree
     return tree_map(lambda leaf: leaf.reshape((*shape, *leaf.shape[1:])), tree)
 
 

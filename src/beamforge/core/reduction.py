@@ -29,7 +29,7 @@ Answer = Callable[[Problem, Observation, Tensor | None], Solution]
 """Solves [B, ...] instances of a bound problem from a start, if there is one."""
 
 
-def needed(problem: Problem, network: Network) -> Tensor | None:
+def needed(problem: Problem) -> Tensor | None:
     """Boolean [B, K]: users who need something, None where all do. Who has a SINR target of 0 needs nothing."""
     targets = [term.target for term in (problem.maximise, *problem.subject_to) if hasattr(term, "target")]
     if not targets or all((target > 0).all() for target in targets):
@@ -104,10 +104,13 @@ def without_silent_antennas(problem: Problem, network: Network) -> tuple[Problem
     mean of the others (1 where there are none), so that hardly anything is added to what may be spent in all. None
     instead of the antennas where all may send.
     """
+    kinds = (PerTransmitterPower, PerAntennaPower)
+    if not any(isinstance(limit, kinds) and (limit.limit == 0).any() for limit in problem.subject_to):
+        return problem, network, None
     off = torch.zeros_like(network.H.real[..., 0, :], dtype=torch.bool)
     limits: list[Constraint] = []
     for limit in problem.subject_to:
-        if isinstance(limit, (PerTransmitterPower, PerAntennaPower)) and (limit.limit == 0).any():
+        if isinstance(limit, kinds) and (limit.limit == 0).any():
             zero, positive = limit.limit == 0, limit.limit > 0
             dims = tuple(range(len(network.batch_shape), limit.limit.ndim))
             mean = limit.limit.sum(dims, keepdim=True) / positive.sum(dims, keepdim=True).clamp_min(1)
@@ -116,8 +119,6 @@ def without_silent_antennas(problem: Problem, network: Network) -> tuple[Problem
             off = off | (zero.unsqueeze(-1) if isinstance(limit, PerTransmitterPower) else zero)
         else:
             limits.append(limit)
-    if not off.any():
-        return problem, network, None
     heard = network.H.masked_fill(off.unsqueeze(-2), 0)
     return replace(problem, subject_to=tuple(limits)), replace(network, H=heard), ~off
 

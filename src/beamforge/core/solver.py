@@ -64,7 +64,8 @@ class Solver(nn.Module):
         """
         observation = observed(instance)
         network = observation.network
-        checked(observation.context, network, CONTEXT)
+        if observation.context:
+            checked(observation.context, network, CONTEXT)
         if not self.fits(problem, network):
             raise UnsupportedProblem(f"{type(self).__name__} does not serve {describe(problem, network)}")
         shape = network.batch_shape
@@ -88,8 +89,8 @@ class Solver(nn.Module):
         """`solve_batch` for a question of which all that has no part in it is taken out."""
         whole = observation.network
         problem, network, sends = without_silent_antennas(problem, whole)
-        observation = replace(observation, network=network)
-        keep = needed(problem, network)
+        observation = observation if sends is None else replace(observation, network=network)
+        keep = needed(problem)
         if keep is None:
             solution = self.solve_batch(problem, observation, start, generator)
         else:

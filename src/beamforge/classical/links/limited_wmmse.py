@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.links.balancing import amplitudes
-from beamforge.classical.links.wmmse import FAINT
+from beamforge.classical.links.wmmse import FAINT, random_subsets
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower
@@ -137,19 +137,16 @@ class LimitedLinkWMMSE(IterativeSolver):
 
     def patterns(self, data: LimitedLinks, generator: torch.Generator | None) -> Tensor:
         """Amplitudes [B, S, L] to start from; which links a pattern favours goes by their rates alone."""
-        L, device, count = data.direct.shape[-1], data.direct.device, self.starts
-        on = torch.eye(L)
-        first, second = torch.combinations(torch.arange(L)).unbind(-1)
+        L, count = data.direct.shape[-1], self.starts
+        on = torch.eye(L, dtype=data.direct.dtype, device=data.direct.device)
+        first, second = torch.triu_indices(L, L, 1, device=on.device)
         pairs = (on[first] + on[second])[(first + second).argsort(stable=True)]  # those of the best links first
-        chosen = torch.cat([torch.ones(1, L), on, pairs[: max(0, count // 2 - L - 1)]])[:count]
+        chosen = torch.cat([torch.ones_like(on[:1]), on, pairs[: max(0, count // 2 - L - 1)]])[:count]
         if (more := count - len(chosen)) > 0:
-            generator = generator or torch.Generator(device).manual_seed(0)
-            draws = torch.rand(more, L + 1, generator=generator, dtype=torch.float64, device=generator.device)
-            size, order = torch.pow(float(L), draws[:, :1]).round(), draws[:, 1:].argsort(-1).argsort(-1)
-            chosen = torch.cat([chosen, (order < size).to(chosen)])
+            chosen = torch.cat([chosen, random_subsets(data.direct, more, generator)])
         alone = data.weights * torch.log1p(data.direct)
         rank = alone.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-        shares = torch.where(chosen > 0, 1.0, FAINT / L).to(data.direct)
+        shares = chosen.clamp_min(FAINT / L)
         return shares[:, rank].transpose(0, 1).sqrt()
 
     def step(self, data: LimitedLinks, state: Tensor) -> tuple[Tensor, Tensor]:

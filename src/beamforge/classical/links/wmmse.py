@@ -184,14 +184,21 @@ def spread(data: SharedPower, count: int, generator: torch.Generator | None = No
 
 def patterns(data: SharedPower, count: int, generator: torch.Generator | None) -> Tensor:
     """The starts of `spread` by rank, [count, L], which one draw makes for all instances."""
-    L, device = data.direct.shape[-1], data.direct.device
-    chosen = torch.cat([torch.ones(1, L), torch.eye(L)]).to(data.direct)[:count]
+    L = data.direct.shape[-1]
+    one = torch.eye(L, dtype=data.direct.dtype, device=data.direct.device)
+    chosen = torch.cat([torch.ones_like(one[:1]), one])[:count]
     if count > L + 1:
-        generator = generator or torch.Generator(device).manual_seed(0)
-        draws = torch.rand(count - L - 1, L + 1, generator=generator, dtype=torch.float64, device=generator.device)
-        size, order = torch.pow(float(L), draws[:, :1]).round(), draws[:, 1:].argsort(-1).argsort(-1)
-        chosen = torch.cat([chosen, (order < size).to(chosen)])
+        chosen = torch.cat([chosen, random_subsets(data.direct, count - L - 1, generator)])
     return (1 - FAINT) * chosen / chosen.sum(-1, keepdim=True) + FAINT / L
+
+
+def random_subsets(like: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """Ones and zeros [count, L] for L links, ``like`` [B, L]: subsets of sizes spread evenly on a logarithmic scale."""
+    L = like.shape[-1]
+    generator = generator or torch.Generator(like.device).manual_seed(0)
+    draws = torch.rand(count, L + 1, generator=generator, dtype=torch.float64, device=generator.device)
+    size, order = torch.pow(float(L), draws[:, :1]).round(), draws[:, 1:].argsort(-1).argsort(-1)
+    return (order < size).to(like)
 
 
 def handed_out(data: SharedPower, ranked: Tensor) -> Tensor:

@@ -55,10 +55,10 @@ class Limits(NamedTuple):
             groups.append(total.limit.new_ones(1, size * transmitters))
             bound.append(total.limit.unsqueeze(-1))
         if each := problem.find(PerTransmitterPower):
-            groups.append(torch.eye(transmitters).to(each.limit).repeat_interleave(size, -1))
+            groups.append(identity(each.limit, transmitters).repeat_interleave(size, -1))
             bound.append(each.limit)
         if antenna:
-            groups.append(torch.eye(size * transmitters).to(antenna.limit))
+            groups.append(identity(antenna.limit, size * transmitters))
             bound.append(antenna.limit.flatten(-2))
         together = torch.cat(bound, -1)
         return cls(torch.cat(groups).expand(len(together), -1, -1), together)
@@ -74,6 +74,11 @@ class Limits(NamedTuple):
     def curvature(self, slope: Tensor) -> Tensor:
         """Second derivatives [B, G, G] of the value in the groups' prices, from those in the units' [B, U, U]."""
         return self.groups @ slope @ self.groups.mT
+
+
+def identity(like: Tensor, size: int) -> Tensor:
+    """The identity matrix [size, size] in the precision and on the device of `like`."""
+    return torch.eye(size, dtype=like.dtype, device=like.device)
 
 
 class PowerResponse(NamedTuple):

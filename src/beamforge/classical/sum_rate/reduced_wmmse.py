@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.structure import lifted_inverse, of_norm_one
-from beamforge.classical.sum_rate.uplink_newton import Uplink, newton
+from beamforge.classical.sum_rate.uplink_newton import DualUplink, newton
 from beamforge.classical.sum_rate.user_selection import OFF, SLIGHT, gain_without, orthogonal_users, without_crowd
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
@@ -217,13 +217,13 @@ class ReducedWMMSE(IterativeSolver):
         ends = [self.without_some(data, self.newton(data, root)) for root in roots]
         return [Multipliers(end.shares.sqrt(), (data.weights * end.inverse_error).sqrt()) for end in ends]
 
-    def newton(self, data: WhitenedChannel, root: Tensor) -> Uplink:
+    def newton(self, data: WhitenedChannel, root: Tensor) -> DualUplink:
         """Newton's method from the uplink powers of a state; equal ones where there are none."""
         size = root.square()
         shares = torch.where(size.sum(-1, keepdim=True) > 0, size, 1)
         return newton(data.gram, data.weights, shares, self.tolerance)
 
-    def best_of(self, data: WhitenedChannel, found: Uplink, which: Tensor, roots: list[Tensor]) -> Uplink:
+    def best_of(self, data: WhitenedChannel, found: DualUplink, which: Tensor, roots: list[Tensor]) -> DualUplink:
         """`found`, and for the instances `which` [B] the best of it and of what other starts lead to."""
         places = which.nonzero().squeeze(-1)
         part, best = batching.take((data, found), places)
@@ -232,7 +232,7 @@ class ReducedWMMSE(IterativeSolver):
             best = batching.where(other.rate > best.rate, other, best)
         return batching.put(found, places, best)
 
-    def without_some(self, data: WhitenedChannel, found: Uplink) -> Uplink:
+    def without_some(self, data: WhitenedChannel, found: DualUplink) -> DualUplink:
         """Users switched off as long as the rate is the better for it, the best of them first.
 
         Without user j the errors are ``B_kk - |B_kj|^2 / B_jj``, and its own is one: what it gains to switch one off is

@@ -39,7 +39,7 @@ PUSH = 0.3
 """Change in nats that leaves a stationary point which is not a maximum."""
 
 
-class Uplink(NamedTuple):
+class DualUplink(NamedTuple):
     """Where each instance ended: shares of the uplink power [B, K], ``1/MSE`` [B, K], their weighted sum rate [B],
     whether Newton's method converged [B], and steps taken [B]."""
 
@@ -95,7 +95,7 @@ def errors(gram: Tensor, shares: Tensor) -> Tensor:
     return lifted_inverse(scaled, 1 + 4 * torch.finfo(root.dtype).eps * own(scaled).real)
 
 
-def newton(gram: Tensor, weights: Tensor, shares: Tensor, tolerance: float = 1e-8) -> Uplink:
+def newton(gram: Tensor, weights: Tensor, shares: Tensor, tolerance: float = 1e-8) -> DualUplink:
     """A local maximum of the weighted sum rate from shares [B, K] of the uplink power, in double precision.
 
     gram     ``H H^H`` [B, K, K] in units of noise over power.
@@ -110,7 +110,7 @@ def newton(gram: Tensor, weights: Tensor, shares: Tensor, tolerance: float = 1e-
     gram, weights, shares = gram.to(torch.complex128), weights.double(), shares.double()
     shares = shares / shares.sum(-1, keepdim=True)
     where, K = torch.arange(len(gram), device=gram.device), gram.shape[-1]
-    found = Uplink(shares, torch.ones_like(shares), shares[:, 0] * 0, where < 0, torch.zeros_like(where))
+    found = DualUplink(shares, torch.ones_like(shares), shares[:, 0] * 0, where < 0, torch.zeros_like(where))
     here = slope(gram, weights, shares.clamp_min(LEAST_SHARE).log())
     damping = torch.zeros_like(here.rate)
     unequal = PUSH * torch.linspace(1, -1, K, dtype=weights.dtype, device=gram.device)
@@ -132,7 +132,7 @@ def newton(gram: Tensor, weights: Tensor, shares: Tensor, tolerance: float = 1e-
             shares = torch.softmax(last, -1)
             inverse_error = errors(gram[ended], shares).diagonal(dim1=-2, dim2=-1).real.reciprocal()
             rate = (weights[ended] * inverse_error.log()).sum(-1) / math.log(2)
-            end = Uplink(shares, inverse_error, rate, converged[ended], torch.full_like(places, count))
+            end = DualUplink(shares, inverse_error, rate, converged[ended], torch.full_like(places, count))
             found = batching.put(found, places, end)
             if ended.all():
                 break
