@@ -9,6 +9,7 @@ from oracles import channels, rates, water_filling
 from beamforge import Network, Problem, ShapeError
 from beamforge.classical.bounds import bound, dpc_sum_capacity
 from beamforge.classical.linear import RZF
+from beamforge.classical.sum_rate.mimo_wmmse import ReducedMimoWMMSE
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
 from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower
@@ -204,3 +205,46 @@ def test_nothing_known_says_nothing_and_several_transmitters_have_no_capacity():
     assert bound(Problem(SumRate()), broadcast(channels(2, 2))) == torch.inf
     with pytest.raises(ShapeError, match="transmitters"):
         dpc_sum_capacity(Network.interference(torch.as_tensor(channels(2, 2, 3)), 1.0), 1.0)
+
+
+# --- streams and antennas beyond one a user --------------------------------------------------------------------------
+def test_weighted_rates_of_several_antennas_stay_below_and_one_user_reaches_it():
+    H = torch.as_tensor(channels(5, 6, 4, seed=3))
+    network = Network.broadcast(H, torch.tensor([0.1, 0.5, 0.02], dtype=torch.float64), receive_antennas=2)
+    for weights in ([1.0, 1.0, 1.0], [3.0, 0.5, 1.0], [0.0, 2.0, 0.0]):
+        problem = Problem(SumRate(torch.tensor(weights, dtype=torch.float64)), (TotalPower(2.0),))
+        above = bound(problem, network)
+        reached = (torch.tensor(weights) * network.rate(ReducedMimoWMMSE().solve(problem, network).W)).sum(-1)
+        assert (reached <= above).all()
+        if sum(weight > 0 for weight in weights) == 1:
+            torch.testing.assert_close(reached, above, rtol=1e-4, atol=0)
+            gains = np.linalg.svd(H[0, 2:4].numpy(), compute_uv=False) ** 2 / 0.5
+            capacity = np.log2(1 + gains * water_filling(gains, 2.0)).sum()
+            assert above[0].item() == pytest.approx(2 * capacity, rel=1e-7)
+    assert bound(Problem(MinRate(), (TotalPower(2.0),)), network).isposinf().all()
+    targets = Problem(TransmitPower(), (SinrAtLeast(1.0),))
+    assert bound(targets, network).isneginf().all()
+    with pytest.raises(ShapeError, match="one antenna each"):
+        dpc_sum_capacity(network, 1.0)
+
+
+@pytest.mark.parametrize("goal", [SumRate(), MinRate(), MinSinr()])
+def test_streams_without_data_and_their_order_move_no_bound(goal):
+    H = torch.as_tensor(channels(2, 3, 4, seed=4))
+    problem = Problem(goal, (TotalPower(2.0),))
+    usual = bound(problem, broadcast(H, 0.1))
+    for order in ([0, 1, 2, -1], [2, 0, 1], [0, 0, 1, 2, -1]):
+        again = bound(problem, Network.broadcast(H, 0.1, stream_user=torch.tensor(order)))
+        torch.testing.assert_close(again, usual, rtol=1e-6, atol=0)
+
+
+def test_streams_without_data_and_their_order_move_no_bound_of_several_transmitters():
+    H, problem = torch.as_tensor(channels(2, 2, 3, 4, seed=5)), Problem(SumRate(), (PerTransmitterPower(1.0),))
+    usual = bound(problem, Network.multicell(H, 0.1, torch.tensor([0, 1, 1])))
+    sensing = Network.multicell(H, 0.1, torch.tensor([0, 1, 1, 0]))
+    moved = Network.multicell(H, 0.1, torch.tensor([1, 0, 1]), torch.tensor([2, 0, 1]))
+    torch.testing.assert_close(bound(problem, sensing), usual)
+    torch.testing.assert_close(bound(problem, moved), usual)
+    least = Problem(MinRate(), (PerTransmitterPower(1.0),))
+    torch.testing.assert_close(bound(least, sensing), bound(least, Network.multicell(H, 0.1, torch.tensor([0, 1, 1]))))
+    assert bound(least, moved).isposinf().all()

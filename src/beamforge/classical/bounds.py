@@ -7,6 +7,7 @@ powers of the dual multiple-access channel. Everything here is computed in doubl
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -15,11 +16,14 @@ from torch import Tensor
 from beamforge.classical.duality.max_min import MaxMin
 from beamforge.classical.duality.min_power import Duality
 from beamforge.classical.duality.uplink import Uplink
+from beamforge.classical.sum_rate.block_diagonalisation import water_filled
 from beamforge.core import batching
 from beamforge.core.constraints import EqualPower, PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.core.errors import ShapeError
 from beamforge.core.network import Network, per_instance, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
+from beamforge.core.streams import Streams
 from beamforge.core.terms import Number
 from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower
 from beamforge.optim.simplex import simplex_maximum
@@ -33,7 +37,8 @@ def bound(problem: Problem, network: Network) -> Tensor:
 
     Sum rate: dirty-paper coding, with all transmitters as one, and cell by cell as if no other were there; exact only
     for orthogonal users or one user. Least rate or SINR, and least power: the virtual uplink, exact on a broadcast
-    network with a total power limit. Infinite (of the sign that says nothing) where nothing is known.
+    network with a total power limit. Sum rate of users with several antennas: those of the greatest weights as one
+    receiver. Infinite (of the sign that says nothing) where nothing is known.
 
     >>> from beamforge.core.constraints import TotalPower
     >>> network = Network.broadcast(torch.eye(2, dtype=torch.complex128), noise=1.0)
@@ -45,17 +50,17 @@ def bound(problem: Problem, network: Network) -> Tensor:
     network = batching.flatten(double(network), len(shape))
     goal = problem.maximise
     found = network.noise.new_full(network.batch_shape, goal.sense * math.inf)
-    if network.receive_antennas > 1:
-        if isinstance(goal, SumRate):
-            found = cooperative_bound(problem, network, goal.weights)
-    elif isinstance(goal, SumRate):
-        found = sum_rate_bound(problem, network, goal.weights)
+    if isinstance(goal, SumRate):
+        several = network.receive_antennas > 1
+        found = (cooperative_bound if several else sum_rate_bound)(problem, network, goal.weights)
+    elif (single := with_one_stream_each(network)) is None:
+        pass  # nothing is known of least rates and powers
     elif isinstance(goal, (MinRate, MinSinr)):
         for price, budget in weighted_limits(problem, network):
-            scaled = Network(network.H * price.rsqrt().unsqueeze(-2), network.noise, network.streams)
+            scaled = replace(single, H=single.H * price.rsqrt().unsqueeze(-2))
             found = found.minimum(balance_bound(goal, scaled, budget))
     elif isinstance(goal, TransmitPower) and (targets := problem.find(SinrAtLeast)):
-        found = power_bound(problem, network, targets.target)
+        found = power_bound(problem, single, targets.target)
     return outward(found, goal.sense, dtype).reshape(shape)
 
 
@@ -71,7 +76,7 @@ def dpc_sum_capacity(network: Network, p_max: Number, weights: Number = 1.0) -> 
     p_max    total power, watts, a number or [...].
     weights  of the rates, non-negative, a number, [K] or [..., K].
 
-    Raises `ShapeError` if the network has several transmitters or a number does not fit it.
+    Raises `ShapeError` if the network has several transmitters, users several antennas, or a number does not fit.
 
     Source: S. Vishwanath, N. Jindal, A. Goldsmith, IEEE Trans. Inf. Theory 49 (2003), Theorem 1; N. Jindal, W. Rhee,
     S. Vishwanath, S. Jafar, A. Goldsmith, IEEE Trans. Inf. Theory 51 (2005), Eq. 8, whose water-filling is replaced by
@@ -82,6 +87,8 @@ def dpc_sum_capacity(network: Network, p_max: Number, weights: Number = 1.0) -> 
     tensor(2., dtype=torch.float64)
     """
     H, shape, dtype = network.whitened().channel, network.batch_shape, network.noise.dtype
+    if network.receive_antennas > 1:
+        raise ShapeError(f"users must have one antenna each, got {network.receive_antennas}: ask for `bound`")
     power = per_instance("p_max", p_max, network.H, ())
     weights = per_instance("weights", weights, network.H, (network.users,))
     H, power, weights = batching.flatten(double((H, power, weights)), len(shape))
@@ -164,7 +171,7 @@ def sum_rate_bound(problem: Problem, network: Network, weights: Tensor) -> Tenso
     H = network.whitened().H
     found = capacity(H.transpose(1, 2).reshape(B, K, T * N), total, weights)
     if T > 1:
-        served = network.streams.sent_by(T)[..., :K]
+        served = (network.streams.sent_by(T).unsqueeze(-2) & network.streams.data_of(K).unsqueeze(-3)).any(-1)
         own = H * served.unsqueeze(-1)
         found = found.minimum(capacity(own.transpose(1, 2).reshape(B, K, T * N), total, weights))
         cells = capacity(own.flatten(0, 1), each.flatten(), (weights.unsqueeze(1) * served).flatten(0, 1))
@@ -173,22 +180,31 @@ def sum_rate_bound(problem: Problem, network: Network, weights: Tensor) -> Tenso
 
 
 def cooperative_bound(problem: Problem, network: Network, weights: Tensor) -> Tensor:
-    """Capacity [B] if all transmitters were one, and all users one receiver, of the largest weight.
+    """Weighted sum rate [B] if all transmitters were one, and users of the greatest weights one receiver.
 
-    Water-filling over the singular values s_i of the channel in units of the noise: ``max sum log2(1 + s_i^2 p_i)``.
+    For weights in descending order (``a_K+1 = 0``) the sum rate is ``sum_j (a_j - a_j+1) (r_1 + ... + r_j)``, and no
+    ``r_1 + ... + r_j`` exceeds the capacity ``max sum_i log2(1 + s_i^2 p_i)`` of the singular values s_i of these
+    users' channels together.
     """
-    B, T, R, N = network.H.shape
     _, total = allowances(problem, network)
     if not torch.isfinite(total).all():
         return torch.full_like(total, math.inf)
-    H = network.whitened().H.transpose(1, 2).reshape(B, R, T * N)
-    gains = torch.linalg.svdvals(H).square()  # descending
-    inverse = torch.where(gains > 0, 1 / torch.where(gains > 0, gains, 1), torch.inf)
-    count = torch.arange(1, gains.shape[-1] + 1, device=gains.device)
-    levels = (total.unsqueeze(-1) + inverse.cumsum(-1)) / count
-    level = torch.where(torch.isfinite(levels), levels, torch.inf).amin(-1, keepdim=True)
-    power = (level - inverse).clamp_min(0).nan_to_num(0, posinf=0)
-    return weights.amax(-1) * torch.log1p(gains * power).sum(-1) / math.log(2) * (1 + PRECISION)
+    K = network.users
+    ordered, order = weights.sort(-1, descending=True)
+    worth = ordered - torch.nn.functional.pad(ordered[:, 1:], (0, 1))
+    H = network.whitened().H.transpose(1, 2).flatten(2).unflatten(1, (K, -1))
+    H = H.gather(1, order[:, :, None, None].expand_as(H)) * total.sqrt()[:, None, None, None]
+    found = torch.zeros_like(total)
+    for j in range(K):
+        if (worth[:, j] > 0).any():
+            found = found + worth[:, j] * joint_capacity(H[:, : j + 1].flatten(1, 2))
+    return found * (1 + PRECISION)
+
+
+def joint_capacity(H: Tensor) -> Tensor:
+    """Capacity [B], bit/s/Hz, of channels H [B, n, m] in units of noise over power, by water-filling."""
+    gains = torch.linalg.svdvals(H).square()
+    return torch.log1p(gains * water_filled(gains, torch.ones_like(gains))).sum(-1) / math.log(2)
 
 
 def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
@@ -205,6 +221,20 @@ def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
 
 
 # --- balanced rates, and least power ---------------------------------------------------------------------------------
+def with_one_stream_each(network: Network) -> Network | None:
+    """The network with streams as `Uplink` takes them, one for each user in order; None where it is another kind.
+
+    Several streams are worth no more than one to a user with one antenna whose transmitter is the only one.
+    """
+    K, streams = network.users, network.streams
+    if network.receive_antennas > 1 or (network.transmitters > 1 and streams.user is not None):
+        return None
+    transmitter = streams.transmitter[..., :K]
+    if network.transmitters == 1:
+        transmitter = transmitter.new_zeros(*network.batch_shape, K)
+    return replace(network, streams=Streams(transmitter))
+
+
 def weighted_limits(problem: Problem, network: Network) -> list[tuple[Tensor, Tensor]]:
     """Each power limit relaxed to a weighted sum, ``sum_tn price_tn power_tn <= budget``: [B, T, N] and [B]."""
     one = network.noise.new_ones(network.H.shape[:2] + network.H.shape[3:])
