@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from beamforge.core import batching
@@ -18,7 +19,7 @@ Ask = Callable[[Problem, Instance, Tensor, Tensor], dict[str, np.ndarray]]
 """Arrays that lead with the instances, for a question, the numbers of its instances and its users among all [K]."""
 
 PER_USER = ("W", "p", "rate", "sinr")
-"""Arrays whose last axis is the users."""
+"""Arrays whose last axis is the users; behind them, W has the streams without data."""
 
 
 def of_reachable_users(problem: Problem, instance: Instance, ask: Ask) -> dict[str, np.ndarray]:
@@ -53,7 +54,12 @@ def whole_array(name: str, value: np.ndarray, pattern: Tensor) -> np.ndarray:
     """An array with zeros for the users that were left out."""
     if name not in PER_USER:
         return value
-    users = np.nonzero(pattern.cpu().numpy())[0]
-    whole = np.zeros((*value.shape[:-1], len(pattern)), value.dtype)
-    whole[..., users] = value
+    kept = with_extra(pattern, value.shape[-1] - int(pattern.sum())).cpu().numpy()
+    whole = np.zeros((*value.shape[:-1], len(kept)), value.dtype)
+    whole[..., kept] = value
     return whole
+
+
+def with_extra(pattern: Tensor, count: int) -> Tensor:
+    """Users [K] and `count` streams without data behind them, all of which stay."""
+    return torch.cat([pattern, pattern.new_ones(count)])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.bounds import bound
-from beamforge.cli.blocked import of_reachable_users
+from beamforge.cli.blocked import of_reachable_users, with_extra
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, stating
 from beamforge.core.constraints import MeanConstraint
@@ -74,7 +74,8 @@ def without_blocked(problem: Problem, instance: Instance, W: Tensor) -> dict[str
     """`figures` for the users that have a channel."""
 
     def ask(part: Problem, some: Instance, rows: Tensor, pattern: Tensor) -> dict[str, np.ndarray]:
-        found = figures(part, some, evaluate(part, some, W[rows][..., pattern]))
+        kept = with_extra(pattern, W.shape[-1] - len(pattern))
+        found = figures(part, some, evaluate(part, some, W[rows][..., kept]))
         return {name: value.cpu().numpy() for name, value in found.items()}
 
     found = of_reachable_users(problem, instance, ask)

@@ -24,7 +24,9 @@ from beamforge.core.evaluate import evaluate
 from beamforge.core.instance import Instance
 from beamforge.core.problem import Problem
 from beamforge.core.settings import device_of
+from beamforge.io.channel_writing import stream_rows
 from beamforge.io.channels import ChannelFile
+from beamforge.io.keys import INTEGERS
 from beamforge.io.solutions import STATUS_NAMES, solution_rows
 from beamforge.io.writers import Writer, check_writable, open_writer
 from beamforge.registry import create, methods_for
@@ -84,6 +86,7 @@ def command(
                     method=job.method,
                     version=beamforge.__version__,
                     meta=json.dumps(job.stated),
+                    **job.streams,
                     **parameter,
                 )
     summarise(summary | {"out": out}, as_json=as_json)
@@ -107,6 +110,8 @@ class Job:
         problem = request.build(sample.context)
         self.solver = create(problem, sample.observation.network, method, settings)
         self.method = method or methods_for(problem, sample.observation.network)[0]
+        each = any(source.axes.get(name, "").startswith("B") for name in INTEGERS)
+        self.streams = {} if each else {name: rows[0] for name, rows in streams_of(sample).items()}
         self.unit = problem.maximise.unit
         self.whole = problem.find(MeanConstraint) is not None  # something is asked of the file as a whole
         self.stated = {
@@ -148,9 +153,10 @@ class Job:
         if self.request.drop_blocked:
             before = time.perf_counter()
             rows = of_reachable_users(problem, instance, lambda part, some, *_: self.answer(part, some)[0])
-            writer.append(rows, time.perf_counter() - before)
+            seconds = time.perf_counter() - before
         else:
-            writer.append(*self.answer(problem, instance))
+            rows, seconds = self.answer(problem, instance)
+        writer.append(rows | ({} if self.streams else streams_of(instance)), seconds)
 
     def answer(self, problem: Problem, instance: Instance) -> tuple[dict[str, np.ndarray], float]:
         """Rows of a solution file, and the seconds that the method took."""
@@ -161,7 +167,7 @@ class Job:
             torch.cuda.synchronize(self.device)
         seconds = time.perf_counter() - before
         report = evaluate(problem, instance, solution.beams)
-        return solution_rows(solution, report, instance.truth.streams, powers=self.source.main == "G"), seconds
+        return solution_rows(solution, report, powers=self.source.main == "G"), seconds
 
     def summary(self, writer: Writer) -> dict[str, Any]:
         """What is printed at the end; the mean is over the instances that have beams."""
@@ -193,3 +199,8 @@ class Job:
     def mean_jain(writer: Writer, solved: np.ndarray) -> float:
         """Mean of Jain's index over the instances that have beams."""
         return float(jain_index(torch.from_numpy(writer.rows("rate")[solved])).double().mean())
+
+
+def streams_of(instance: Instance) -> dict[str, np.ndarray]:
+    """`stream_rows` as a file holds them."""
+    return {name: value.cpu().numpy() for name, value in stream_rows(instance.truth).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from beamforge.io.channel_array import ChannelArray, looks_like_channels, padded
 from beamforge.io.keys import (
     CHANNELS,
     DESCRIPTION,
+    INTEGERS,
     PER_TRANSMITTER,
     PER_USER,
     SHAPES,
@@ -220,8 +222,10 @@ class ChannelLayout:
         good, expected = check_kind(name, header, matlab=self.store.matlab)
         if not good:
             raise self._error(name, expected, self._came(name))
-        if name == "stream_user":
-            self.sizes["D"] = header.shape[-1] if header.shape else 0
+        if name in INTEGERS and "stream_user" in self.store.headers:
+            streams = self.store.headers["stream_user"].shape
+            vector = self.store.matlab and 1 in streams  # which MATLAB has as a row or a column
+            self.sizes["D"] = math.prod(streams) if vector else streams[-1] if streams else 0
         for axes in self._options(name):
             shape = self._fit(name, header.shape, axes)
             if shape is not None:

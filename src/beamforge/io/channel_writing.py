@@ -12,6 +12,8 @@ from torch import Tensor
 
 from beamforge.core.errors import ChannelFileError
 from beamforge.core.instance import Instance
+from beamforge.core.network import Network
+from beamforge.core.streams import NO_DATA
 from beamforge.io.writers import open_writer
 
 
@@ -57,11 +59,7 @@ def channel_arrays(instance: Instance) -> dict[str, np.ndarray]:
             found["H_estimate"] = in_file_order(instance, instance.observation.network.H)
         if truth.transmitters > 1:
             found["serving"] = truth.streams.transmitter
-        if truth.streams.user is not None:
-            found["stream_user"] = truth.streams.user
-        elif truth.streams.count > truth.users:
-            data = truth.streams.data_of(truth.users)
-            found["stream_user"] = torch.where(data.any(-2), data.int().argmax(-2), -1)
+        found |= stream_rows(truth)
     each = truth.transmitters > 1 and not gains
     if each and "p_max" in context:
         raise ChannelFileError(
@@ -71,6 +69,19 @@ def channel_arrays(instance: Instance) -> dict[str, np.ndarray]:
         context["p_max"] = context.pop("p_max_transmitter")
     found |= {"noise": truth.noise, **context, **instance.labels}
     return {name: value.resolve_conj().detach().cpu().numpy() for name, value in found.items()}
+
+
+def stream_rows(network: Network) -> dict[str, Tensor]:
+    """``stream_user`` [B, D], -1 for a stream without data, and of several transmitters ``serving`` [B, D].
+
+    Nothing where the streams are one a user in order, as a file of single antennas without these keys is read.
+    """
+    streams = network.streams
+    if streams.user is None and streams.count == network.users and network.receive_antennas == 1:
+        return {}
+    data = streams.data_of(network.users)
+    rows = {"stream_user": torch.where(data.any(-2), data.int().argmax(-2), NO_DATA)}
+    return rows | ({"serving": streams.transmitter} if network.transmitters > 1 else {})
 
 
 def in_file_order(instance: Instance, H: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from beamforge.core.errors import ChannelFileError, ShapeError
 from beamforge.core.evaluate import Report
 from beamforge.core.network import Network
 from beamforge.core.solution import Solution, Status
-from beamforge.core.streams import NO_DATA, Streams
+from beamforge.core.streams import whole_numbers
+from beamforge.io.channel_writing import stream_rows
 from beamforge.io.channels import ChannelFile
 from beamforge.io.stores import open_store
 
@@ -33,14 +34,13 @@ MEASURED = ("rate", "sinr", "power", "jain")
 STATUS_NAMES = [status.name.lower() for status in Status]
 
 
-def solution_rows(solution: Solution, report: Report, streams: Streams, *, powers: bool) -> dict[str, np.ndarray]:
+def solution_rows(solution: Solution, report: Report, *, powers: bool) -> dict[str, np.ndarray]:
     """A batch [B] of solutions and their report by the keys of a file, each leading with B.
 
     ``W`` complex [B, N, D], or where `powers` says so (single-antenna power control) ``p`` real [B, K]; ``rate`` and
-    ``sinr`` [B, K]; ``utility`` [B]; ``status`` and ``iterations`` [B]; ``stream_user`` [B, D] where the streams are
-    not one a user in order; the factors ``A``, ``B``, ``p`` and ``beam_index`` of hybrid beams; and whatever the
-    problem's terms measure. An instance without usable beams has W, p, rate and sinr 0 and utility NaN; one whose
-    figures overflow is a numerical failure.
+    ``sinr`` [B, K]; ``utility`` [B]; ``status`` and ``iterations`` [B]; the factors ``A``, ``B``, ``p`` and
+    ``beam_index`` of hybrid beams; and whatever the problem's terms measure. An instance without usable beams has W, p,
+    rate and sinr 0 and utility NaN; one whose figures overflow is a numerical failure.
     """
     broken = solution.solved & ~(torch.isfinite(report.rate).all(-1) & torch.isfinite(report.utility))
     status = torch.where(broken, int(Status.NUMERICAL_FAILURE), solution.status)
@@ -63,11 +63,6 @@ def solution_rows(solution: Solution, report: Report, streams: Streams, *, power
         rows |= {"A": factors.analog, "B": factors.digital, "p": kept(factors.power)}
         rows |= {} if factors.codeword is None else {"beam_index": factors.codeword}
     rows |= {name: kept(value) for name, value in report.figures.items() if name not in (*MEASURED, *rows)}
-    if streams.user is not None:
-        rows["stream_user"] = streams.user
-    elif streams.count > report.rate.shape[-1]:
-        data = streams.data_of(report.rate.shape[-1])
-        rows["stream_user"] = torch.where(data.any(-2), data.int().argmax(-2), NO_DATA)
     return {name: value.resolve_conj().cpu().numpy() for name, value in rows.items()}
 
 
@@ -87,8 +82,9 @@ def stated_for(path: str | Path) -> dict[str, Any]:
 class SolutionFile:
     """Beams ``W`` complex [B, N, D], or powers ``p`` real [B, K] for a file of gains G, from whatever source.
 
-    Only these are needed. Streams are the channels' own, or those of ``stream_user`` (and ``serving``) in the solution,
-    [D] or [B, D]; without it, columns beyond the users' are sensing streams, where one transmitter sends them all.
+    Only these are needed. Streams are the channels' own, or those of ``stream_user`` and ``serving`` in the solution,
+    [D] or [B, D]. Without ``stream_user``, columns beyond the users' are sensing streams; where there are several
+    transmitters ``serving`` says who sends them.
     Raises `ChannelFileError` for beams that do not fit the channels, are not numbers, or are not finite.
     """
 
@@ -104,7 +100,7 @@ class SolutionFile:
             raise ChannelFileError(f"{self.path}: {self.name} must be given, {expected}, got only {came}")
         shape, dtype = headers[self.name]
         shape += (1,) * (3 - len(shape)) if self.store.matlab and self.name == "W" else ()
-        self.streams = "stream_user" in headers
+        self.streams = bool({"stream_user", "serving"} & set(headers))
         free = self.name == "W" and len(shape) == 3 and (self.streams or (channels.sizes["T"] == 1 and shape[-1] > D))
         kinds, sizes = (
             (("f", (4, 8)), (B, K)) if self.name == "p" else (("c", (8, 16)), (B, N, shape[-1] if free else D))
@@ -139,16 +135,24 @@ class SolutionFile:
                 serving = torch.zeros(self.count, dtype=torch.long)
             if serving is None:
                 serving = self._senders(network, user)
+            if (serving if user is None else user).shape[-1] != self.count:
+                name = "serving" if user is None else "stream_user"
+                raise ShapeError(f"{name} must have a number for each of {self.count} columns of W")
             return Network.multicell(network.H, network.noise, serving, user, network.receive_antennas)
         except ShapeError as error:
             raise ChannelFileError(f"{self.path}: {error}") from None
 
     def _senders(self, network: Network, user: Tensor | None) -> Tensor:
-        """The transmitter of each stream, that of the user whose data it carries."""
-        if user is None or (user < 0).any():
+        """The transmitter of each stream: the channels' own streams', or that of the user whose data it carries."""
+        own = stream_rows(network).get("stream_user")
+        if own is not None and user is not None and user.shape[-1] == own.shape[-1]:
+            if (user.to(own.device) == own).all():
+                return network.streams.transmitter
+        data = network.streams.data_of(network.users)
+        if user is None or (user < 0).any() or not data.any(-1).all():
             raise ShapeError("serving must be given in the solution, the transmitter of each stream, got none")
-        own = torch.take_along_dim(network.streams.transmitter, user.expand(*network.batch_shape, -1), -1)
-        return own
+        user = whole_numbers("stream_user", user, network.H, range(network.users)).expand(*network.batch_shape, -1)
+        return network.streams.transmitter.gather(-1, data.int().argmax(-1).gather(-1, user))
 
     def _integers(self, name: str, first: int, count: int) -> Tensor | None:
         """Integers [D] or [count, D] under a name, None where there are none."""
