@@ -15,9 +15,10 @@ from torch import Tensor
 from beamforge.classical.duality.max_min import MaxMin
 from beamforge.classical.duality.min_power import Duality
 from beamforge.classical.duality.uplink import Uplink
+from beamforge.classical.power_limits import allowances
 from beamforge.core import batching
-from beamforge.core.constraints import EqualPower, PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
-from beamforge.core.network import Network, per_instance, squared_magnitude
+from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.core.network import Network, per_instance, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.terms import Number
@@ -188,20 +189,7 @@ def cooperative_bound(problem: Problem, network: Network, weights: Tensor) -> Te
     levels = (total.unsqueeze(-1) + inverse.cumsum(-1)) / count
     level = torch.where(torch.isfinite(levels), levels, torch.inf).amin(-1, keepdim=True)
     power = (level - inverse).clamp_min(0).nan_to_num(0, posinf=0)
-    return weights.amax(-1) * torch.log1p(gains * power).sum(-1) / math.log(2) * (1 + PRECISION)
-
-
-def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
-    """Watts that each transmitter [B, T], and all together [B], may at most spend."""
-    each = network.noise.new_full(network.H.shape[:2], math.inf)
-    if limit := problem.find(PerTransmitterPower):
-        each = each.minimum(limit.limit)
-    if antennas := problem.find(PerAntennaPower):
-        each = each.minimum(antennas.limit.sum(-1))
-    total = each.sum(-1)
-    for joint in (problem.find(TotalPower), problem.find(EqualPower)):
-        total = total if joint is None else total.minimum(joint.limit)
-    return each.minimum(total.unsqueeze(-1)), total
+    return weights.amax(-1) * spectral_efficiency(gains * power).sum(-1) * (1 + PRECISION)
 
 
 # --- balanced rates, and least power ---------------------------------------------------------------------------------
@@ -236,7 +224,7 @@ def value_of(goal: MinRate | MinSinr, sinr: Tensor) -> Tensor:
     """Each user's utility [B, K] of which the goal is the least."""
     if isinstance(goal, MinSinr):
         return sinr / goal.target
-    return goal.weights * torch.log1p(sinr) / math.log(2)
+    return goal.weights * spectral_efficiency(sinr)
 
 
 def power_bound(problem: Problem, network: Network, target: Tensor, iterations: int = 100) -> Tensor:
