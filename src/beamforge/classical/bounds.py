@@ -16,11 +16,12 @@ from torch import Tensor
 from beamforge.classical.duality.max_min import MaxMin
 from beamforge.classical.duality.min_power import Duality
 from beamforge.classical.duality.uplink import Uplink
+from beamforge.classical.power_limits import allowances
 from beamforge.classical.sum_rate.block_diagonalisation import water_filled
 from beamforge.core import batching
-from beamforge.core.constraints import EqualPower, PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
+from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, SinrAtLeast, TotalPower
 from beamforge.core.errors import ShapeError
-from beamforge.core.network import Network, per_instance, squared_magnitude
+from beamforge.core.network import Network, per_instance, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.streams import Streams
@@ -204,20 +205,7 @@ def cooperative_bound(problem: Problem, network: Network, weights: Tensor) -> Te
 def joint_capacity(H: Tensor) -> Tensor:
     """Capacity [B], bit/s/Hz, of channels H [B, n, m] in units of noise over power, by water-filling."""
     gains = torch.linalg.svdvals(H).square()
-    return torch.log1p(gains * water_filled(gains, torch.ones_like(gains))).sum(-1) / math.log(2)
-
-
-def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
-    """Watts that each transmitter [B, T], and all together [B], may at most spend."""
-    each = network.noise.new_full(network.H.shape[:2], math.inf)
-    if limit := problem.find(PerTransmitterPower):
-        each = each.minimum(limit.limit)
-    if antennas := problem.find(PerAntennaPower):
-        each = each.minimum(antennas.limit.sum(-1))
-    total = each.sum(-1)
-    for joint in (problem.find(TotalPower), problem.find(EqualPower)):
-        total = total if joint is None else total.minimum(joint.limit)
-    return each.minimum(total.unsqueeze(-1)), total
+    return spectral_efficiency(gains * water_filled(gains, torch.ones_like(gains))).sum(-1)
 
 
 # --- balanced rates, and least power ---------------------------------------------------------------------------------
@@ -266,7 +254,7 @@ def value_of(goal: MinRate | MinSinr, sinr: Tensor) -> Tensor:
     """Each user's utility [B, K] of which the goal is the least."""
     if isinstance(goal, MinSinr):
         return sinr / goal.target
-    return goal.weights * torch.log1p(sinr) / math.log(2)
+    return goal.weights * spectral_efficiency(sinr)
 
 
 def power_bound(problem: Problem, network: Network, target: Tensor, iterations: int = 100) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -51,3 +53,34 @@ def within_limits(problem: Problem, network: Network, W: Tensor) -> Tensor:
     if antenna := problem.find(PerAntennaPower):
         excess = excess.maximum((power / antenna.limit).amax(-1))
     return W * excess.rsqrt().gather(-1, network.streams.transmitter).unsqueeze(-2)
+
+
+def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
+    """Watts that each transmitter [B, T], and all together [B], may at most spend."""
+    each = network.noise.new_full(network.H.shape[:2], math.inf)
+    if limit := problem.find(PerTransmitterPower):
+        each = each.minimum(limit.limit)
+    if antennas := problem.find(PerAntennaPower):
+        each = each.minimum(antennas.limit.sum(-1))
+    total = each.sum(-1)
+    for joint in (problem.find(TotalPower), problem.find(EqualPower)):
+        total = total if joint is None else total.minimum(joint.limit)
+    return each.minimum(total.unsqueeze(-1)), total
+
+
+def limit_groups(problem: Problem, transmitters: int, antennas: int) -> tuple[Tensor, Tensor]:
+    """All power limits as one matrix: the antennas [G, T, N] that each adds up (0 or 1), and bounds [B, G] in watts."""
+    T, N = transmitters, antennas
+    groups, bounds = [], []
+    if total := problem.find(TotalPower):
+        groups.append(total.limit.new_ones(1, T, N))
+        bounds.append(total.limit.unsqueeze(-1))
+    if each := problem.find(PerTransmitterPower):
+        alone = torch.eye(T, dtype=each.limit.dtype, device=each.limit.device)
+        groups.append(alone.unsqueeze(-1).expand(T, T, N))
+        bounds.append(each.limit)
+    if antenna := problem.find(PerAntennaPower):
+        alone = torch.eye(T * N, dtype=antenna.limit.dtype, device=antenna.limit.device)
+        groups.append(alone.reshape(T * N, T, N))
+        bounds.append(antenna.limit.flatten(-2))
+    return torch.cat(groups), torch.cat(bounds, -1)

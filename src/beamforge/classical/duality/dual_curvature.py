@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.duality.uplink import Uplink
-from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
+from beamforge.classical.power_limits import limit_groups
 from beamforge.core.network import Network, squared_magnitude
 from beamforge.core.problem import Problem
 
@@ -34,29 +34,8 @@ class Curvature(NamedTuple):
 
 def limits_of(problem: Problem, network: Network) -> Tensor:
     """Rows ``E_l / P_l`` [B, L, T, N] of the linear limits on antenna powers, whose value may not exceed one."""
-    T, N = network.transmitters, network.antennas
-    like = network.noise.double()
-    rows = []
-    if total := problem.find(TotalPower):
-        rows.append((1 / total.limit.double())[:, None, None, None].expand(-1, 1, T, N))
-    if each := problem.find(PerTransmitterPower):
-        alone = torch.eye(T, dtype=like.dtype, device=like.device)[None, :, :, None]
-        rows.append((alone / each.limit.double()[:, :, None, None]).expand(-1, T, T, N))
-    if antenna := problem.find(PerAntennaPower):
-        alone = torch.eye(T * N, dtype=like.dtype, device=like.device).reshape(1, T * N, T, N)
-        rows.append(alone / antenna.limit.double().reshape(-1, T * N, 1, 1))
-    return torch.cat(rows, 1)
-
-
-def most_power(problem: Problem, network: Network) -> Tensor:
-    """[B]: no beams within the limits send more than this many watts; infinite where they do not say."""
-    each = torch.full_like(network.noise[:, :1], torch.inf).double().expand(-1, network.transmitters)
-    if limit := problem.find(PerTransmitterPower):
-        each = torch.minimum(each, limit.limit.double())
-    if antenna := problem.find(PerAntennaPower):
-        each = torch.minimum(each, antenna.limit.double().sum(-1))
-    total = problem.find(TotalPower)
-    return each.sum(-1) if total is None else torch.minimum(each.sum(-1), total.limit.double())
+    groups, bounds = limit_groups(problem, network.transmitters, network.antennas)
+    return groups.double() / bounds.double()[:, :, None, None]
 
 
 def curvature(uplink: Uplink, weight: Tensor, rows: Tensor, x: Tensor, target: Tensor, slope: Tensor) -> Curvature:

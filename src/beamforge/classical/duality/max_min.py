@@ -18,7 +18,7 @@ from beamforge.classical.duality.min_power import Newton
 from beamforge.classical.duality.uplink import Uplink
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
-from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.network import Network, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
@@ -136,7 +136,7 @@ def balanced(data: Shares, sinr: Tensor) -> tuple[Tensor, Tensor]:
     """The quantity to balance [B, K] and its slope over log SINR."""
     rated = data.weights > 0
     weights = torch.where(rated, data.weights, 1)
-    u = torch.where(rated, weights * sinr.log1p() / math.log(2), (sinr / data.target).log())
+    u = torch.where(rated, weights * spectral_efficiency(sinr), (sinr / data.target).log())
     return u, torch.where(rated, weights / math.log(2) * sinr / (1 + sinr), 1)
 
 

@@ -5,7 +5,6 @@ See `limits` for the dual problem and its derivatives.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,17 +12,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.duality.dual_curvature import Curvature, curvature, limits_of, most_power
+from beamforge.classical.duality.dual_curvature import Curvature, curvature, limits_of
 from beamforge.classical.duality.max_min import Level, MaxMin, Shares, balance_of, balanced, scaled_to_budget
 from beamforge.classical.duality.min_power import Newton, approach, first_powers
 from beamforge.classical.duality.rescaled_powers import levelled
 from beamforge.classical.duality.uplink import Uplink
-from beamforge.classical.power_limits import LIMITS
+from beamforge.classical.power_limits import LIMITS, allowances
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import SinrAtLeast
 from beamforge.core.evaluate import TOLERANCE
-from beamforge.core.network import Network, squared_magnitude
+from beamforge.core.network import Network, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
@@ -174,7 +173,7 @@ class PowerLimitedMinPower(InteriorPoint):
             observation.network,
             problem.get(SinrAtLeast).target.double(),
             rows,
-            most_power(problem, observation.network),
+            allowances(problem, observation.network)[1].double(),
         )
 
     def init(
@@ -313,7 +312,7 @@ class PowerLimitedMaxMin(InteriorPoint):
 
     def levels(self, data: BalanceData, sinr: Tensor) -> tuple[Tensor, Tensor]:
         """Least and greatest ``SINR / target`` or weighted rate [B] of the users that count."""
-        rate = data.weights * sinr.log1p() / math.log(2)
+        rate = data.weights * spectral_efficiency(sinr)
         u = torch.where(data.weights > 0, rate, sinr / data.target)
         return torch.where(data.counted, u, torch.inf).amin(-1), torch.where(data.counted, u, 0).amax(-1)
 

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from beamforge.core.network import Network, own, squared_magnitude
+from beamforge.core.network import Network, own, spectral_efficiency, squared_magnitude
 
 REACH, HALVINGS = 1024.0, 63
 """The range of the level, from that of the beams given, and how often it is halved: down to rounding."""
@@ -49,7 +49,7 @@ def levelled(network: Network, W: Tensor, cost: Tensor, target: Tensor, weights:
         return s, within & ((s > 0) | ~counted).all(-1)
 
     sinr = 1 / (heard.sum(-1) + noise)
-    level = torch.where(rated, weights * sinr.log1p() / math.log(2), sinr / target)
+    level = torch.where(rated, weights * spectral_efficiency(sinr), sinr / target)
     low = torch.where(counted, level, torch.inf).amin(-1)
     best, high = torch.ones_like(signal), REACH * low
     for _ in range(HALVINGS):

@@ -15,7 +15,7 @@ from beamforge.classical.linear import WeightedSLNR
 from beamforge.core import batching
 from beamforge.core.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
 from beamforge.core.errors import ConfigError
-from beamforge.core.network import others, own, squared_magnitude
+from beamforge.core.network import others, own, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
@@ -199,7 +199,7 @@ def height(data: Scene, point: Tensor) -> tuple[Tensor, Tensor]:
     power = squared_magnitude(A)
     interference = others(power) + 1
     total = interference + own(power)
-    rate = torch.log1p(own(power) / interference) / math.log(2)
+    rate = spectral_efficiency(own(power) / interference)
     S, Q = rate.sum(-1, keepdim=True), rate.square().sum(-1, keepdim=True)
     Q = torch.where(Q > 0, Q, 1)
     fairness = jain_index(rate)

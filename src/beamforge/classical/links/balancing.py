@@ -16,7 +16,7 @@ from beamforge.classical.duality.min_power import Newton
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerTransmitterPower, SinrAtLeast, TotalPower
 from beamforge.core.evaluate import TOLERANCE
-from beamforge.core.network import Network, own, squared_magnitude
+from beamforge.core.network import Network, own, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Status
@@ -179,7 +179,7 @@ class PerronFrobenius(Newton):
         each = (data.coupling.bounds.unsqueeze(-1) / data.coupling.rows).amin(-2)  # the most that each could send
         alone = (each / data.coupling.v) / data.coupling.target
         rated = data.weights > 0
-        level = torch.where(rated, data.weights * alone.log1p() / math.log(2), alone)
+        level = torch.where(rated, data.weights * spectral_efficiency(alone), alone)
         level = torch.where(data.counted, level, torch.inf).amin(-1)
         return [LogLevel(torch.where(data.counted.any(-1), level, 1).log(), torch.full_like(level, torch.inf))]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.links.wmmse import SharedPower, link_response, spread
+from beamforge.core.network import spectral_efficiency
 
 OVER_RELAXATION = 3.0
 """Times that a step of WMMSE, in the logarithms of the powers, is gone on the way up."""
@@ -36,7 +37,7 @@ def climb(data: SharedPower, p: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     rates = []
     for _ in range(steps + 1):
         seen = link_response(data, z.exp())
-        rate = (data.weights.unsqueeze(-2) * torch.log1p(seen.sinr)).sum(-1) / math.log(2)
+        rate = (data.weights.unsqueeze(-2) * spectral_efficiency(seen.sinr)).sum(-1)
         rises = (rate >= reached).unsqueeze(-1)
         reached, held = torch.maximum(reached, rate), torch.where(rises, z, held)
         rates.append(reached)

@@ -7,7 +7,6 @@ only makes the noise matter less: so shares sum to one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
 from beamforge.core.errors import ConfigError
-from beamforge.core.network import Network, own, squared_magnitude
+from beamforge.core.network import Network, own, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.utilities import SumRate
@@ -56,7 +55,7 @@ class SharedPower(NamedTuple):
     def rate(self, p: Tensor) -> Tensor:
         """Weighted sum rate [B, S] in bit/s/Hz of shares p [B, S, L]."""
         sinr = self.direct.unsqueeze(-2) * p / self.interference(p)
-        return (self.weights.unsqueeze(-2) * torch.log1p(sinr)).sum(-1) / math.log(2)
+        return (self.weights.unsqueeze(-2) * spectral_efficiency(sinr)).sum(-1)
 
     def beams(self, p: Tensor) -> Tensor:
         """W [B, 1, L] of shares p [B, L]."""
@@ -160,7 +159,7 @@ def ascend(data: SharedPower, v: Tensor) -> tuple[Tensor, Tensor]:
     """One step from any S points of amplitudes v [B, S, L] of whatever length; and the rate [B, S] of these."""
     v = unit_power(v)
     seen = link_response(data, v.square())
-    rate = (data.weights.unsqueeze(-2) * torch.log1p(seen.sinr)).sum(-1) / math.log(2)
+    rate = (data.weights.unsqueeze(-2) * spectral_efficiency(seen.sinr)).sum(-1)
     return unit_power(v * seen.pull), rate
 
 

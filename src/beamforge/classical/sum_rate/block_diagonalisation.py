@@ -72,7 +72,7 @@ class Served(NamedTuple):
     keep: Tensor
 
     @property
-    def count(self) -> Tensor:
+    def number(self) -> Tensor:
         """Real [B], how many are served, at least one."""
         return self.keep.sum((-2, -1)).clamp_min(1).to(self.gram.real.dtype)
 
@@ -94,7 +94,7 @@ def block_diagonalised(served: Served) -> tuple[Tensor, Tensor, Tensor]:
     """
     K, mask = served.keep.shape[1], served.keep.flatten(1)
     gram = served.gram * (mask.unsqueeze(-1) & mask.unsqueeze(-2))
-    n = served.count.unsqueeze(-1)
+    n = served.number.unsqueeze(-1)
     X = lifted_inverse(gram, n + 4 * torch.finfo(n.dtype).eps * own(gram).real) * mask.unsqueeze(-1)
     last = torch.where(served.keep, 0, 2 / n.unsqueeze(-1))  # behind all others, whose values are below 1/n
     b, turn = eigenvectors(diagonal_blocks(X, K) + torch.diag_embed(last).to(X.dtype))

@@ -6,7 +6,6 @@ Areas Commun. 42 (2024), arXiv 2312.05726: the nonhomogeneous quadratic transfor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from beamforge.classical.power_limits import within_limits
 from beamforge.classical.sum_rate.wmmse import beams_from_ridge
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
-from beamforge.core.network import Network, others, own, squared_magnitude
+from beamforge.core.network import Network, others, own, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.utilities import SumRate
@@ -92,7 +91,7 @@ class FastFP(IterativeSolver):
         if data.problem.find(TotalPower):
             steepness = steepness.amax(-1, keepdim=True).expand_as(steepness)
         W = Z + uphill / steepness.gather(-1, network.streams.transmitter).unsqueeze(-2)
-        rate = (weights * torch.log1p(own(power) / interference)).sum(-1) / math.log(2)
+        rate = (weights * spectral_efficiency(own(power) / interference)).sum(-1)
         return BeamState(project(data.problem, network, W)), rate
 
     def admissible(self, data: FastFPData, state: BeamState) -> BeamState:

@@ -19,8 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from beamforge.classical.power_limits import limit_groups
 from beamforge.core import batching
-from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
+from beamforge.core.constraints import PerAntennaPower
 from beamforge.core.problem import Problem
 
 STEPS = 100
@@ -48,20 +49,9 @@ class Limits(NamedTuple):
     @classmethod
     def of(cls, problem: Problem, transmitters: int, antennas: int) -> Limits:
         """The limits that a bound problem states, on the coarsest units that express them all."""
-        antenna = problem.find(PerAntennaPower)
-        size = 1 if antenna is None else antennas
-        groups, bound = [], []
-        if total := problem.find(TotalPower):
-            groups.append(total.limit.new_ones(1, size * transmitters))
-            bound.append(total.limit.unsqueeze(-1))
-        if each := problem.find(PerTransmitterPower):
-            groups.append(identity(each.limit, transmitters).repeat_interleave(size, -1))
-            bound.append(each.limit)
-        if antenna:
-            groups.append(identity(antenna.limit, size * transmitters))
-            bound.append(antenna.limit.flatten(-2))
-        together = torch.cat(bound, -1)
-        return cls(torch.cat(groups).expand(len(together), -1, -1), together)
+        finest = antennas if problem.find(PerAntennaPower) else 1
+        groups, bound = limit_groups(problem, transmitters, finest)
+        return cls(groups.flatten(1).expand(len(bound), -1, -1), bound)
 
     def load(self, power: Tensor) -> Tensor:
         """What the units' powers [B, U] add up to in each group, [B, G]."""
@@ -74,11 +64,6 @@ class Limits(NamedTuple):
     def curvature(self, slope: Tensor) -> Tensor:
         """Second derivatives [B, G, G] of the value in the groups' prices, from those in the units' [B, U, U]."""
         return self.groups @ slope @ self.groups.mT
-
-
-def identity(like: Tensor, size: int) -> Tensor:
-    """The identity matrix [size, size] in the precision and on the device of `like`."""
-    return torch.eye(size, dtype=like.dtype, device=like.device)
 
 
 class PowerResponse(NamedTuple):

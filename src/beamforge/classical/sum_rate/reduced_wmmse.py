@@ -26,7 +26,7 @@ from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
 from beamforge.core.errors import ConfigError
-from beamforge.core.network import others, own, squared_magnitude
+from beamforge.core.network import others, own, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
@@ -366,5 +366,5 @@ def receivers(weights: Tensor, signal: Tensor, interference: Tensor) -> tuple[Mu
     total = disturbance + signal
     amplitude = torch.where(signal > 0, signal, 1).sqrt() * (signal > 0)  # the gradient of sqrt at 0 is not finite
     gain = weights.sqrt() * (total / disturbance).sqrt()
-    rate = (weights * torch.log1p(signal / disturbance)).sum(-1) / math.log(2)
+    rate = (weights * spectral_efficiency(signal / disturbance)).sum(-1)
     return Multipliers(gain * amplitude / total, gain), rate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from beamforge.classical.structure import even_coefficients
 from beamforge.core.constraints import EqualPower, jain_index
-from beamforge.core.network import Network, others, own, squared_magnitude
+from beamforge.core.network import Network, others, own, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 
@@ -56,7 +55,7 @@ def rates(gram: Tensor, X: Tensor) -> Tensor:
 
 def rates_of(power: Tensor) -> Tensor:
     """Rates [B, K] in bit/s/Hz from received powers [B, K, K] in units of the noise."""
-    return torch.log1p(own(power) / (others(power) + 1)) / math.log(2)
+    return spectral_efficiency(own(power) / (others(power) + 1))
 
 
 def objective(rate: Tensor, price: Tensor) -> Tensor:
@@ -176,7 +175,7 @@ def marginal(power: Tensor, price: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
     leaked = power.masked_fill(torch.eye(K, dtype=torch.bool, device=power.device), 0)
     signal, disturbed = own(power), leaked.sum(-1) + 1
     whole = signal + disturbed
-    rate = torch.log1p(signal / disturbed) / math.log(2)
+    rate = spectral_efficiency(signal / disturbed)
     total, square = rate.sum(-1, keepdim=True), rate.square().sum(-1, keepdim=True).clamp_min(tiny)
     worth = 1 + price.unsqueeze(-1) * 2 * total / (K * square) * (1 - total * rate / square)
     mu = worth * (signal / whole) / disturbed
