@@ -168,3 +168,38 @@ def test_from_a_file_to_a_file(tmp_path, capsys):
     np.testing.assert_allclose(json.loads(capsys.readouterr().out)["mean_utility"], summary["mean_utility"], rtol=1e-9)
     W = solve(H, noise=0.1, p_max=1.0, axes="BKMN").W
     np.testing.assert_allclose(np.abs(W), np.abs(found["W"]), atol=1e-6)
+
+
+def test_streams_of_a_user_do_not_disturb_each_other_and_the_strongest_comes_first():
+    network = Network.broadcast(gaussian(4, 6, 8), 0.01, receive_antennas=2)
+    W = ReducedMimoWMMSE().solve(PROBLEM, network).W
+    for b in range(4):
+        for k in range(3):
+            A = (network.H[b, 0, 2 * k : 2 * k + 2] @ W[b]).numpy()
+            S, others = A[:, 2 * k : 2 * k + 2], np.delete(A, [2 * k, 2 * k + 1], 1)
+            J = S.conj().T @ np.linalg.solve(others @ others.conj().T + 0.01 * np.eye(2), S)
+            assert abs(J[0, 1]) <= 1e-9 * J[0, 0].real and J[0, 0].real >= J[1, 1].real
+
+
+@pytest.mark.parametrize("method", [ReducedMimoWMMSE, RegularisedBlockDiagonalisation])
+@pytest.mark.parametrize("snr_db", [0, 40, 80])
+def test_single_precision_loses_next_to_nothing(method, snr_db):
+    H, noise = gaussian(4, 8, 8), 10 ** (-snr_db / 10)
+    double = Network.broadcast(H, noise, receive_antennas=2)
+    single = Network.broadcast(H.to(torch.complex64), noise, receive_antennas=2)
+    solution = method().solve(PROBLEM, single)
+    assert solution.W.dtype == torch.complex64 and solution.solved.all()
+    torch.testing.assert_close(solution.W.abs().square().sum((-2, -1)), torch.ones(4), rtol=1e-5, atol=0)
+    expected = total(double, method().solve(PROBLEM, double).W)
+    torch.testing.assert_close(total(single, solution.W).double(), expected, rtol=1e-2, atol=0)
+
+
+def test_users_take_the_streams_that_they_are_given():
+    H, user = gaussian(4, 6, 6), torch.tensor([1, 0, -1, 1, 1])
+    network = Network.broadcast(H, 0.1, stream_user=user, receive_antennas=2)
+    W = ReducedMimoWMMSE().solve(PROBLEM, network).W
+    assert (W[..., 2] == 0).all() and (W[..., 4] == 0).all()  # no data, and more than two antennas can hear
+    rate = network.rate(W)
+    assert (rate[:, 2] == 0).all() and (rate[:, :2] > 0).all()
+    begun = ReducedMimoWMMSE().solve(PROBLEM, network, start=W)
+    assert (total(network, begun.W) >= total(network, W) - 1e-6).all()

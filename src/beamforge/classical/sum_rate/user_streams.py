@@ -108,7 +108,7 @@ def eigenvectors(S: Tensor) -> tuple[Tensor, Tensor]:
     sound = torch.isfinite(S).flatten(-2).all(-1)[..., None, None]
     with torch.no_grad():
         values, U = torch.linalg.eigh(torch.where(sound, S, 0))
-        U = U.masked_fill(~sound, torch.nan)
+        values, U = values.masked_fill(~sound[..., 0], torch.nan), U.masked_fill(~sound, torch.nan)
     if not (torch.is_grad_enabled() and S.requires_grad):
         return values, U
     turned = U.mH @ S @ U
