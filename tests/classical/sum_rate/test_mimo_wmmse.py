@@ -203,3 +203,12 @@ def test_users_take_the_streams_that_they_are_given():
     assert (rate[:, 2] == 0).all() and (rate[:, :2] > 0).all()
     begun = ReducedMimoWMMSE().solve(PROBLEM, network, start=W)
     assert (total(network, begun.W) >= total(network, W) - 1e-6).all()
+
+
+def test_more_starts_are_never_worse_and_what_they_draw_does_not_depend_on_the_batch():
+    network = Network.broadcast(gaussian(6, 12, 8), 0.03, receive_antennas=2)
+    rates = [total(network, ReducedMimoWMMSE(starts=count).solve(PROBLEM, network).W) for count in (1, 4, 7)]
+    assert (rates[1] >= rates[0] - 1e-9).all() and (rates[2] >= rates[1] - 1e-9).all()
+    last = Network.broadcast(network.H[-1, 0], 0.03, receive_antennas=2)
+    alone = total(last, ReducedMimoWMMSE(starts=7).solve(PROBLEM, last).W)
+    torch.testing.assert_close(alone, rates[2][-1], rtol=1e-6, atol=0)

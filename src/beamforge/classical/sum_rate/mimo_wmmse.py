@@ -142,9 +142,9 @@ def on_dominant_directions(data: UserStreams, ridge: float) -> Tensor:
 
 
 def random_beams(data: UserStreams, generator: torch.Generator) -> Tensor:
-    """X with independent Gaussian entries in the users' own blocks."""
+    """X with independent Gaussian entries in the users' own blocks, the same for every instance."""
     K, L = data.slots.shape[1:]
-    size = (*data.slots.shape[:2], data.gram.shape[-1] // K, L)
+    size = (K, data.gram.shape[-1] // K, L)
     blocks = torch.randn(size, dtype=data.gram.dtype, device=data.gram.device, generator=generator)
     return of_power_one(data.gram, block_diagonal(blocks * data.wanted.unsqueeze(-2)))
 
