@@ -22,7 +22,11 @@ def test_forms_of_networks():
     one = torch.ones(2, 3, 2, dtype=torch.complex128)
     assert forms(Network.broadcast(one, 1.0)) == {Form.BROADCAST, Form.MULTICELL}
     assert forms(Network.multicell(one[:, None].expand(2, 2, 3, 2), 1.0, torch.tensor([0, 1, 1]))) == {Form.MULTICELL}
-    assert forms(Network.power_control(torch.ones(3, 3), 1.0)) == {Form.MULTICELL, Form.POWER_CONTROL}
+    pairs = one[:, None].expand(2, 3, 3, 2)
+    assert forms(Network.interference(pairs, 1.0)) == {Form.MULTICELL, Form.INTERFERENCE}
+    assert forms(Network.multicell(pairs, 1.0, torch.tensor([0, 2, 1]))) == {Form.MULTICELL}
+    links = {Form.MULTICELL, Form.INTERFERENCE, Form.POWER_CONTROL}
+    assert forms(Network.power_control(torch.ones(3, 3), 1.0)) == links
     assert forms(Network.power_control(torch.ones(1, 1), 1.0)) == set(Form)
 
 

@@ -90,7 +90,7 @@ def example_network(
         G = 0.1 * G + torch.diag_embed(0.5 + G.diagonal(dim1=-2, dim2=-1))
         G[0, -1] *= WEAK
         return Network.power_control(G, noise)
-    T = 1 if form is Form.BROADCAST else 2
+    T = {Form.BROADCAST: 1, Form.INTERFERENCE: users}.get(form, 2)
     M = RECEIVE_ANTENNAS if feature is Feature.RECEIVE_ANTENNAS else 1
     H = torch.randn(BATCH, T, users * M, antennas, dtype=torch.complex128, generator=generator)
     H[0, :, -M:] *= WEAK

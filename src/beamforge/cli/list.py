@@ -51,6 +51,9 @@ def serves(method: str) -> str:
             questions = [build_problem(problem, {"jain": 0.9} | context) for context in stated]
             if any(kind.supports(question, network) for question in questions):
                 found.setdefault(problem, []).append(form)
+    for kinds in found.values():
+        if "multicell" in kinds:  # which says it
+            kinds[:] = [form for form in kinds if form != "interference"]
     asks = sorted({kind.scope for kind in METHODS[method] if kind.scope})
     said = (f"{problem} ({', '.join(sorted({*found[problem]}))})" for problem in PROBLEMS if problem in found)
     return "; ".join([*said, *asks])
@@ -59,9 +62,11 @@ def serves(method: str) -> str:
 def networks(users: int, antennas: int) -> dict[str, tuple[Network, str]]:
     """A network of each form, and the limit that is usual there."""
     one = torch.ones(1, users, antennas, dtype=torch.complex128)
+    pairs = one.expand(users, users, antennas)
     return {
         "broadcast": (Network.broadcast(one, 1.0), "p_max"),
-        "multicell": (Network.interference(one.expand(users, users, antennas), 1.0), "p_max_transmitter"),
+        "multicell": (Network.multicell(pairs, 1.0, torch.arange(users).flip(0)), "p_max_transmitter"),
+        "interference": (Network.interference(pairs, 1.0), "p_max_transmitter"),
         "power-control": (Network.power_control(torch.ones(1, users, users), 1.0), "p_max"),
     }
 

@@ -17,6 +17,7 @@ class Form(Enum):
 
     BROADCAST = "broadcast"
     MULTICELL = "multicell"
+    INTERFERENCE = "interference"
     POWER_CONTROL = "power-control"
 
 
@@ -29,14 +30,18 @@ class Feature(Enum):
 
 
 def forms(network: Network) -> set[Form]:
-    """One transmitter is a broadcast, one antenna at one transmitter a user is power control, any network multicell."""
+    """One transmitter is a broadcast, transmitter k for user k interference, and of single antennas power control.
+
+    Any network is multicell.
+    """
     found = {Form.MULTICELL}
     if network.transmitters == 1:
         found.add(Form.BROADCAST)
-    links = network.transmitters == network.users == network.streams.count
-    if links and network.antennas == network.receive_antennas == 1:
+    if network.transmitters == network.users == network.streams.count:
         if (network.streams.transmitter == numbers(network.users, network.H)).all():
-            found.add(Form.POWER_CONTROL)
+            found.add(Form.INTERFERENCE)
+            if network.antennas == network.receive_antennas == 1:
+                found.add(Form.POWER_CONTROL)
     return found
 
 
