@@ -26,18 +26,18 @@ from beamforge.classical.sum_rate.block_diagonalisation import (
 )
 from beamforge.classical.sum_rate.reduced_wmmse import HEAT, SMALL
 from beamforge.classical.sum_rate.user_streams import UserStreams, block_diagonal, eigenvectors, of_power_one
-from beamforge.core.errors import ConfigError
 from beamforge.core.network import own, raised, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution
-from beamforge.optim.iterate import IterativeSolver, Outcome, better, together
+from beamforge.optim.iterate import Outcome, better, together
+from beamforge.optim.starts import SeveralStarts
 
 MARGIN = 1e-6
 """Share of the rate that a later start must gain to be taken."""
 
 
-class ReducedMimoWMMSE(IterativeSolver):
+class ReducedMimoWMMSE(SeveralStarts):
     """One transmitter, sum power; K users of M antennas, R = K M; O(R^2 N) once and O(R^3) an iteration.
 
     User k hears its own streams as ``S_k`` and all others as ``I_k``. With ``R_k = I_k I_k^H + s2 I`` and
@@ -66,10 +66,7 @@ class ReducedMimoWMMSE(IterativeSolver):
     def __init__(
         self, tolerance: float = 1e-8, max_iterations: int = 1000, acceleration: str = "squarem", starts: int = 4
     ) -> None:
-        super().__init__(tolerance, max_iterations, acceleration, "unrolled")
-        if starts < 1:
-            raise ConfigError(f"starts must be at least 1, got {starts}")
-        self.starts = starts
+        super().__init__(tolerance, max_iterations, acceleration, starts, "unrolled")
 
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None

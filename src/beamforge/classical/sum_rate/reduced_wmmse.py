@@ -25,14 +25,14 @@ from beamforge.classical.sum_rate.user_selection import OFF, SLIGHT, gain_withou
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
-from beamforge.core.errors import ConfigError
 from beamforge.core.network import others, own, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import SumRate
 from beamforge.optim.implicit import attach_fixed_point
-from beamforge.optim.iterate import IterativeSolver, Outcome, better, together
+from beamforge.optim.iterate import Outcome, better, together
+from beamforge.optim.starts import SeveralStarts
 
 HEAT = (10.0, 3.0, 0.9, 0.27)
 """Shares by which annealing raises the ridge, iteration by iteration."""
@@ -78,7 +78,7 @@ class Multipliers(NamedTuple):
     gain: Tensor
 
 
-class ReducedWMMSE(IterativeSolver):
+class ReducedWMMSE(SeveralStarts):
     """One transmitter, sum power; K users, N antennas; O(K^2 N) once and O(K^3) an iteration.
 
     With receivers u, weights ``w = 1/MSE`` and ``q_k = a_k w_k |u_k|^2``, in units where noise and power are one::
@@ -105,19 +105,6 @@ class ReducedWMMSE(IterativeSolver):
     """
 
     capabilities = (Capability(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
-
-    def __init__(
-        self,
-        tolerance: float = 1e-8,
-        max_iterations: int = 1000,
-        acceleration: str = "squarem",
-        starts: int = 2,
-        gradient: str = "implicit",
-    ) -> None:
-        super().__init__(tolerance, max_iterations, acceleration, gradient)
-        if starts < 1:
-            raise ConfigError(f"starts must be at least 1, got {starts}")
-        self.starts = starts
 
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None

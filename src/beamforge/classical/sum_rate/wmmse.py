@@ -35,14 +35,14 @@ from beamforge.classical.sum_rate.user_selection import served
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
-from beamforge.core.errors import ConfigError
 from beamforge.core.network import Network, others, own, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import SumRate
 from beamforge.optim.implicit import attach_fixed_point
-from beamforge.optim.iterate import IterativeSolver, Outcome, better, together
+from beamforge.optim.iterate import Outcome, better, together
+from beamforge.optim.starts import SeveralStarts
 
 
 class WMMSEData(NamedTuple):
@@ -54,7 +54,7 @@ class WMMSEData(NamedTuple):
     sends: Tensor
 
 
-class MulticellWMMSE(IterativeSolver):
+class MulticellWMMSE(SeveralStarts):
     """T transmitters, K users on any of them, limits on total, transmitters' and antennas' power in any combination.
 
     With receivers ``u_k``, weights ``w_k = 1/MSE_k`` and ``q_k = a_k w_k |u_k|^2``, noise one, the beams minimise ::
@@ -91,10 +91,7 @@ class MulticellWMMSE(IterativeSolver):
         starts: int = 5,
         gradient: str = "implicit",
     ) -> None:
-        super().__init__(tolerance, max_iterations, acceleration, gradient)
-        if starts < 1:
-            raise ConfigError(f"starts must be at least 1, got {starts}")
-        self.starts = starts
+        super().__init__(tolerance, max_iterations, acceleration, starts, gradient)
 
     def prepare(self, problem: Problem, observation: Observation) -> WMMSEData:
         network = observation.network.whitened()
