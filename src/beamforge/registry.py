@@ -16,7 +16,8 @@ from beamforge.classical.fairness.pareto import Pareto
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.links.branch_and_bound import LinkBranchAndBound
-from beamforge.classical.links.limited_wmmse import LimitedLinkWMMSE, LimitedManyStarts
+from beamforge.classical.links.limited_many_starts import LimitedManyStarts
+from beamforge.classical.links.limited_wmmse import LimitedLinkWMMSE
 from beamforge.classical.links.many_starts import ManyStarts
 from beamforge.classical.links.mm_admm import MMADMM
 from beamforge.classical.links.quasi_inverse import QuasiInverse
