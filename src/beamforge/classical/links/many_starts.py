@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from beamforge.classical.links.starts import handed_out, patterns
+from beamforge.classical.links.starts import handed_out, led, patterns
 from beamforge.classical.links.wmmse import CAPABILITIES, LinkWMMSE, SharedPower, ascend
 from beamforge.core import batching
 from beamforge.core.observation import Observation
@@ -61,7 +61,7 @@ class ManyStarts(Solver):
 
     def search(self, data: SharedPower, known: Tensor, ranked: Tensor) -> tuple[Tensor, Tensor]:
         """Amplitudes [B, L] of the best end, and the iterations [B] from where its scout was, for some instances."""
-        leaders = scout(data, torch.cat([known, handed_out(data, ranked)], 1).sqrt())
+        leaders = scout(data, torch.cat([known, led(data, handed_out(data, ranked))], 1).sqrt())
         B, F, _ = leaders.shape
         many = batching.tree_map(lambda leaf: leaf.repeat_interleave(F, 0), data)
         ended = self.finish.run(many, leaders.flatten(0, 1))

@@ -7,12 +7,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from beamforge.classical.symmetry import Coupled, Exchange, tilt
+
 FAINT = 0.1
 """Share of the power that a start leaves to the links that it does not favour."""
 
 
 class Links(Protocol):
-    """Links of which it is known what each could do alone: gains in units of noise over power, and weights, [B, L]."""
+    """Gains in units of noise over power without their diagonal [B, L, L] (rx, tx), the diagonal, weights [B, L]."""
+
+    @property
+    def cross(self) -> Tensor: ...
 
     @property
     def direct(self) -> Tensor: ...
@@ -28,8 +33,26 @@ def spread(data: Links, count: int, generator: torch.Generator | None = None) ->
     whose sizes are spread evenly on a logarithmic scale; always with a faint rest on the others. Which link leads
     decides most of which optimum is found: where interference is strong, sixteen starts find of 64 links what hundreds
     of random ones do. Without a `generator` the subsets are the same in every call.
+
+    Among links that are alike and disturb each other, one leads in every start, so that no symmetry is kept.
     """
-    return handed_out(data, patterns(data, count, generator))
+    return led(data, handed_out(data, patterns(data, count, generator)))
+
+
+def led(data: Links, shares: Tensor) -> Tensor:
+    """Shares [B, S, L] of one total power, equal ones first, in which links that are alike are told apart.
+
+    In the first, where all links send at equal powers; in the others, where two that are alike send alone.
+    """
+    links = Coupled(data.cross, data.direct, data.weights)
+    equal = torch.full_like(data.direct, 1 / data.direct.shape[-1])
+    first = tilt(links, Exchange(equal, pooled=True, crowd=True), shares[:, :1])
+    if first is None:
+        return shares
+    alone = Exchange(torch.full_like(equal, 0.5), pooled=True, crowd=False)
+    rest = tilt(links, alone, shares[:, 1:])
+    shares = shares * (first if rest is None else torch.cat([first, rest], 1))
+    return shares / shares.sum(-1, keepdim=True)
 
 
 def patterns(data: Links, count: int, generator: torch.Generator | None) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from beamforge.classical.power_limits import within_limits
 from beamforge.classical.sum_rate.wmmse import beams_from_ridge
+from beamforge.classical.symmetry import Coupled, Exchange, tilt
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
 from beamforge.core.network import Network, others, own, spectral_efficiency, squared_magnitude
@@ -73,7 +74,11 @@ class FastFP(IterativeSolver):
         return FastFPData(network, problem, network.H @ network.H.mH)
 
     def init(self, data: FastFPData, start: Tensor | None, generator: torch.Generator | None) -> Iterator[BeamState]:
-        yield BeamState(beams_from_ridge(data.problem, data.network, RIDGE) if start is None else start)
+        if start is None:
+            start = beams_from_ridge(data.problem, data.network, RIDGE)
+            if data.network.antennas == 1:
+                start = start * leading(data.problem, data.network, squared_magnitude(start).squeeze(-2))
+        yield BeamState(start)
 
     def step(self, data: FastFPData, state: BeamState) -> tuple[BeamState, Tensor]:
         assert isinstance(data.problem.maximise, SumRate)
@@ -103,6 +108,17 @@ class FastFP(IterativeSolver):
 
 RIDGE = 30.0
 """The start is regularised zero forcing with so many times the usual ridge."""
+
+
+def leading(problem: Problem, network: Network, p: Tensor) -> Tensor | float:
+    """Factors [B, 1, K] for single antennas' amplitudes of powers p [B, K]: users who are alike are told apart."""
+    assert isinstance(problem.maximise, SumRate)
+    gain = squared_magnitude(network.stream_channel).sum(-1).mT
+    cross = torch.diagonal_scatter(gain, torch.zeros_like(p), 0, -2, -1)
+    users = Coupled(cross, own(gain), problem.maximise.weights)
+    exchange = Exchange(p, pooled=problem.find(TotalPower) is not None, crowd=True)
+    factors = tilt(users, exchange, p.unsqueeze(1))
+    return 1.0 if factors is None else factors.sqrt()
 
 
 def norm_bound(M: Tensor) -> Tensor:
