@@ -51,8 +51,9 @@ def led(data: Links, shares: Tensor) -> Tensor:
         return shares
     alone = Exchange(torch.full_like(equal, 0.5), pooled=True, crowd=False)
     rest = tilt(links, alone, shares[:, 1:])
-    shares = shares * (first if rest is None else torch.cat([first, rest], 1))
-    return shares / shares.sum(-1, keepdim=True)
+    factors = first if rest is None else torch.cat([first, rest], 1)
+    tilted = shares * factors
+    return torch.where((factors < 1).any(-1, keepdim=True), tilted / tilted.sum(-1, keepdim=True), shares)
 
 
 def patterns(data: Links, count: int, generator: torch.Generator | None) -> Tensor:
