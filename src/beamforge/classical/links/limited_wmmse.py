@@ -24,11 +24,14 @@ from beamforge.core.solution import Solution
 from beamforge.core.utilities import SumRate
 from beamforge.optim.starts import SeveralStarts
 
-CLIMB = 50
+CLIMB = 40
 """Plain steps from every start, after which the best are known; over-relaxed ones leap over good optima."""
 
 FINALISTS = 8
 """Points that are followed to the end."""
+
+CROWD = 2**14
+"""Numbers in flight at once on a processor: what is made of this many stays within its cache."""
 
 REST = 1e-3
 """Share of its limit with which a link starts that is off, so that it can come back.
@@ -158,7 +161,12 @@ class LimitedLinkWMMSE(SeveralStarts):
 
 def climb(data: LimitedLinks, v: Tensor, steps: int, finalists: int) -> Tensor:
     """The best [B, F, L] of where points v [B, S, L] have come after plain steps, none of which lowers the rate."""
-    for _ in range(steps):
-        v, rate = data.step(v)
-    leading = rate.nan_to_num(-torch.inf).topk(min(finalists, v.shape[1]), -1).indices
-    return torch.take_along_dim(v, leading.unsqueeze(-1), 1)
+    together = max(1, CROWD // v[:1].numel()) if v.device.type == "cpu" else len(v)
+    found = []
+    for part in torch.arange(len(v), device=v.device).split(together):
+        some, point = batching.take((data, v), part)
+        for _ in range(steps):
+            point, rate = some.step(point)
+        leading = rate.nan_to_num(-torch.inf).topk(min(finalists, v.shape[1]), -1).indices
+        found.append(torch.take_along_dim(point, leading.unsqueeze(-1), 1))
+    return torch.cat(found)
