@@ -64,7 +64,7 @@ def test_a_user_without_a_channel_may_go_without_a_beam():
 
 @pytest.mark.parametrize("limit", ["p_max_antenna", "p_max_transmitter"])
 def test_other_power_limits_are_refused_rather_than_forgotten(limit):
-    with pytest.raises(ConfigError, match="fair-sum-rate must be of one transmitter with p_max alone"):
+    with pytest.raises(ConfigError, match="fair-sum-rate must have one transmitter with p_max alone"):
         build_problem("fair-sum-rate", {"p_max": 1.0, "jain": 0.7, limit: 0.1})
 
 

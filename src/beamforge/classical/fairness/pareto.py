@@ -182,7 +182,7 @@ class Pareto(FairnessSolver, IterativeSolver):
 
     def verdict(self, data: Scene, state: Climb, after: Climb, merit: Tensor, before: Tensor) -> Tensor:
         tolerance = max(self.tolerance, 8 * torch.finfo(merit.dtype).eps)
-        close = (after.promise <= tolerance * after.value.abs()) | (after.length < STUCK)
+        close = (after.expected_increase <= tolerance * after.value.abs()) | (after.length < STUCK)
         return torch.where(close, int(Status.CONVERGED), RUNNING)
 
     def beams(self, data: Scene, state: Climb) -> Tensor:

@@ -27,7 +27,7 @@ from beamforge.classical.sum_rate.block_diagonalisation import (
 from beamforge.classical.sum_rate.reduced_wmmse import HEAT, SMALL
 from beamforge.classical.sum_rate.user_streams import UserStreams, block_diagonal, eigenvectors, of_power_one
 from beamforge.core.errors import ConfigError
-from beamforge.core.network import own, raised, squared_magnitude
+from beamforge.core.network import own, plus_identity, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution
@@ -163,7 +163,7 @@ def respond(data: UserStreams, A: Tensor, heat: float = 0.0) -> tuple[Tensor, Te
     heat  raises the multiplier ``|B|^2`` by this share.
     """
     Z, whitener = received(data, A)
-    T, _ = torch.linalg.cholesky_ex(raised(Z.mH @ Z))
+    T, _ = torch.linalg.cholesky_ex(plus_identity(Z.mH @ Z))
     rate = 2 * torch.diagonal(T, dim1=-2, dim2=-1).real.log().sum(-1) / math.log(2)
     root = torch.where(data.weights > 0, data.weights, 1).sqrt() * (data.weights > 0)
     B = torch.linalg.solve_triangular(T, torch.linalg.solve_triangular(whitener.mH, Z, upper=True).mH, upper=False).mH
@@ -186,7 +186,7 @@ def received(data: UserStreams, A: Tensor) -> tuple[Tensor, Tensor]:
     heard = A.unflatten(-1, (K, L)).unflatten(1, (K, -1))  # [B, K, M, K, L]
     alone = torch.eye(K, dtype=torch.bool, device=A.device)[:, None, :, None]
     others = heard.masked_fill(alone, 0).flatten(-2)
-    C, _ = torch.linalg.cholesky_ex(raised(others @ others.mH))
+    C, _ = torch.linalg.cholesky_ex(plus_identity(others @ others.mH))
     return torch.linalg.solve_triangular(C, data.blocks(A), upper=False), C
 
 
