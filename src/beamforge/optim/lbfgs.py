@@ -36,8 +36,8 @@ class Climb(NamedTuple):
     """The current point of each instance, and its next trial step ``length * direction``.
 
     point, gradient, direction  [B, n].      value, length  [B].
-    moves, turns                [B, MEMORY, n], changes of the point and, negated, of the gradient, the newest last.
-    weight                      [B, MEMORY], ``1 / (move . turn)``, 0 for an empty entry.
+    steps, changes              [B, MEMORY, n], of the point and (negated) of the gradient, the newest last.
+    weight                      [B, MEMORY], ``1 / (step . change)``, 0 for an empty entry.
     """
 
     point: Tensor
@@ -45,8 +45,8 @@ class Climb(NamedTuple):
     gradient: Tensor
     direction: Tensor
     length: Tensor
-    moves: Tensor
-    turns: Tensor
+    steps: Tensor
+    changes: Tensor
     weight: Tensor
 
     @property
@@ -59,7 +59,7 @@ def begin(function: Function, point: Tensor) -> Climb:
     """The initial `Climb` at a point [B, n]: its first direction is along the gradient."""
     value, gradient = function(point)
     none = point.new_zeros(len(point), MEMORY, point.shape[-1])
-    return Climb(point, value, gradient, first(gradient), torch.ones_like(value), none, none, none[..., 0])
+    return Climb(point, value, gradient, first_step(gradient), torch.ones_like(value), none, none, none[..., 0])
 
 
 def advance(function: Function, climb: Climb) -> Climb:
@@ -72,18 +72,18 @@ def advance(function: Function, climb: Climb) -> Climb:
     rounding = 4 * torch.finfo(value.dtype).eps * climb.value.abs()
     enough = SUFFICIENT_INCREASE * climb.length * climb.expected_increase
     accepted = value >= climb.value + enough - rounding  # false for NaN
-    move, turn = point - climb.point, climb.gradient - gradient
-    curvature = inner(move, turn)
-    curved = curvature > torch.finfo(curvature.dtype).eps * inner(turn, turn).sqrt() * inner(move, move).sqrt()
+    step, change = point - climb.point, climb.gradient - gradient
+    curvature = inner(step, change)
+    curved = curvature > torch.finfo(curvature.dtype).eps * inner(change, change).sqrt() * inner(step, step).sqrt()
     moved = Climb(
         point,
         value,
         gradient,
         gradient,
         torch.ones_like(value),
-        newest(climb.moves, move),
-        newest(climb.turns, turn),
-        newest(climb.weight, torch.where(curved, curvature, torch.inf).reciprocal()),
+        appended(climb.steps, step),
+        appended(climb.changes, change),
+        appended(climb.weight, torch.where(curved, curvature, torch.inf).reciprocal()),
     )
     shortened = climb._replace(length=climb.length * BACKTRACK)
     return batching.where(accepted, moved._replace(direction=ascent_direction(moved)), shortened)
@@ -92,23 +92,25 @@ def advance(function: Function, climb: Climb) -> Climb:
 def ascent_direction(climb: Climb) -> Tensor:
     """L-BFGS direction: the inverse-Hessian estimate times the gradient (two-loop recursion).
 
-    Where the newest entry is empty or the direction does not ascend, it is `first` instead.
+    Where the newest entry is empty or the direction does not ascend, it is `first_step` instead.
     """
     shares: list[Tensor] = []
     direction = climb.gradient
-    for move, turn, weight in reversed(list(zip(*map(recent, climb[-3:]), strict=True))):
-        shares.append(weight * inner(move, direction))
-        direction = direction - shares[-1].unsqueeze(-1) * turn
-    scale = torch.where(climb.weight[:, -1] > 0, climb.weight[:, -1] * inner(climb.turns[:, -1], climb.turns[:, -1]), 1)
+    for step, change, weight in reversed(list(zip(*map(recent, climb[-3:]), strict=True))):
+        shares.append(weight * inner(step, direction))
+        direction = direction - shares[-1].unsqueeze(-1) * change
+    scale = torch.where(
+        climb.weight[:, -1] > 0, climb.weight[:, -1] * inner(climb.changes[:, -1], climb.changes[:, -1]), 1
+    )
     direction = direction / scale.unsqueeze(-1)
-    for move, turn, weight in zip(*map(recent, climb[-3:]), strict=True):
-        share = shares.pop() - weight * inner(turn, direction)
-        direction = direction + share.unsqueeze(-1) * move
+    for step, change, weight in zip(*map(recent, climb[-3:]), strict=True):
+        share = shares.pop() - weight * inner(change, direction)
+        direction = direction + share.unsqueeze(-1) * step
     rises = (climb.weight[:, -1] > 0) & (inner(direction, climb.gradient) > 0)
-    return torch.where(rises.unsqueeze(-1), direction, first(climb.gradient))
+    return torch.where(rises.unsqueeze(-1), direction, first_step(climb.gradient))
 
 
-def first(gradient: Tensor) -> Tensor:
+def first_step(gradient: Tensor) -> Tensor:
     """A short step along the gradient."""
     size = inner(gradient, gradient).sqrt().unsqueeze(-1)
     return FIRST_LENGTH * gradient / torch.where(size > 0, size, 1)
@@ -119,7 +121,7 @@ def recent(memory: Tensor) -> tuple[Tensor, ...]:
     return memory.unbind(1)
 
 
-def newest(memory: Tensor, entry: Tensor) -> Tensor:
+def appended(memory: Tensor, entry: Tensor) -> Tensor:
     """A memory with `entry` appended and the oldest entry removed."""
     return torch.cat([memory[:, 1:], entry.unsqueeze(1)], 1)
 
