@@ -1,4 +1,4 @@
-"""Weighted sum rate by fractional programming without matrix inversion: projected gradient steps, extrapolated.
+"""Weighted sum rate by fractional programming without matrix inversion: projected gradient steps with extrapolation.
 
 Source: K. Shen, Z. Zhao, Y. Chen, Z. Zhang, H. V. Cheng, "Accelerating quadratic transform and WMMSE", IEEE J. Sel.
 Areas Commun. 42 (2024), arXiv 2312.05726: the nonhomogeneous quadratic transform with Nesterov's extrapolation.
@@ -25,7 +25,7 @@ from beamforge.optim.iterate import IterativeSolver
 
 
 class FastFPData(NamedTuple):
-    """Data: network in units of its noise, problem, and Gram matrices ``H_t H_t^H`` [B, T, K, K]."""
+    """Data: the network with unit noise, the problem, and Gram matrices ``H_t H_t^H`` [B, T, K, K]."""
 
     network: Network
     problem: Problem
@@ -39,15 +39,16 @@ class BeamState(NamedTuple):
 
 
 class FastFP(IterativeSolver):
-    """T transmitters, K users on any of them; O(K^2 N) an iteration, products of matrices only.
+    """T transmitters, K users on any of them; O(K^2 N) per iteration, matrix products only.
 
-    At beams Z with received amplitudes A, totals ``T_k = sum_j |A_kj|^2 + 1`` and SINRs gamma (noise one), the sum rate
-    lies above a concave quadratic that touches it at Z; a step climbs it by a projected gradient ::
+    At beams Z with received amplitudes A, totals ``T_k = sum_j |A_kj|^2 + 1`` and SINRs gamma (noise one), a concave
+    quadratic is a lower bound on the sum rate that is tight at Z. A step is a projected gradient step on it ::
 
         y_k = sqrt(a_k (1 + gamma_k)) A_kk / T_k
         W = Proj(Z + 1/L H^H (diag(sqrt(a (1 + gamma)) y) - diag(|y|^2) A)),    L >= lambda_max(diag(y) H H^H diag(y))
 
-    so the rate never falls; Z is extrapolated from the last two W, and the extrapolation restarts where the rate would.
+    so the rate never decreases. Z is extrapolated from the last two W; the extrapolation restarts where the rate would
+    decrease.
 
     >>> H = torch.randn(4, 8, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
     >>> problem = Problem(SumRate(), (PerAntennaPower(1 / 8),))
@@ -84,18 +85,18 @@ class FastFP(IterativeSolver):
         assert isinstance(data.problem.maximise, SumRate)
         network, weights = data.network, data.problem.maximise.weights
         A = network.apply(state.W)
-        turn = own(A).conj().sgn().unsqueeze(-2)  # a beam's phase is free: without this it would drift
+        turn = own(A).conj().sgn().unsqueeze(-2)  # the phase of a beam is free: this keeps it from drifting
         A, Z = A * turn, state.W * turn
         power = squared_magnitude(A)
         interference = others(power) + 1
         total = interference + own(power)
         root = (weights * total / interference).sqrt()
         y = root * own(A).real / total
-        uphill = network.adjoint(torch.diag_embed(root * y) - y.square().unsqueeze(-1) * A)
-        steepness = norm_bound(y[:, None, :, None] * data.gram * y[:, None, None, :])
+        gradient = network.adjoint(torch.diag_embed(root * y) - y.square().unsqueeze(-1) * A)
+        lipschitz = norm_bound(y[:, None, :, None] * data.gram * y[:, None, None, :])
         if data.problem.find(TotalPower):
-            steepness = steepness.amax(-1, keepdim=True).expand_as(steepness)
-        W = Z + uphill / steepness.gather(-1, network.streams.transmitter).unsqueeze(-2)
+            lipschitz = lipschitz.amax(-1, keepdim=True).expand_as(lipschitz)
+        W = Z + gradient / lipschitz.gather(-1, network.streams.transmitter).unsqueeze(-2)
         rate = (weights * spectral_efficiency(own(power) / interference)).sum(-1)
         return BeamState(project(data.problem, network, W)), rate
 
@@ -107,7 +108,7 @@ class FastFP(IterativeSolver):
 
 
 RIDGE = 30.0
-"""The start is regularised zero forcing with so many times the usual ridge."""
+"""The start is regularised zero forcing with this multiple of the usual ridge."""
 
 
 def leading(problem: Problem, network: Network, p: Tensor) -> Tensor | float:
@@ -124,7 +125,7 @@ def leading(problem: Problem, network: Network, p: Tensor) -> Tensor | float:
 def norm_bound(M: Tensor) -> Tensor:
     """``|M^4|_F^1/4``, an upper bound [...] on the largest eigenvalue of a Hermitian M [..., K, K]; 1 where M is zero.
 
-    At most K^1/8 times too large, and two products of matrices.
+    It is too large by a factor of at most K^1/8 and takes two matrix products.
     """
     size = squared_magnitude(M).sum((-2, -1), keepdim=True)
     size = torch.where(size > 0, size, 1).sqrt()
@@ -134,7 +135,7 @@ def norm_bound(M: Tensor) -> Tensor:
 
 
 def project(problem: Problem, network: Network, W: Tensor) -> Tensor:
-    """The nearest beams within the one power limit of the problem."""
+    """The nearest beams within the power limit of the problem (there is only one)."""
     limit = problem.find(PerAntennaPower)
     if limit is None:
         return within_limits(problem, network, W)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.structure import even_coefficients
+from beamforge.classical.structure import equal_ridge_coefficients
 from beamforge.core.constraints import EqualPower, jain_index
 from beamforge.core.network import Network, others, own, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
@@ -141,7 +141,7 @@ def look(gram: Tensor, sight: Features, price: Tensor) -> View:
     steep = (STEEPNESS * share).clamp_max(STEEPEST)
     weakness = torch.where(sight.gain > 0, -steep * sight.gain.clamp_min(tiny).log(), -1 / tiny)
     mu = K * torch.softmax(weakness, -1).clamp_min(tiny)
-    X = even_coefficients(gram, mu)
+    X = equal_ridge_coefficients(gram, mu)
     power = squared_magnitude(gram @ X)
     rate, worth, asked, ridge = marginal(power, price)
     leaked = power.masked_fill(torch.eye(K, dtype=torch.bool, device=power.device), 0)

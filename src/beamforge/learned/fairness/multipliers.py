@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from beamforge.classical.fairness.trade_off import FairnessSolver, alike, fair
+from beamforge.classical.fairness.trade_off import FairnessSolver, equal_weights, fairness_capabilities
 from beamforge.classical.power_limits import equal_power
 from beamforge.classical.structure import coefficients, unit
 from beamforge.core import batching
@@ -73,7 +73,7 @@ class FairMultipliers(FairnessSolver):
     width, rounds  of the graph filter, where its weights are random; else they come with the weights.
     """
 
-    capabilities = fair(EqualPower)
+    capabilities = fairness_capabilities(EqualPower)
     scope = "fairness of rates of equal weight"
     parameter = "price"
     grid = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
@@ -102,7 +102,7 @@ class FairMultipliers(FairnessSolver):
 
     @classmethod
     def supports(cls, problem: Problem, network: Network) -> bool:
-        return super().supports(problem, network) and alike(problem, network)
+        return super().supports(problem, network) and equal_weights(problem, network)
 
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None

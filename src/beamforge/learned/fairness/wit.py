@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from beamforge.classical.fairness.trade_off import alike
+from beamforge.classical.fairness.trade_off import equal_weights
 from beamforge.classical.structure import unit
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import EqualPower, MeanJainAtLeast, jain_index
@@ -89,7 +89,9 @@ class WiT(Solver):
     @classmethod
     def supports(cls, problem: Problem, network: Network) -> bool:
         size = network.users, network.streams.count, network.antennas
-        return size == (USERS, USERS, ANTENNAS) and super().supports(problem, network) and alike(problem, network)
+        return (
+            size == (USERS, USERS, ANTENNAS) and super().supports(problem, network) and equal_weights(problem, network)
+        )
 
     @property
     def trained_jain(self) -> float | None:

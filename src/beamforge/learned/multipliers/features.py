@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.structure import lifted_inverse
+from beamforge.classical.structure import loaded_inverse
 from beamforge.classical.sum_rate.reduced_wmmse import WhitenedChannel, receivers
 from beamforge.core.network import own, squared_magnitude
 
@@ -41,7 +41,7 @@ def observe(data: WhitenedChannel) -> Features:
     K, gain = data.gram.shape[-1], own(data.gram).real
     eps, tiny = torch.finfo(gain.dtype).eps, torch.finfo(gain.dtype).tiny ** 0.5
     level = K + 4 * eps * gain  # the ridge, and what rounding asks for on top
-    inverse = lifted_inverse(data.gram, level)
+    inverse = loaded_inverse(data.gram, level)
     kept, square, far = own(inverse).real, squared_magnitude(data.gram), squared_magnitude(inverse)
     scale = torch.where(gain > 0, gain, torch.inf).reciprocal()
     across = square * scale.unsqueeze(-1)

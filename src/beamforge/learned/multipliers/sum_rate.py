@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
-from beamforge.classical.structure import lifted_inverse, of_norm_one
+from beamforge.classical.structure import loaded_inverse, of_norm_one
 from beamforge.classical.sum_rate.reduced_wmmse import (
     Multipliers,
     ReducedWMMSE,
@@ -225,7 +225,7 @@ def reach(data: WhitenedChannel, state: Multipliers, ridge: Tensor | float = 1.0
 def zero_forcing(data: WhitenedChannel) -> Multipliers:
     """Multipliers that the beams of regularised zero forcing with equal powers ask for."""
     K = data.gram.shape[-1]
-    X = lifted_inverse(data.gram, K + 4 * torch.finfo(data.weights.dtype).eps * own(data.gram).real)
+    X = loaded_inverse(data.gram, K + 4 * torch.finfo(data.weights.dtype).eps * own(data.gram).real)
     X = of_norm_one(data.gram, X)
     return receivers_for_amplitudes(data, data.gram @ X, torch.full_like(data.power, K))[0]
 

@@ -70,4 +70,4 @@ class Links:
         gains = torch.where(draws["strong"][:, None, None], strong.gains(draws), Weak(L).gains(draws))
         gains = gains * from_decibels(draws["gain_db"])
         share = torch.where(draws["weighted"].unsqueeze(-1), exponential(draws["weights"]), 1.0)
-        return Scenario(L).posed(gains, share)
+        return Scenario(L).instances(gains, share)
