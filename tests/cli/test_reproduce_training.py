@@ -88,7 +88,7 @@ def test_the_full_run_trains_every_network_and_begins_with_neighbours(tmp_path, 
             "model.jain": "0.973",
             "model.price": "6.5",
             "model.checkpoint": str(tmp_path / "wit-97"),
-            **fairness_networks.SHORT,
+            **fairness_networks.SHORT_RUN,
         },
     )
 

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on, in a file that is whole or is not there."""
+"""Checkpoints: the complete state of a run in one file, written atomically."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beamforge.io.writers import beside
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors, numbers, strings and containers of them; a crash at any moment leaves the old file or the new."""
+    """Write tensors, numbers, strings and containers of them; after a crash the file is the old one or the new one."""
     with beside(path).open("wb") as file:
         torch.save(state, file)
         file.flush()
@@ -23,7 +23,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint into main memory; nothing in it is executed. `ConfigError` if it is none."""
+    """Read a checkpoint into main memory; no code in it is executed. `ConfigError` if it is not one."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
