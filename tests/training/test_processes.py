@@ -44,7 +44,7 @@ def test_a_killed_and_interrupted_run_ends_with_the_weights_of_an_uninterrupted_
 
     for number, step in ((signal.SIGINT, 23), (signal.SIGTERM, 26)):
         _, err = end(start(tmp_path, "--out", "parts", "--resume", TOY_SIGNAL=f"{number:d}@3"), 1)
-        told = rf"interrupted after {step} steps; go on with: beamforge train toy\.toml --resume --out parts\n"
+        told = rf"interrupted after {step} steps; resume with: beamforge train toy\.toml --resume --out parts\n"
         assert re.fullmatch(told, err), err
 
     out, err = end(start(tmp_path, "--out", "parts", "--resume"))

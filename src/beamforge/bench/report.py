@@ -17,7 +17,7 @@ import beamforge
 from beamforge.bench.comparison import Comparison, Row
 from beamforge.bench.figures import figures
 from beamforge.core.solution import Status
-from beamforge.io.writers import beside
+from beamforge.io.writers import partial_path
 
 COLUMNS = {
     "method": "Method",
@@ -90,8 +90,8 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        beside(folder / name).write_bytes(content)
-        beside(folder / name).replace(folder / name)
+        partial_path(folder / name).write_bytes(content)
+        partial_path(folder / name).replace(folder / name)
     return [folder / name for name in contents]
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from beamforge.core.errors import ConfigError
-from beamforge.io.writers import beside
+from beamforge.io.writers import partial_path
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write tensors, numbers, strings and containers of them; after a crash the file is the old one or the new one."""
-    with beside(path).open("wb") as file:
+    with partial_path(path).open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(beside(path), path)
+    os.replace(partial_path(path), path)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from beamforge.io.writers import beside
+from beamforge.io.writers import partial_path
 
 Line = Mapping[str, Any]
 """``step`` (from 1), ``seconds``, and either loss, metrics, ``lr`` and ``gradient_norm`` of a training step or a
@@ -20,8 +20,8 @@ class Log:
 
     def __init__(self, path: Path, step: int) -> None:
         kept = [json.dumps(line) + "\n" for line in read(path) if line["step"] <= step] if step else []
-        beside(path).write_text("".join(kept), encoding="utf-8")
-        beside(path).replace(path)
+        partial_path(path).write_text("".join(kept), encoding="utf-8")
+        partial_path(path).replace(path)
         self._file = path.open("a", encoding="utf-8")
         self._board = board(path.parent / "tensorboard", step)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from beamforge.core.errors import ConfigError
 from beamforge.io import weights
 from beamforge.io.weights import Weights
-from beamforge.io.writers import beside
+from beamforge.io.writers import partial_path
 from beamforge.training import checkpoints, log
 from beamforge.training.log import Line, Log
 from beamforge.training.steps import Steps
@@ -55,8 +55,8 @@ class Record:
         from beamforge.training.curves import curves
 
         picture = self.out / "curves.png"
-        beside(picture).write_bytes(png(curves(log.read(self.out / "log.jsonl"))))
-        beside(picture).replace(picture)
+        partial_path(picture).write_bytes(png(curves(log.read(self.out / "log.jsonl"))))
+        partial_path(picture).replace(picture)
 
     def finish(self, origin: Mapping[str, str]) -> None:
         """Write the best weights of a finished run, with `origin` in their header."""
