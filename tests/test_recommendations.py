@@ -1,4 +1,4 @@
-"""What README and the manual recommend exists, and serves what it is recommended for."""
+"""Every method that README and the manual recommend exists and supports what it is recommended for."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ REPOSITORY = Path(__file__).parent.parent
 
 QUESTIONS = {
     "the largest sum rate": ("sum-rate", {}),
-    "... and to know how good it is": ("sum-rate", {}),
+    "... and how close it is to the optimum": ("sum-rate", {}),
     "the largest least rate or SINR": ("max-min", {}),
     "the least power for SINR targets": ("min-power", {"sinr_target": 1.0}),
-    "an answer in one step": ("sum-rate", {}),
+    "a closed form": ("sum-rate", {}),
     "the sum rate under a prescribed fairness": ("fair-sum-rate", {"jain": 0.9}),
-    "fairness by a parameter, in one step": ("sum-rate", {}),
+    "fairness by a parameter, in closed form": ("sum-rate", {}),
 }
 one = torch.ones(1, 2, 2, dtype=torch.complex128)
 NETWORKS = [
@@ -33,7 +33,7 @@ NETWORKS = [
 
 
 def rows(page: str, first: str) -> dict[str, list[str]]:
-    """Cells by the first one of the table whose head begins so."""
+    """Cells of the table whose head begins with `first`, by the first cell of each row."""
     lines = (REPOSITORY / page).read_text().splitlines()
     head = next(place for place, line in enumerate(lines) if line.startswith(f"| {first} |"))
     table = itertools.takewhile(lambda line: line.startswith("|"), lines[head + 2 :])
