@@ -17,12 +17,12 @@ REPOSITORY = Path(__file__).parent.parent
 
 QUESTIONS = {
     "the largest sum rate": ("sum-rate", {}),
-    "... and to know how good it is": ("sum-rate", {}),
+    "... and how close it is to the optimum": ("sum-rate", {}),
     "the largest least rate or SINR": ("max-min", {}),
     "the least power for SINR targets": ("min-power", {"sinr_target": 1.0}),
-    "an answer in one step": ("sum-rate", {}),
+    "a closed form": ("sum-rate", {}),
     "the sum rate under a prescribed fairness": ("fair-sum-rate", {"jain": 0.9}),
-    "fairness by a parameter, in one step": ("sum-rate", {}),
+    "fairness by a parameter, in closed form": ("sum-rate", {}),
 }
 one = torch.ones(1, 2, 2, dtype=torch.complex128)
 NETWORKS = [
