@@ -1,6 +1,6 @@
-"""Methods by name. A method is one line here: its name, and the solver classes behind it, first fit first.
+"""Methods by name. A method is one line here: its name and its solver classes; the first class that fits is used.
 
-The order of `METHODS` is the order of recommendation: the first that serves a question is its default.
+`METHODS` is in order of recommendation: the first method that supports a problem and network is the default.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from beamforge.classical.fairness.pareto import Pareto
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.links.branch_and_bound import LinkBranchAndBound
-from beamforge.classical.links.limited_wmmse import LimitedLinkWMMSE, LimitedManyStarts
+from beamforge.classical.links.limited_many_starts import LimitedManyStarts
+from beamforge.classical.links.limited_wmmse import LimitedLinkWMMSE
 from beamforge.classical.links.many_starts import ManyStarts
 from beamforge.classical.links.mm_admm import MMADMM
 from beamforge.classical.links.quasi_inverse import QuasiInverse
@@ -76,21 +77,21 @@ MODELS: dict[str, type[Solver]] = {
     "gnn": GNN,
     "td3": TD3,
 }
-"""What can be trained, by the name that recipes and headers of weights give it; a method may have one per problem."""
+"""Trainable models, by their names in recipes and headers of weights; a method may have one model per problem."""
 
 
 def methods_for(problem: Problem, network: Network) -> list[str]:
-    """Names of the methods that serve a question, the recommended one first."""
+    """Names of the methods that support a problem and network, the recommended one first."""
     return [name for name, kinds in METHODS.items() if any(kind.supports(problem, network) for kind in kinds)]
 
 
 def create(
     problem: Problem, network: Network, method: str | None = None, settings: Mapping[str, Any] | None = None
 ) -> Solver:
-    """The solver behind a method's name for a problem and network; the recommended one where no name is given.
+    """The solver of a method for a problem and network; by default that of the recommended method.
 
-    Raises `ConfigError` for an unknown name or setting (with the nearest known one) and `UnsupportedProblem`, with the
-    methods that would do, for a pair that does not fit.
+    Raises `ConfigError` for an unknown name or setting, with the nearest known one, and `UnsupportedProblem`, with the
+    methods that support the problem and network, if this one does not.
     """
     suitable = methods_for(problem, network)
     if method is None and suitable:
@@ -110,7 +111,7 @@ def create(
 
 
 def trainable(model: str, settings: Mapping[str, Any]) -> Solver:
-    """A new copy of a model, to be trained; `ConfigError` for a name or setting that there is none of."""
+    """A new model to be trained; raises `ConfigError` for an unknown name or setting."""
     if model not in MODELS:
         raise ConfigError(unknown("model", model, MODELS))
     plain = {name: value if isinstance(value, list) else str(value) for name, value in settings.items()}
@@ -118,14 +119,17 @@ def trainable(model: str, settings: Mapping[str, Any]) -> Solver:
 
 
 def configure(kind: type[Solver], settings: Mapping[str, Any], method: str | None = None) -> Solver:
-    """A solver with the given settings; values may be strings, read by the annotations of the constructor."""
+    """A solver with the given settings; strings are converted by the annotations of the constructor.
+
+    Raises `ConfigError` for an unknown setting, with the nearest known one.
+    """
     known = {name: p for name, p in inspect.signature(kind.__init__).parameters.items() if name != "self"}
     known = {name: p for name, p in known.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     hints = get_type_hints(kind.__init__)
     values = {}
     for name, value in settings.items():
         if name not in known and name == "weights" and "checkpoint" in known:
-            raise ConfigError(f"trained weights are named by checkpoint, got weights = {value!r}; weights are of rates")
+            raise ConfigError(f"trained weights must be given as checkpoint, got weights = {value!r} (rate weights)")
         if name not in known:
             raise ConfigError(unknown(f"setting of {method or kind.__name__}", name, known))
         values[name] = convert(name, value, hints[name])

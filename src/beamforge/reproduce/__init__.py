@@ -1,4 +1,4 @@
-"""Published tables and figures, measured anew: one file for each paper, and one for this library's own method."""
+"""Reproductions of published tables and figures, and comparisons of this library's own methods."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ PAPERS: Mapping[str, Paper] = {
     "power-control": power_control,
     "neural-sum-rate-shared": neural_sum_rate_shared,
 }
-"""By name; a reproduction is one file, and one line here."""
+"""Reproductions by name, as `beamforge reproduce` lists them."""

@@ -1,4 +1,4 @@
-"""Kinds of training data by the name that a recipe's ``[data]`` gives them."""
+"""Kinds of training data, by their names in the ``[data]`` section of a recipe."""
 
 from __future__ import annotations
 
