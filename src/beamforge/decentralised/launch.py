@@ -13,10 +13,11 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
-from torch.distributed import TCPStore
+from torch.distributed import Store, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from beamforge.core.errors import ConfigError
+from beamforge.decentralised.mailbox import Mailbox
 from beamforge.decentralised.processes import START_LIMIT, Operator, Station
 from beamforge.decentralised.solver import DecentralisedSolver
 
@@ -97,6 +98,17 @@ def rank_here() -> int:
     return int(os.environ.get("RANK", 0))
 
 
+def met() -> tuple[Store, int]:
+    """The store of the processes that ``torchrun`` started, and this one's number."""
+    store, rank, _ = next(rendezvous("env://", timeout=timedelta(seconds=START_LIMIT)))
+    return store, rank
+
+
+def mailbox(time_limit: float = TIME_LIMIT) -> Mailbox:
+    """The backhaul of this process, a base station among those that ``torchrun`` started; to train by, for example."""
+    return Mailbox(*met(), time_limit)
+
+
 @contextmanager
 def joined(
     method: DecentralisedSolver, count: int, time_limit: float = TIME_LIMIT, device: torch.device | str = "cpu"
@@ -108,7 +120,7 @@ def joined(
     """
     if launched() != count:
         raise ConfigError(f"processes of torchrun must be the {count} base stations, got {launched()}")
-    store, rank, _ = next(rendezvous("env://", timeout=timedelta(seconds=START_LIMIT)))
+    store, rank = met()
     station = Station(store, rank, method, time_limit, torch.device(device))
     if rank:
         station.serve()
