@@ -14,6 +14,8 @@ from beamforge.classical.duality.min_power import Duality
 from beamforge.classical.duality.power_limited import PowerLimitedMaxMin, PowerLimitedMinPower
 from beamforge.classical.fairness.pareto import Pareto
 from beamforge.classical.interference.linear import LocalMRT, LocalSLNR, LocalZF
+from beamforge.classical.interference.pareto_boundary import ParetoBoundary
+from beamforge.classical.interference.zhang_cui import ZhangCuiMaxMin, ZhangCuiSumRate
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.links.branch_and_bound import LinkBranchAndBound
@@ -60,6 +62,8 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "sca": (SuccessiveGP,),
     "quasi-inverse": (QuasiInverse,),
     "fastfp": (FastFP,),
+    "pareto-boundary": (ParetoBoundary,),
+    "zhang-cui": (ZhangCuiSumRate, ZhangCuiMaxMin),
     "rzf": (RZF, RegularisedBlockDiagonalisation),
     "slnr": (RZF, LocalSLNR),
     "wslnr": (WeightedSLNR,),
