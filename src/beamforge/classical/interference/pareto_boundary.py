@@ -182,7 +182,8 @@ def boundary(network: Network, power: Tensor | float, points: int = 61) -> tuple
     """Rates [B, points, 2] on the boundary of two users, from all for the first to all for the second, and their beams.
 
     The points are where rays of equal angles between them leave the region, or beyond, where one user can have more at
-    no cost to the other; beams are [B, points, N, 2]. A figure is ``plot(*rates[0].T)``. `network` has one batch dimension; `power` is watts, a number or [B, 2].
+    no cost to the other; beams are [B, points, N, 2]. A figure is ``plot(*rates[0].T)``. `network` has one batch
+    dimension; `power` is watts, a number or [B, 2].
 
     >>> from beamforge.scenarios.interference import Interference
     >>> rates, beams = boundary(Interference(cells=2, antennas=2).sample(count=1).truth, power=10.0, points=3)
