@@ -100,6 +100,8 @@ class Operator(DecentralisedSolver):
         self._method, self._store, self._count, self._limit = method, store, count, time_limit
         self._alive, self._here, self._piece = alive, here, 0
         ready, self._absent = self._arrived({k: f"ready/{k}" for k in range(count)}, START_LIMIT)
+        if not ready:
+            raise RuntimeError(f"none of {count} base stations has come up")
         self._late = set(range(count)) - ready - self._absent
 
     def fits(self, problem: Problem, network: Any) -> bool:
