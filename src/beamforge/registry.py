@@ -13,6 +13,9 @@ from beamforge.classical.duality.max_min import MaxMin
 from beamforge.classical.duality.min_power import Duality
 from beamforge.classical.duality.power_limited import PowerLimitedMaxMin, PowerLimitedMinPower
 from beamforge.classical.fairness.pareto import Pareto
+from beamforge.classical.interference.linear import LocalMRT, LocalSLNR, LocalZF
+from beamforge.classical.interference.pareto_boundary import ParetoBoundary
+from beamforge.classical.interference.zhang_cui import ZhangCuiMaxMin, ZhangCuiSumRate
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.links.branch_and_bound import LinkBranchAndBound
@@ -35,6 +38,7 @@ from beamforge.core.network import Network
 from beamforge.core.problem import Problem
 from beamforge.core.settings import convert
 from beamforge.core.solver import Solver
+from beamforge.decentralised.solver import DecentralisedSolver
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.learned.fairness.wit import WiT
 from beamforge.learned.links.gnn import GNN
@@ -59,12 +63,14 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "sca": (SuccessiveGP,),
     "quasi-inverse": (QuasiInverse,),
     "fastfp": (FastFP,),
+    "pareto-boundary": (ParetoBoundary,),
+    "zhang-cui": (ZhangCuiSumRate, ZhangCuiMaxMin),
     "rzf": (RZF, RegularisedBlockDiagonalisation),
-    "slnr": (RZF,),
+    "slnr": (RZF, LocalSLNR),
     "wslnr": (WeightedSLNR,),
     "wit": (WiT,),
-    "zf": (ZF,),
-    "mrt": (MRT,),
+    "zf": (ZF, LocalZF),
+    "mrt": (MRT, LocalMRT),
     "branch-and-bound": (BranchAndBound,),
 }
 
@@ -80,33 +86,47 @@ MODELS: dict[str, type[Solver]] = {
 """Trainable models, by their names in recipes and headers of weights; a method may have one model per problem."""
 
 
-def methods_for(problem: Problem, network: Network) -> list[str]:
-    """Names of the methods that support a problem and network, the recommended one first."""
-    return [name for name, kinds in METHODS.items() if any(kind.supports(problem, network) for kind in kinds)]
+def kinds_of(method: str, decentralised: bool = False) -> list[type[Solver]]:
+    """The solver classes of a method, or those of them whose base stations decide alone."""
+    return [kind for kind in METHODS.get(method, ()) if not decentralised or issubclass(kind, DecentralisedSolver)]
+
+
+def methods_for(problem: Problem, network: Network, *, decentralised: bool = False) -> list[str]:
+    """Names of the (decentralised) methods that support a problem and network, the recommended one first."""
+    return [name for name in METHODS if any(kind.supports(problem, network) for kind in kinds_of(name, decentralised))]
 
 
 def create(
-    problem: Problem, network: Network, method: str | None = None, settings: Mapping[str, Any] | None = None
+    problem: Problem,
+    network: Network,
+    method: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    decentralised: bool = False,
 ) -> Solver:
     """The solver of a method for a problem and network; by default that of the recommended method.
+
+    decentralised  whether it must be a `DecentralisedSolver`, whose base stations decide alone.
 
     Raises `ConfigError` for an unknown name or setting, with the nearest known one, and `UnsupportedProblem`, with the
     methods that support the problem and network, if this one does not.
     """
-    suitable = methods_for(problem, network)
+    suitable = methods_for(problem, network, decentralised=decentralised)
     if method is None and suitable:
         method = suitable[0]
     if method is not None and method not in METHODS:
         raise ConfigError(unknown("method", method, METHODS))
+    kinds = kinds_of(method or "", decentralised)
     if method not in suitable:
-        for kind in METHODS.get(method or "", ()) if "checkpoint" in (settings or {}) else ():
+        for kind in kinds if "checkpoint" in (settings or {}) else ():
             if (trained := configure(kind, settings or {}, method)).fits(problem, network):
                 return trained
         would = f"methods that do: {', '.join(suitable)}" if suitable else "no method does"
-        asks = {kind.scope for kind in METHODS.get(method or "", ()) if kind.scope}
+        asks = {kind.scope for kind in kinds if kind.scope}
         name = " ".join([method or "beamforge", *(f"({words})" for words in sorted(asks))])
-        raise UnsupportedProblem(f"{name} does not serve {describe(problem, network)}; {would}")
-    kind = next(kind for kind in METHODS[method] if kind.supports(problem, network))
+        alone = " with base stations that decide alone" if decentralised else ""
+        raise UnsupportedProblem(f"{name} does not serve {describe(problem, network)}{alone}; {would}")
+    kind = next(kind for kind in kinds if kind.supports(problem, network))
     return configure(kind, settings or {}, method)
 
 

@@ -16,6 +16,7 @@ import torch
 
 import beamforge
 from beamforge.cli.blocked import for_reachable_users
+from beamforge.cli.execution import Execution, Traffic, executing
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, pairs, precision_of, problem_options
 from beamforge.core.constraints import MeanConstraint, jain_index
@@ -43,6 +44,7 @@ SAMPLE_BYTES = 64 << 20
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of random numbers.")
 @click.option("--precision", type=click.Choice(["32", "64"]), help="Bits of a real number; by default the file's.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method; repeatable.")
+@executing
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--out", required=True, type=click.Path(), help="Solutions, .npz, or .h5 for more than fits in memory.")
 def command(
@@ -54,20 +56,32 @@ def command(
     precision: str | None,
     settings: tuple[str, ...],
     as_json: bool,
+    decentralised: bool,
+    message_bits: str | None,
+    time_limit: float | None,
     **stated: Any,
 ) -> None:
     """Find beams or powers for every instance of CHANNELS (.npz, .h5 or .mat).
 
     The file is read and solved in pieces. An .h5 output is written as OUT.partial; after an interruption, the same
     command resumes. The status of every instance is converged, max_iterations, infeasible or numerical_failure.
+
+    With --decentralised each base station is a process that knows its own channels alone. They may be on several
+    machines: torchrun --nproc-per-node K -m beamforge solve ... --decentralised.
     """
     request = Request(**stated)
-    check_writable(Path(out))
+    execution = Execution(decentralised, int(message_bits) if message_bits else None, time_limit, request)
+    if execution.writes:
+        check_writable(Path(out))
     with request.open(channels) as source:
         if Path(out).exists() and os.path.samefile(channels, out):
             raise ConfigError(f"out must not be the channel file itself, got {out}")
-        job = Job(source, request, method, pairs(settings), seed, device_of(device), precision_of(precision, source))
-        with progress() as bar:
+        precise = precision_of(precision, source)
+        job = Job(source, request, execution, method, pairs(settings), seed, device_of(device), precise)
+        with execution.started(job.solver, source.sizes["K"], job.device) as solver, progress() as bar:
+            if solver is None:
+                return
+            job.solver = solver
             checking = bar.add_task("checking", total=None)
             fingerprint = job.fingerprint()
             bar.update(checking, description="tuning")
@@ -99,6 +113,7 @@ class Job:
         self,
         source: ChannelFile,
         request: Request,
+        execution: Execution,
         method: str | None,
         settings: dict[str, str],
         seed: int,
@@ -108,8 +123,11 @@ class Job:
         self.source, self.request, self.seed, self.device, self.dtype = source, request, seed, device, dtype
         sample = source.read(0, 1, dtype=dtype, device=device)
         problem = request.build(sample.context)
-        self.solver = create(problem, sample.observation.network, method, settings)
-        self.method = method or methods_for(problem, sample.observation.network)[0]
+        network, alone = sample.observation.network, execution.alone
+        execution.check(network)
+        self.solver = execution.set(create(problem, network, method, settings, decentralised=alone))
+        self.method = method or methods_for(problem, network, decentralised=alone)[0]
+        self.traffic = Traffic()
         each = any(source.axes.get(name, "").startswith("B") for name in INTEGERS)
         self.streams = {} if each else {name: rows[0] for name, rows in streams_of(sample).items()}
         self.unit = problem.maximise.unit
@@ -119,6 +137,7 @@ class Job:
             "method": self.method,
             "settings": settings,
             "seed": seed,
+            **execution.stated,
         }
 
     def fingerprint(self) -> str:
@@ -166,6 +185,7 @@ class Job:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds = time.perf_counter() - before
+        self.traffic.count(solution)
         report = evaluate(problem, instance, solution.beams)
         return solution_rows(solution, report, powers=self.source.main == "G"), seconds
 
@@ -185,6 +205,7 @@ class Job:
             "status": {name: status[code] for code, name in enumerate(STATUS_NAMES) if status[code]},
             "seconds": writer.seconds,
             "seconds_per_instance": writer.seconds / writer.count,
+            **self.traffic.told,
             "scored_on": "H_estimate" if self.source.main == "H_estimate" else None,
         }
 
