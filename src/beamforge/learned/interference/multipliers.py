@@ -202,7 +202,8 @@ class SumRateInterference(InterferenceMultipliers):
             c = least_squares(
                 view.gram, asked(view, q, backhaul), view.weights * signal.sqrt() / (1 + suffered), view.serves
             )
-        return Priced(priced.multipliers, c, torch.ones_like(priced.share))
+        share = (c.conj() * (view.gram @ c.unsqueeze(-1)).squeeze(-1)).real.sum(-1, keepdim=True)
+        return Priced(priced.multipliers, c, share.clamp(0, 1))
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the mean logarithm of the weighted sum rate, so that equal shares count alike whatever the SNR."""
