@@ -39,6 +39,8 @@ def least_squares(gram: Tensor, prices: Tensor, b: Tensor, serves: Tensor) -> Te
     root = prices.clamp_min(torch.finfo(prices.dtype).tiny).sqrt()
     M, eigen = decomposed(gram, root)
     unit = torch.nn.functional.one_hot(serves, gram.shape[-1]).to(gram).expand(*gram.shape[:2], -1).unsqueeze(-1)
+    rounding = 100 * torch.finfo(root.dtype).eps * eigen[0].amax(-1, keepdim=True)
+    unit = eigen[1] @ ((eigen[0] > rounding).unsqueeze(-1) * (eigen[1].mH @ unit))  # the rest sends nothing
     length = b / taken(root, serves)
     energy = squared_magnitude((eigen[1].mH @ unit).squeeze(-1)) * eigen[0] * length.detach().square()
 
@@ -54,9 +56,9 @@ def least_squares(gram: Tensor, prices: Tensor, b: Tensor, serves: Tensor) -> Te
     return length * root * Resolvent.apply(M, nu, unit, eigen).squeeze(-1)
 
 
-def balancing(gram: Tensor, prices: Tensor, suffered: Tensor, serves: Tensor) -> Tensor:
+def balancing(gram: Tensor, prices: Tensor, suffered: Tensor, serves: Tensor) -> tuple[Tensor, Tensor]:
     """Coefficients c [B, S, K] of the beams ``H^H c`` of norm one that are optimal for balanced SINRs when the prices
-    q are the powers of the dual uplink, all power being spent::
+    q are the powers of the dual uplink, and whether power has a price [B, S, 1], so that all of it is to be spent::
 
         w = unit((sum_{j != k} q_j h_j h_j^H + nu I)^-1 h_k),   sum_{j != k} q_j |h_j^H w|^2 + nu = q_k (1 + I_k)
 
@@ -99,7 +101,8 @@ def balancing(gram: Tensor, prices: Tensor, suffered: Tensor, serves: Tensor) ->
     c = torch.nn.functional.one_hot(serves, gram.shape[-1]).to(root) - root * z
     norm = (c.conj() * (gram @ c.unsqueeze(-1)).squeeze(-1)).real.sum(-1, keepdim=True)
     floor = torch.finfo(root.dtype).eps * gain
-    return c * torch.where(floor > 0, norm.maximum(floor), 1).rsqrt()
+    least = torch.finfo(root.dtype).eps ** 0.5 * eigen[0].amax(-1, keepdim=True)
+    return c * torch.where(floor > 0, norm.maximum(floor), 1).rsqrt(), nu.detach() > 2 * least
 
 
 def decomposed(gram: Tensor, root: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -115,7 +118,7 @@ def decomposed(gram: Tensor, root: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor
 def root_of(excess: Excess, values: Tensor, most: Tensor) -> Tensor:
     """The price of power [B, S, 1] between what rounding of eigenvalues hides and `most`, or whichever is nearer."""
     tiny = torch.finfo(values.dtype).tiny ** 0.5
-    low = (4 * torch.finfo(values.dtype).eps * values.amax(-1, keepdim=True)).clamp_min(tiny)
+    low = (torch.finfo(values.dtype).eps ** 0.5 * values.amax(-1, keepdim=True)).clamp_min(tiny)
     high = most.maximum(low)
     for _ in range(HALVINGS):
         middle = low.sqrt() * high.sqrt()

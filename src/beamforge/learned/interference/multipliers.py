@@ -21,6 +21,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from beamforge.classical.sum_rate.reduced_wmmse import doubled
+from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerTransmitterPower
 from beamforge.core.errors import ConfigError
@@ -40,8 +42,8 @@ from beamforge.learned.multipliers.sum_rate import call
 TELL, CORRECT, MOST = 4.0, 10.0, 14.0
 """Largest corrections in nats of what is told and of a multiplier, and largest multiplier in nats."""
 
-HASTE = 4.0
-"""Power of the rate by which a price falls in a round."""
+HASTE, SLOWER, FASTER = 4.0, 0.5, 1.2
+"""Largest power of the rate by which a price falls in a round, and its factors where rates swing and where not."""
 
 LOWEST = 1e-9
 """Below which a rate or a multiplier is none."""
@@ -49,8 +51,8 @@ LOWEST = 1e-9
 SOFT = {0.1: 0.2, 0.03: 0.3, 0.01: 0.5}
 """Softness of the minimum in the loss, as a share of the rate, and how much each counts."""
 
-FULL = 4.0
-"""Logit of the share of the power that is spent unless the filter knows better."""
+FULL, SPARE = 4.0, 12.0
+"""Logit of the share of the power that is spent unless the filter knows better, and the largest correction of it."""
 
 
 class Priced(NamedTuple):
@@ -67,6 +69,7 @@ class InterferenceMultipliers(DecentralisedSolver):
 
     rounds         1: each base station tells every other one number, and decides. Each further round is two more: what
                    interference it causes, and what that is worth to whoever suffers it.
+                   With more users than antennas, derivatives by the channels are those of one round alone.
     checkpoint     "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
                    gradients, unless asked for by `requires_grad_`.
     width, layers  of the graph filters, where their weights are random; else they come with the weights.
@@ -103,8 +106,9 @@ class InterferenceMultipliers(DecentralisedSolver):
     def beams(self, stations: BaseStations, backhaul: Backhaul) -> Tensor:
         view = LocalView.of(stations)
         priced = self.priced(view, backhaul)
-        if self.rounds > 1:
-            priced = self.further(view, priced, backhaul)
+        if self.rounds > 1:  # in double precision, which eigenvalues of many users and few antennas need
+            wide = self.further(*batching.tree_map(doubled, (view, priced)), backhaul)
+            priced = Priced(*(each.to(like.dtype) for each, like in zip(wide, priced, strict=True)))
         return formed(stations, priced)
 
     def priced(self, view: LocalView, backhaul: Backhaul) -> Priced:
@@ -121,7 +125,7 @@ class InterferenceMultipliers(DecentralisedSolver):
         log = log + again.clamp(-CORRECT, CORRECT)
         mu = multipliers(log, view.mine)
         c = combination(view.gram, mu, view.serves)
-        return Priced(mu, c, torch.sigmoid(taken(share + more, view.serves) + FULL))
+        return Priced(mu, c, torch.sigmoid(taken(share + more, view.serves).clamp(-SPARE, SPARE) + FULL))
 
     def further(self, view: LocalView, priced: Priced, backhaul: Backhaul) -> Priced:
         """Beams after the further rounds."""
@@ -223,19 +227,31 @@ class MaxMinInterference(InterferenceMultipliers):
         return (view.weights * view.signal.log1p()).log()
 
     def further(self, view: LocalView, priced: Priced, backhaul: Backhaul) -> Priced:
-        """Prices that fall by a power of the rate, and beams that balance them."""
-        power = priced.share * received(view.gram, priced.coefficients)
-        signal, suffered = told_and_heard(view, power, backhaul)
-        spent = 1 + (priced.multipliers * received(view.gram, priced.coefficients)).sum(-1, keepdim=True)
-        log = torch.where(view.mine, (spent / (1 + suffered)).log(), priced.multipliers.clamp_min(LOWEST).log())
-        q = (taken(log, view.serves) - log.mean(-1, keepdim=True)).exp()
-        c = priced.coefficients
+        """Prices that rise where the rate is below the others', and beams that balance them.
+
+        First a base station tells its price over the rate that its user has now, and from then on the rate alone. So
+        all of them know all prices, and change them alike: in proportion to how far a rate is from the mean, and by
+        steps that shorten where a rate goes past it.
+        """
+        log = torch.where(view.mine, 0, priced.multipliers.clamp_min(LOWEST).log())
+        leak = (priced.multipliers * received(view.gram, priced.coefficients)).sum(-1, keepdim=True)
+        c, share = priced.coefficients, priced.share
+        prices, haste, last = log, torch.full_like(log, HASTE), torch.zeros_like(log)
         for number in range(self.rounds - 1):
+            signal, suffered = told_and_heard(view, share * received(view.gram, c), backhaul)
+            rate = (view.weights * (signal / (1 + suffered)).log1p()).clamp_min(LOWEST).log()
             if number:
-                signal, suffered = told_and_heard(view, priced.share * received(view.gram, c), backhaul)
-            q = q * (view.weights * (signal / (1 + suffered)).log1p()).clamp_min(LOWEST) ** -HASTE
-            c = balancing(view.gram, asked(view, q, backhaul), suffered, view.serves)
-        return Priced(priced.multipliers, c, priced.share)
+                short = centred(asked(view, -rate, backhaul))
+                haste = (haste * torch.where(short * last < 0, SLOWER, FASTER)).clamp_max(HASTE)
+                prices, last = prices + haste * short, short
+            else:
+                own_price = ((1 + leak) / (1 + suffered)).log()
+                own_price = own_price - (log.sum(-1, keepdim=True) + own_price) / log.shape[-1]
+                prices = asked(view, own_price - HASTE * rate, backhaul)
+            prices = centred(prices).clamp(-MOST, MOST)
+            c, priced_power = balancing(view.gram, prices.exp(), suffered, view.serves)
+            share = torch.where(priced_power, 1, share)
+        return Priced(priced.multipliers, c, share)
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the mean logarithm of a soft least weighted rate, ever less soft."""
@@ -244,6 +260,11 @@ class MaxMinInterference(InterferenceMultipliers):
         soft = sum(share * t * (-log / t).logsumexp(-1).mean() for t, share in SOFT.items())
         assert isinstance(soft, Tensor)
         return soft, {"least": log.detach().amin(-1).mean()}
+
+
+def centred(values: Tensor) -> Tensor:
+    """Values [B, S, K] less their mean over the users."""
+    return values - values.mean(-1, keepdim=True)
 
 
 def told_and_heard(view: LocalView, power: Tensor, backhaul: Backhaul) -> tuple[Tensor, Tensor]:
