@@ -42,7 +42,7 @@ from beamforge.learned.multipliers.sum_rate import call
 TELL, CORRECT, MOST = 4.0, 10.0, 14.0
 """Largest corrections in nats of what is told and of a multiplier, and largest multiplier in nats."""
 
-HASTE, SLOWER, FASTER = 4.0, 0.5, 1.2
+HASTE, SLOWER, FASTER, FADE = 4.0, 0.5, 1.2, 0.97
 """Largest power of the rate by which a price falls in a round, and its factors where rates swing and where not."""
 
 LOWEST = 1e-9
@@ -236,20 +236,22 @@ class MaxMinInterference(InterferenceMultipliers):
         log = torch.where(view.mine, 0, priced.multipliers.clamp_min(LOWEST).log())
         leak = (priced.multipliers * received(view.gram, priced.coefficients)).sum(-1, keepdim=True)
         c, share = priced.coefficients, priced.share
-        prices, haste, last = log, torch.full_like(log, HASTE), torch.zeros_like(log)
+        haste, last = torch.full_like(log, HASTE), torch.zeros_like(log)
         for number in range(self.rounds - 1):
             signal, suffered = told_and_heard(view, share * received(view.gram, c), backhaul)
             rate = (view.weights * (signal / (1 + suffered)).log1p()).clamp_min(LOWEST).log()
+            short = centred(asked(view, -rate, backhaul))
             if number:
-                short = centred(asked(view, -rate, backhaul))
                 haste = (haste * torch.where(short * last < 0, SLOWER, FASTER)).clamp_max(HASTE)
-                prices, last = prices + haste * short, short
+                prices, last, habit = prices + haste * short, short, FADE**number * habit
             else:
-                own_price = ((1 + leak) / (1 + suffered)).log()
-                own_price = own_price - (log.sum(-1, keepdim=True) + own_price) / log.shape[-1]
-                prices = asked(view, own_price - HASTE * rate, backhaul)
+                mine = ((1 + leak) / (1 + suffered)).log()
+                prices = asked(view, mine - (log.sum(-1, keepdim=True) + mine) / log.shape[-1], backhaul)
+                habit = log - prices + taken(prices, view.serves) - mine
+                prices, last = prices + HASTE * short, short
             prices = centred(prices).clamp(-MOST, MOST)
-            c, priced_power = balancing(view.gram, prices.exp(), suffered, view.serves)
+            used = torch.where(view.mine, prices, prices + habit)
+            c, priced_power = balancing(view.gram, used.exp(), suffered, view.serves)
             share = torch.where(priced_power, 1, share)
         return Priced(priced.multipliers, c, share)
 

@@ -25,9 +25,9 @@ class Interference:
 
     cells           K, uniform.
     antennas        N, log-uniform in the batches that are not named; `named_antennas` in the others.
-    named_share     the share of batches with `named_antennas` antennas and, half of them, cross gains of 0.2.
+    named_share     the share of batches with `named_antennas` antennas and cross gains of 0.2, as in the scenario.
     snr_db          power limit of a base station, uniform.
-    cross_gain_db   of g, uniform.
+    cross_gain_db   of g in the others, uniform.
     weighted_share  the share of instances whose users' weights are uniform on [0, 1]; in the others they are 1.
 
     Every batch states ``p_max_transmitter`` [B, K] and ``weights`` [B, K] in its context. Raises `ConfigError` for
@@ -69,12 +69,12 @@ class Interference:
         def within(ends: tuple[float, float]) -> Tensor:
             return ends[0] + (ends[1] - ends[0]) * uniform(generator, count)
 
-        usual = (uniform(generator, count) < 0.5) & named
+        gain = from_decibels(within(self.cross_gain_db))
         weights = uniform(generator, count, K)
         plain = uniform(generator, count, 1) >= self.weighted_share
         return {
             "power": from_decibels(within(self.snr_db)),
-            "cross_gain": torch.where(usual, NAMED_GAIN, from_decibels(within(self.cross_gain_db))),
+            "cross_gain": torch.full_like(gain, NAMED_GAIN) if named else gain,
             "weights": torch.where(plain, 1.0, weights),
             "fading": complex_normal(generator, count, K, K, N),
         }
