@@ -42,8 +42,11 @@ from beamforge.learned.multipliers.sum_rate import call
 TELL, CORRECT, MOST = 4.0, 10.0, 14.0
 """Largest corrections in nats of what is told and of a multiplier, and largest multiplier in nats."""
 
-HASTE, SLOWER, FASTER, FADE = 4.0, 0.5, 1.2, 0.97
+HASTE, SLOWER, FASTER = 4.0, 0.5, 1.2
 """Largest power of the rate by which a price falls in a round, and its factors where rates swing and where not."""
+
+FADE = 0.97
+"""What is left of a base station's habits after a round, to the power of the rounds so far."""
 
 LOWEST = 1e-9
 """Below which a rate or a multiplier is none."""
@@ -68,7 +71,8 @@ class InterferenceMultipliers(DecentralisedSolver):
     """Base of the two utilities, which differ in what the first message is a correction of.
 
     rounds         1: each base station tells every other one number, and decides. Each further round is two more: what
-                   interference it causes, and what that is worth to whoever suffers it.
+                   interference it causes, and what that is worth to whoever suffers it; for max-min the first further
+                   round is three.
                    With more users than antennas, derivatives by the channels are those of one round alone.
     checkpoint     "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
                    gradients, unless asked for by `requires_grad_`.
@@ -229,14 +233,16 @@ class MaxMinInterference(InterferenceMultipliers):
     def further(self, view: LocalView, priced: Priced, backhaul: Backhaul) -> Priced:
         """Prices that rise where the rate is below the others', and beams that balance them.
 
-        First a base station tells its price over the rate that its user has now, and from then on the rate alone. So
-        all of them know all prices, and change them alike: in proportion to how far a rate is from the mean, and by
-        steps that shorten where a rate goes past it.
+        In every round base stations tell the logarithm of the rate that their user has, and in the first of these what
+        price the learned multipliers imply for it. So all of them know all prices and change them alike: in proportion
+        to how far a rate is from their mean, by steps that shorten where it goes past that. What the multipliers of a
+        base station had beyond prices that all agree on is its habit; it fades, and what is left is the optimum.
         """
         log = torch.where(view.mine, 0, priced.multipliers.clamp_min(LOWEST).log())
         leak = (priced.multipliers * received(view.gram, priced.coefficients)).sum(-1, keepdim=True)
         c, share = priced.coefficients, priced.share
-        haste, last = torch.full_like(log, HASTE), torch.zeros_like(log)
+        haste = torch.full_like(log, HASTE)
+        prices = habit = last = torch.zeros_like(log)
         for number in range(self.rounds - 1):
             signal, suffered = told_and_heard(view, share * received(view.gram, c), backhaul)
             rate = (view.weights * (signal / (1 + suffered)).log1p()).clamp_min(LOWEST).log()
