@@ -57,7 +57,7 @@ def test_one_exchange_is_near_the_largest_least_rate_and_more_are_nearer(cells, 
     once, more = (
         share("max-min", MaxMinInterference(rounds=rounds), PowerLimitedMaxMin(), instance) for rounds in (1, 6)
     )
-    assert once >= percent and more >= max(once, 98.5)
+    assert once >= percent and more >= max(once, 98.2)
 
 
 @pytest.mark.parametrize("problem", ["sum-rate", "max-min"])

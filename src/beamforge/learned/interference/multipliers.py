@@ -45,7 +45,7 @@ TELL, CORRECT, MOST = 4.0, 10.0, 14.0
 HASTE, SLOWER, FASTER = 4.0, 0.5, 1.2
 """Largest power of the rate by which a price falls in a round, and its factors where rates swing and where not."""
 
-FADE = 0.97
+FADE = 0.99
 """What is left of a base station's habits after a round, to the power of the rounds so far."""
 
 LOWEST = 1e-9
