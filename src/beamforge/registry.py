@@ -41,6 +41,7 @@ from beamforge.core.solver import Solver
 from beamforge.decentralised.solver import DecentralisedSolver
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.learned.fairness.wit import WiT
+from beamforge.learned.interference.multipliers import MaxMinInterference, SumRateInterference
 from beamforge.learned.links.gnn import GNN
 from beamforge.learned.links.neural_sum_rate import NeuralSumRate
 from beamforge.learned.links.neural_sum_rate_shared import NeuralSumRateShared
@@ -53,7 +54,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "foschini-miljanic": (FoschiniMiljanic,),
     "wmmse": (ReducedWMMSE, LinkWMMSE, LimitedLinkWMMSE, MulticellWMMSE, ReducedMimoWMMSE),
     "pareto": (Pareto,),
-    "multipliers": (SumRateMultipliers, FairMultipliers),
+    "multipliers": (SumRateMultipliers, FairMultipliers, SumRateInterference, MaxMinInterference),
     "global": (LinkBranchAndBound, ManyStarts, LimitedManyStarts),
     "neural-sum-rate-shared": (NeuralSumRateShared,),
     "neural-sum-rate": (NeuralSumRate,),
@@ -77,6 +78,8 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
 MODELS: dict[str, type[Solver]] = {
     "multipliers": SumRateMultipliers,
     "fair-multipliers": FairMultipliers,
+    "interference-sum-rate": SumRateInterference,
+    "interference-max-min": MaxMinInterference,
     "wit": WiT,
     "neural-sum-rate": NeuralSumRate,
     "neural-sum-rate-shared": NeuralSumRateShared,
