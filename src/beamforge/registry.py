@@ -36,6 +36,7 @@ from beamforge.core.settings import convert
 from beamforge.core.solver import Solver
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.learned.fairness.wit import WiT
+from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
 from beamforge.learned.links.gnn import GNN
 from beamforge.learned.links.neural_sum_rate import NeuralSumRate
 from beamforge.learned.links.neural_sum_rate_shared import NeuralSumRateShared
@@ -65,6 +66,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "zf": (ZF,),
     "mrt": (MRT,),
     "branch-and-bound": (BranchAndBound,),
+    "itnet-dualnet": (SumRateITNet, MaxMinITNet),
 }
 
 MODELS: dict[str, type[Solver]] = {
@@ -75,6 +77,8 @@ MODELS: dict[str, type[Solver]] = {
     "neural-sum-rate-shared": NeuralSumRateShared,
     "gnn": GNN,
     "td3": TD3,
+    "itnet-dualnet-sum-rate": SumRateITNet,
+    "itnet-dualnet-max-min": MaxMinITNet,
 }
 """What can be trained, by the name that recipes and headers of weights give it; a method may have one per problem."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from beamforge.training.data.cells import Cells
 from beamforge.training.data.downlink import Downlink
+from beamforge.training.data.interference import Interference
 from beamforge.training.data.labelled import Labelled
 from beamforge.training.data.links import Links
 
@@ -14,5 +15,6 @@ SOURCES: dict[str, type[Any]] = {
     "cells": Cells,
     "links": Links,
     "labelled": Labelled,
+    "interference": Interference,
 }
 """Dataclasses whose fields are the entries of ``[data]``, each a `beamforge.training.stream.Source`."""

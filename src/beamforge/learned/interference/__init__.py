@@ -1,0 +1,1 @@
+"""Beams for interference channels by learned interference temperatures and dual variables."""

@@ -1,0 +1,173 @@
+"""Decentralised beams by two small networks and one exchange of a number between any two base stations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from beamforge.core.capability import Capability, Form
+from beamforge.core.constraints import PerTransmitterPower
+from beamforge.core.errors import ConfigError
+from beamforge.core.instance import Instance
+from beamforge.core.named_problems import build_problem
+from beamforge.core.network import spectral_efficiency
+from beamforge.core.utilities import MinRate, SumRate
+from beamforge.decentralised.backhaul import Backhaul, SharedMemory
+from beamforge.decentralised.base_stations import BaseStations
+from beamforge.decentralised.solver import DecentralisedSolver
+from beamforge.io.weights import trained_weights
+from beamforge.learned.interference.beam_recovery import Duals, Recovered, recover, slackness
+from beamforge.learned.interference.networks import DualNet, ITNet, Sight, call
+from beamforge.learned.interference.station_view import StationView, beams
+
+DUAL_RATE = 3.0
+"""Learning rate of DualNet over that of ITNet."""
+
+
+class Temperatures(NamedTuple):
+    """What base stations see and say.
+
+    correction  [B, S, K]: ITNet's output.
+    share       [B, S, K]: ``c_kj`` over what full power along the channel delivers.
+    """
+
+    view: StationView
+    sight: Sight
+    correction: Tensor
+    share: Tensor
+
+    @property
+    def allowed(self) -> Tensor:
+        """``c_kj`` over the noise [B, S, K]."""
+        return self.share * self.view.gain * self.view.others
+
+
+class ITNetDualNet(DecentralisedSolver):
+    """Base: ITNet, one exchange, DualNet, beam recovery and projection. A method supplies its utility.
+
+    checkpoint   "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
+                 gradients, unless asked for by `requires_grad_`.
+    alternating  how random weights are trained: ITNet on (25) and DualNet on (32) in turns, or both on (23).
+    width        of the networks, where their weights are random; else it comes with the weights.
+    """
+
+    model: ClassVar[str]
+    problem: ClassVar[str]
+
+    def __init__(self, checkpoint: str = "shipped", alternating: bool = True, width: int = 32) -> None:
+        super().__init__()
+        if width < 1:
+            raise ConfigError(f"width must be at least 1, got {width}")
+        trained = trained_weights(self.model, checkpoint)
+        try:
+            if trained is not None:
+                width = int(trained.settings["width"])
+            self.itnet, self.dualnet = ITNet(width), DualNet(width)
+            if trained is not None:
+                self.load_state_dict(trained.tensors)
+                self.requires_grad_(False)
+        except (KeyError, ValueError, RuntimeError):
+            raise ConfigError(f"checkpoint must fit this version's networks, got others in {checkpoint}") from None
+        self.turns: Mapping[str, float] = {"itnet": 1.0, "dualnet": DUAL_RATE} if alternating else {}
+
+    def beams(self, stations: BaseStations, backhaul: Backhaul) -> Tensor:
+        asked = self.temperatures(stations)
+        heard = backhaul.exchange(asked.allowed)
+        duals = self.duals(asked, heard)
+        found = recover(asked.view, duals, heard)
+        return beams(asked.view, duals.direction, stations.power * found.share.clamp_max(1))
+
+    def temperatures(self, stations: BaseStations) -> Temperatures:
+        """What each base station promises not to exceed, by ITNet."""
+        view = StationView.of(stations)
+        sight = Sight.of(view, stations.weights)
+        correction = call(self.itnet, view.gain, sight).clamp(-20, 20)
+        share = (torch.logit(sight.leakage) + correction).sigmoid()
+        return Temperatures(view, sight, correction, share)
+
+    def duals(self, asked: Temperatures, heard: Tensor) -> Duals:
+        """Dual variables by DualNet, for what others said, [B, S, K] over the noise."""
+        duals: Duals = call(self.dualnet, asked.view.gain, asked.view, asked.sight, asked.correction, heard)
+        return duals
+
+    def utility(self, rates: Tensor) -> Tensor:
+        """The utility [B] of weighted rates [B, K]."""
+        raise NotImplementedError
+
+    def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """(23): minus the utility, over that of the beams of the largest ratio of signal to leakage and noise.
+
+        instance  interference channels with `p_max_transmitter` and `weights` in their context.
+        """
+        stations = stations_of(self.problem, instance)
+        asked = self.temperatures(stations)
+        heard = SharedMemory().exchange(asked.allowed)
+        duals = self.duals(asked, heard)
+        found = recover(asked.view, duals, heard)
+        delivered = found.delivered(asked.view)
+        rates = achieved(asked.view, delivered, interference(asked.view, delivered))
+        figures = {
+            "rate_within": achieved(asked.view, delivered, heard.sum(-1)).detach().mean(),
+            "slackness": slackness(asked.view, duals, found, asked.share).detach().mean(),
+            "excess_power": (found.share.detach() - 1).clamp_min(0).mean(),
+        }
+        return self.objective(asked, stations.weights, rates), figures
+
+    def turn(self, part: str, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """(25) and (26) of ITNet, (31) and (32) of DualNet."""
+        stations = stations_of(self.problem, instance)
+        with torch.set_grad_enabled(part == "itnet"):
+            asked = self.temperatures(stations)
+            heard = SharedMemory().exchange(asked.allowed)
+        duals = self.duals(asked, heard.detach())
+        found = recover(asked.view, duals, heard.detach())
+        if part == "itnet":
+            rates = achieved(asked.view, found.delivered(asked.view), heard.sum(-1))
+            return self.objective(asked, stations.weights, rates), {}
+        held = Recovered(found.leakage.detach(), found.share.detach())
+        return slackness(asked.view, duals, held, asked.share).mean(), {}
+
+    def objective(self, asked: Temperatures, weights: Tensor, rates: Tensor) -> Tensor:
+        """Minus the mean utility of rates [B, K], over what the weighted rates usually are."""
+        delivered = asked.sight.leakage * asked.view.gain
+        usual = weights * achieved(asked.view, delivered, interference(asked.view, delivered))
+        return -(self.utility(weights * rates) / self.utility(usual.mean(-1, True).expand_as(rates))).mean()
+
+
+class SumRateITNet(ITNetDualNet):
+    """The weighted sum rate."""
+
+    model, problem = "itnet-dualnet-sum-rate", "sum-rate"
+    capabilities = (Capability(SumRate, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)),)
+
+    def utility(self, rates: Tensor) -> Tensor:
+        return rates.sum(-1)
+
+
+class MaxMinITNet(ITNetDualNet):
+    """The largest least weighted rate."""
+
+    model, problem = "itnet-dualnet-max-min", "max-min"
+    capabilities = (Capability(MinRate, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)),)
+
+    def utility(self, rates: Tensor) -> Tensor:
+        return rates.amin(-1)
+
+
+def stations_of(problem: str, instance: Instance) -> BaseStations:
+    """All base stations of a batch of training data."""
+    network = instance.observation.network
+    return BaseStations.of(build_problem(problem, instance.context).bind(network), network)
+
+
+def achieved(view: StationView, delivered: Tensor, disturbed: Tensor) -> Tensor:
+    """Rates [B, K] for what all base stations [B, K, K] deliver, and what else users hear, [B, K] over the noise."""
+    return spectral_efficiency((delivered * view.itself).sum(-1) / (1 + disturbed))
+
+
+def interference(view: StationView, delivered: Tensor) -> Tensor:
+    """What all base stations [B, K, K] put on the users of others, [B, K]."""
+    return (delivered * view.others).sum(-2)
