@@ -78,7 +78,7 @@ class ITNetDualNet(DecentralisedSolver):
         heard = backhaul.exchange(asked.allowed)
         duals = self.duals(asked, heard)
         found = recover(asked.view, duals, heard)
-        return beams(asked.view, duals.direction, stations.power * found.share.clamp_max(1))
+        return beams(duals.direction, stations.power * found.share.clamp_max(1))
 
     def temperatures(self, stations: BaseStations) -> Temperatures:
         """What each base station promises not to exceed, by ITNet."""

@@ -18,6 +18,9 @@ PAIR = 6
 HEARD = 5
 """Numbers in which DualNet is told what was heard from the others."""
 
+LARGEST = 14.0
+"""Logarithm of the largest load: a millionth of a channel's amplitude is as good as none of it."""
+
 DEPTH = 3
 """Hidden layers of each network."""
 
@@ -83,7 +86,7 @@ class DualNet(nn.Module):
         told = summary(view, heard)
         asked = softened((1 + view.gain) * (-correction / 2).clamp(-20, 20).exp() - 1)
         x = torch.cat([sight.pairs, small_log(asked).unsqueeze(-1), told], -1)
-        loads = asked * (3 * self.load(x).squeeze(-1)).clamp(-20, 20).exp() * view.others
+        loads = (asked.log() + 3 * self.load(x).squeeze(-1)).clamp(-20, LARGEST).exp() * view.others
         z = direction(view, loads)
         noise = 1 + (heard * view.others).sum(-1)
         seen = [

@@ -70,13 +70,13 @@ class StationView(NamedTuple):
 class Direction(NamedTuple):
     """Directions ``z = (I + sum_j l_j u_j u_j^H)^-1 u_k``, u_j being channels of norm one.
 
-    coefficients  complex [B, S, K]: z as a sum of the u_j.
-    heard         [B, S, K]: ``|u_j^H z|^2``.
-    along         [B, S]: ``u_k^H z``.
-    norm          [B, S]: ``|z|^2``.
+    z      complex [B, S, N].
+    heard  [B, S, K]: ``|u_j^H z|^2``.
+    along  [B, S]: ``u_k^H z``.
+    norm   [B, S]: ``|z|^2``, never more than that.
     """
 
-    coefficients: Tensor
+    z: Tensor
     heard: Tensor
     along: Tensor
     norm: Tensor
@@ -96,18 +96,18 @@ def direction(view: StationView, loads: Tensor) -> Direction:
     """
     root = loads.clamp_min(1e-12).sqrt() * view.others
     M = root.unsqueeze(-1) * view.gram * root.unsqueeze(-2)
-    M.diagonal(dim1=-2, dim2=-1).add_(1)
+    rounding = 4 * torch.finfo(root.dtype).eps * root.square()
+    M.diagonal(dim1=-2, dim2=-1).add_(1 + rounding)
     factor = torch.linalg.cholesky_ex(M)[0]
     solved = torch.cholesky_solve((root * view.align).unsqueeze(-1), factor).squeeze(-1)
-    x = view.itself - root * solved
-    z = (view.gram @ x.unsqueeze(-1)).squeeze(-1)
-    along = (z.real * view.itself).sum(-1)
-    return Direction(x, squared_magnitude(z), along, (x.real * z.real + x.imag * z.imag).sum(-1))
+    z = view.rows.mH @ (view.itself - root * solved).unsqueeze(-1)
+    heard, norm = (view.rows @ z).squeeze(-1), squared_magnitude(z).sum((-2, -1))
+    along = (heard.real * view.itself).sum(-1)
+    return Direction(z.squeeze(-1), squared_magnitude(heard), torch.maximum(along, norm), norm)
 
 
-def beams(view: StationView, z: Direction, power: Tensor) -> Tensor:
+def beams(direction: Direction, power: Tensor) -> Tensor:
     """Beams [B, S, N] along z of so many watts [B, S]; zero where z is."""
-    W = (view.rows.mH @ z.coefficients.unsqueeze(-1)).squeeze(-1)
-    heard = (view.own > 0) & (z.norm > 0)
-    scale = torch.where(heard, power, 0) / torch.where(heard, z.norm, 1)
-    return W * torch.where(scale > 0, scale, 1).sqrt().unsqueeze(-1) * (scale > 0).unsqueeze(-1)
+    sent = direction.norm > 0
+    scale = torch.where(sent, power, 0) / torch.where(sent, direction.norm, 1)
+    return direction.z * torch.where(scale > 0, scale, 1).sqrt().unsqueeze(-1) * (scale > 0).unsqueeze(-1)
