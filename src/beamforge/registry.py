@@ -36,6 +36,7 @@ from beamforge.core.settings import convert
 from beamforge.core.solver import Solver
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.learned.fairness.wit import WiT
+from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
 from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
 from beamforge.learned.links.gnn import GNN
 from beamforge.learned.links.neural_sum_rate import NeuralSumRate
@@ -67,6 +68,8 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "mrt": (MRT,),
     "branch-and-bound": (BranchAndBound,),
     "itnet-dualnet": (SumRateITNet, MaxMinITNet),
+    "nfl": (NaiveFeatureLearning,),
+    "dbl": (DirectBeamLearning,),
 }
 
 MODELS: dict[str, type[Solver]] = {
@@ -79,6 +82,8 @@ MODELS: dict[str, type[Solver]] = {
     "td3": TD3,
     "itnet-dualnet-sum-rate": SumRateITNet,
     "itnet-dualnet-max-min": MaxMinITNet,
+    "nfl": NaiveFeatureLearning,
+    "dbl": DirectBeamLearning,
 }
 """What can be trained, by the name that recipes and headers of weights give it; a method may have one per problem."""
 

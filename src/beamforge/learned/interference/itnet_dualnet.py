@@ -12,8 +12,6 @@ from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerTransmitterPower
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
-from beamforge.core.named_problems import build_problem
-from beamforge.core.network import spectral_efficiency
 from beamforge.core.utilities import MinRate, SumRate
 from beamforge.decentralised.backhaul import Backhaul, SharedMemory
 from beamforge.decentralised.base_stations import BaseStations
@@ -21,6 +19,7 @@ from beamforge.decentralised.solver import DecentralisedSolver
 from beamforge.io.weights import trained_weights
 from beamforge.learned.interference.beam_recovery import Duals, Recovered, recover, slackness
 from beamforge.learned.interference.networks import DualNet, ITNet, Sight, call
+from beamforge.learned.interference.objective import achieved, posed, shortfall
 from beamforge.learned.interference.station_view import StationView, beams
 
 DUAL_RATE = 3.0
@@ -93,32 +92,28 @@ class ITNetDualNet(DecentralisedSolver):
         duals: Duals = call(self.dualnet, asked.view.gain, asked.view, asked.sight, asked.correction, heard)
         return duals
 
-    def utility(self, rates: Tensor) -> Tensor:
-        """The utility [B] of weighted rates [B, K]."""
-        raise NotImplementedError
-
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """(23): minus the utility, over that of the beams of the largest ratio of signal to leakage and noise.
 
         instance  interference channels with `p_max_transmitter` and `weights` in their context.
         """
-        stations = stations_of(self.problem, instance)
+        stations = posed(self.problem, instance)
         asked = self.temperatures(stations)
         heard = SharedMemory().exchange(asked.allowed)
         duals = self.duals(asked, heard)
         found = recover(asked.view, duals, heard)
         delivered = found.delivered(asked.view)
-        rates = achieved(asked.view, delivered, interference(asked.view, delivered))
+        rates = achieved(asked.view, delivered)
         figures = {
             "rate_within": achieved(asked.view, delivered, heard.sum(-1)).detach().mean(),
             "slackness": slackness(asked.view, duals, found, asked.share).detach().mean(),
             "excess_power": (found.share.detach() - 1).clamp_min(0).mean(),
         }
-        return self.objective(asked, stations.weights, rates), figures
+        return shortfall(self.problem, asked.view, stations.weights, rates), figures
 
     def turn(self, part: str, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """(25) and (26) of ITNet, (31) and (32) of DualNet."""
-        stations = stations_of(self.problem, instance)
+        stations = posed(self.problem, instance)
         with torch.set_grad_enabled(part == "itnet"):
             asked = self.temperatures(stations)
             heard = SharedMemory().exchange(asked.allowed)
@@ -126,15 +121,9 @@ class ITNetDualNet(DecentralisedSolver):
         found = recover(asked.view, duals, heard.detach())
         if part == "itnet":
             rates = achieved(asked.view, found.delivered(asked.view), heard.sum(-1))
-            return self.objective(asked, stations.weights, rates), {}
+            return shortfall(self.problem, asked.view, stations.weights, rates), {}
         held = Recovered(found.leakage.detach(), found.share.detach())
         return slackness(asked.view, duals, held, asked.share).mean(), {}
-
-    def objective(self, asked: Temperatures, weights: Tensor, rates: Tensor) -> Tensor:
-        """Minus the mean utility of rates [B, K], over what the weighted rates usually are."""
-        delivered = asked.sight.leakage * asked.view.gain
-        usual = weights * achieved(asked.view, delivered, interference(asked.view, delivered))
-        return -(self.utility(weights * rates) / self.utility(usual.mean(-1, True).expand_as(rates))).mean()
 
 
 class SumRateITNet(ITNetDualNet):
@@ -143,31 +132,9 @@ class SumRateITNet(ITNetDualNet):
     model, problem = "itnet-dualnet-sum-rate", "sum-rate"
     capabilities = (Capability(SumRate, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)),)
 
-    def utility(self, rates: Tensor) -> Tensor:
-        return rates.sum(-1)
-
 
 class MaxMinITNet(ITNetDualNet):
     """The largest least weighted rate."""
 
     model, problem = "itnet-dualnet-max-min", "max-min"
     capabilities = (Capability(MinRate, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)),)
-
-    def utility(self, rates: Tensor) -> Tensor:
-        return rates.amin(-1)
-
-
-def stations_of(problem: str, instance: Instance) -> BaseStations:
-    """All base stations of a batch of training data."""
-    network = instance.observation.network
-    return BaseStations.of(build_problem(problem, instance.context).bind(network), network)
-
-
-def achieved(view: StationView, delivered: Tensor, disturbed: Tensor) -> Tensor:
-    """Rates [B, K] for what all base stations [B, K, K] deliver, and what else users hear, [B, K] over the noise."""
-    return spectral_efficiency((delivered * view.itself).sum(-1) / (1 + disturbed))
-
-
-def interference(view: StationView, delivered: Tensor) -> Tensor:
-    """What all base stations [B, K, K] put on the users of others, [B, K]."""
-    return (delivered * view.others).sum(-2)
