@@ -28,7 +28,7 @@ def optimum(H, k, P, c, noise):
     cp.Problem(cp.Maximize(cp.real(H[k] @ w)), limits).solve(solver=cp.CLARABEL)
     signal = abs(H[k] @ w.value)
     slope = 2 * signal / ((noise + signal**2) * np.log(2))  # of the rate over the amplitude
-    duals = slope * np.array([float(limit.dual_value) for limit in limits])
+    duals = slope * np.array([np.asarray(limit.dual_value).item() for limit in limits])
     return w.value, np.log2(1 + signal**2 / noise), np.insert(duals[:-1], k, 0.0), duals[-1]
 
 

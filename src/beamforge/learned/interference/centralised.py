@@ -130,7 +130,7 @@ class Centralised(Solver):
         if self.shipped and problem not in self.networks:
             name = f"{self.model}-{problem}"
             self._adopt(load(self.model, name=name), name)
-        order = squared_magnitude(stations.own).sum(-1).argsort(-1, descending=True, stable=True)
+        order = squared_magnitude(stations.own).sum(-1).argsort(dim=-1, descending=True, stable=True)
         there = rearranged(stations, order)
         W = self.directed(there, call(self.networks[problem], there.power, seen(there)))
         return W.take_along_dim(order.argsort(-1).unsqueeze(-1), 1)
@@ -174,8 +174,8 @@ class DirectBeamLearning(Centralised):
 class NaiveFeatureLearning(Centralised):
     """The outputs are beam features, interference temperatures and dual variables, of which (11) makes the beams.
 
-    ``c_kj = P |h_kj|^2 sigmoid(.)``; ``d_kj`` and ``d_kk`` are softplus in units of the noise and of 1/P. Projected onto
-    the power limits.
+    ``c_kj = P |h_kj|^2 sigmoid(.)``; ``d_kj`` and ``d_kk`` are softplus, in units of one over the noise and over P. The
+    beams are projected onto the power limits.
 
     Source: M. Kim, H. Lee, M. Kim, I. Lee, "Deep learning based decentralized beamforming methods for multi-antenna
     interference channels", IEEE Access 11 (2023), Sec. V.
@@ -210,7 +210,7 @@ def name_of(problem: Problem) -> str:
 
 
 def rearranged(stations: BaseStations, order: Tensor) -> BaseStations:
-    """The pairs in another order [B, K]; what a user hears is turned so that its own first antenna's channel is real."""
+    """The pairs in another order [B, K]; users' channels are turned so that that from the own first antenna is real."""
     H = stations.H.take_along_dim(order[:, :, None, None], 1).take_along_dim(order[:, None, :, None], 2)
     first = torch.diagonal(H[..., 0], dim1=-2, dim2=-1)
     size = first.abs()

@@ -26,6 +26,10 @@ DUAL_RATE = 3.0
 """Learning rate of DualNet over that of ITNet."""
 
 
+PROJECTED = 1e-3
+"""Share of the power above the limit from which a beam counts as projected."""
+
+
 class Temperatures(NamedTuple):
     """What base stations see and say.
 
@@ -95,6 +99,10 @@ class ITNetDualNet(DecentralisedSolver):
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """(23): minus the utility, over that of the beams of the largest ratio of signal to leakage and noise.
 
+        The figures are means over base stations: `rate_within` (26), the temperatures taken as interference; `gap`, the
+        dual function (30) less that, which is (31), and its size; beams projected, and the power that they asked for in
+        excess, as shares.
+
         instance  interference channels with `p_max_transmitter` and `weights` in their context.
         """
         stations = posed(self.problem, instance)
@@ -104,11 +112,15 @@ class ITNetDualNet(DecentralisedSolver):
         found = recover(asked.view, duals, heard)
         delivered = found.delivered(asked.view)
         rates = achieved(asked.view, delivered)
-        figures = {
-            "rate_within": achieved(asked.view, delivered, heard.sum(-1)).detach().mean(),
-            "slackness": slackness(asked.view, duals, found, asked.share).detach().mean(),
-            "excess_power": (found.share.detach() - 1).clamp_min(0).mean(),
-        }
+        with torch.no_grad():
+            gap = slackness(asked.view, duals, found, asked.share)
+            figures = {
+                "rate_within": achieved(asked.view, delivered, heard.sum(-1)).mean(),
+                "gap": gap.mean(),
+                "gap_size": gap.abs().mean(),
+                "projected": (found.share > 1 + PROJECTED).to(rates.dtype).mean(),
+                "excess_power": (found.share - 1).clamp_min(0).mean(),
+            }
         return shortfall(self.problem, asked.view, stations.weights, rates), figures
 
     def turn(self, part: str, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
