@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -74,20 +75,28 @@ class DualNet(nn.Module):
     """(18) and (19): loads of all channels, and the price of all the power.
 
     A load begins as what the temperature asks of the load ``gain`` of the beam that ITNet begins with, leakage falling
-    with the square of one plus it. The price begins as that at which all power is used. Networks correct both, in nats.
+    with the square of one plus it; it is corrected in two looks, the second one at the beam that the first leads to.
+    The price begins as that at which all power is used. Networks correct all, in nats.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.load, self.power = perceptron(PAIR + 1 + HEARD, width), perceptron(5, width)
+        self.first, self.second = perceptron(PAIR + 1 + HEARD, width), perceptron(PAIR + 3 + HEARD, width)
+        self.power = perceptron(5, width)
 
     def forward(self, view: StationView, sight: Sight, correction: Tensor, heard: Tensor) -> Duals:
         """Dual variables for ITNet's correction [B, S, K] and what others said, [B, S, K], over the noise."""
         told = summary(view, heard)
         asked = softened((1 + view.gain) * (-correction / 2).clamp(-20, 20).exp() - 1)
-        x = torch.cat([sight.pairs, small_log(asked).unsqueeze(-1), told], -1)
-        loads = (asked.log() + 3 * self.load(x).squeeze(-1)).clamp(-20, LARGEST).exp() * view.others
-        z = direction(view, loads)
+        loads = asked.clamp_max(math.exp(LARGEST))
+        z = sight.first
+        for look, net in enumerate((self.first, self.second)):
+            seen = [small_log(loads)]
+            if look:
+                seen += [small_log(view.gain * z.leakage), small_log(view.own * z.along).unsqueeze(-1).expand_as(loads)]
+            x = torch.cat([sight.pairs, torch.stack(seen, -1), told], -1)
+            loads = (loads.clamp_min(1e-6).log() + 3 * net(x).squeeze(-1)).clamp(-20, LARGEST).exp() * view.others
+            z = direction(view, loads)
         noise = 1 + (heard * view.others).sum(-1)
         seen = [
             small_log(view.own),
