@@ -55,20 +55,21 @@ class ITNetDualNet(DecentralisedSolver):
                  gradients, unless asked for by `requires_grad_`.
     alternating  how random weights are trained: ITNet on (25) and DualNet on (32) in turns, or both on (23).
     width        of the networks, where their weights are random; else it comes with the weights.
+    looks        that DualNet takes at its loads, likewise.
     """
 
     model: ClassVar[str]
     problem: ClassVar[str]
 
-    def __init__(self, checkpoint: str = "shipped", alternating: bool = True, width: int = 32) -> None:
+    def __init__(self, checkpoint: str = "shipped", alternating: bool = True, width: int = 32, looks: int = 2) -> None:
         super().__init__()
-        if width < 1:
-            raise ConfigError(f"width must be at least 1, got {width}")
+        if min(width, looks) < 1:
+            raise ConfigError(f"width and looks must be at least 1, got {width} and {looks}")
         trained = trained_weights(self.model, checkpoint)
         try:
             if trained is not None:
-                width = int(trained.settings["width"])
-            self.itnet, self.dualnet = ITNet(width), DualNet(width)
+                width, looks = (int(trained.settings[name]) for name in ("width", "looks"))
+            self.itnet, self.dualnet = ITNet(width), DualNet(width, looks)
             if trained is not None:
                 self.load_state_dict(trained.tensors)
                 self.requires_grad_(False)

@@ -75,13 +75,13 @@ class DualNet(nn.Module):
     """(18) and (19): loads of all channels, and the price of all the power.
 
     A load begins as what the temperature asks of the load ``gain`` of the beam that ITNet begins with, leakage falling
-    with the square of one plus it; it is corrected in two looks, the second one at the beam that the first leads to.
-    The price begins as that at which all power is used. Networks correct all, in nats.
+    with the square of one plus it. It is corrected in some looks, by a network each, at what was heard and at the
+    beam so far. The price begins as that at which all power is used. Corrections are in nats.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, looks: int) -> None:
         super().__init__()
-        self.first, self.second = perceptron(PAIR + 1 + HEARD, width), perceptron(PAIR + 3 + HEARD, width)
+        self.looks = nn.ModuleList(perceptron(PAIR + 3 + HEARD, width) for _ in range(looks))
         self.power = perceptron(5, width)
 
     def forward(self, view: StationView, sight: Sight, correction: Tensor, heard: Tensor) -> Duals:
@@ -90,11 +90,9 @@ class DualNet(nn.Module):
         asked = softened((1 + view.gain) * (-correction / 2).clamp(-20, 20).exp() - 1)
         loads = asked.clamp_max(math.exp(LARGEST))
         z = sight.first
-        for look, net in enumerate((self.first, self.second)):
-            seen = [small_log(loads)]
-            if look:
-                seen += [small_log(view.gain * z.leakage), small_log(view.own * z.along).unsqueeze(-1).expand_as(loads)]
-            x = torch.cat([sight.pairs, torch.stack(seen, -1), told], -1)
+        for net in self.looks:
+            seen = [loads, view.gain * z.leakage, (view.own * z.along).unsqueeze(-1).expand_as(loads)]
+            x = torch.cat([sight.pairs, small_log(torch.stack(seen, -1)), told], -1)
             loads = (loads.clamp_min(1e-6).log() + 3 * net(x).squeeze(-1)).clamp(-20, LARGEST).exp() * view.others
             z = direction(view, loads)
         noise = 1 + (heard * view.others).sum(-1)
