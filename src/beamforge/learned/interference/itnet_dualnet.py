@@ -22,7 +22,7 @@ from beamforge.learned.interference.networks import DualNet, ITNet, Sight, call
 from beamforge.learned.interference.objective import achieved, posed, shortfall
 from beamforge.learned.interference.station_view import StationView, beams
 
-DUAL_RATE = 3.0
+DUAL_RATE = 10.0
 """Learning rate of DualNet over that of ITNet."""
 
 
