@@ -31,10 +31,11 @@ PROJECTED = 1e-3
 
 
 class Temperatures(NamedTuple):
-    """What base stations see and say.
+    """What base stations see and promise.
 
-    correction  [B, S, K]: ITNet's output.
-    share       [B, S, K]: ``c_kj`` over what full power along the channel delivers.
+    view, sight  of each base station, by itself.
+    correction   [B, S, K]: ITNet's output.
+    share        [B, S, K]: ``c_kj`` over what full power along the channel delivers.
     """
 
     view: StationView
@@ -49,13 +50,24 @@ class Temperatures(NamedTuple):
 
 
 class ITNetDualNet(DecentralisedSolver):
-    """Base: ITNet, one exchange, DualNet, beam recovery and projection. A method supplies its utility.
+    """Base: ITNet, one exchange, DualNet, beam recovery and projection; a method names its problem.
+
+    Base station k promises to put no more than c_kj on user j, says so to that user's base station, and sends ::
+
+        w_k = sqrt(p_k) A_k^-1 h_kk,    A_k = sum_j d_kj h_kj h_kj^H + d_kk I,    |w_k|^2 <= P_k
+
+    (11, 12a) with c from `ITNet`, d from `DualNet` after K(K-1) numbers are exchanged, p in closed form (12b), and the
+    beam scaled down where it is beyond the power limit. For any K, N and powers; O(K^2 N + K^3) a base station.
 
     checkpoint   "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
                  gradients, unless asked for by `requires_grad_`.
     alternating  how random weights are trained: ITNet on (25) and DualNet on (32) in turns, or both on (23).
     width        of the networks, where their weights are random; else it comes with the weights.
     looks        that DualNet takes at its loads, likewise.
+
+    Source: M. Kim, H. Lee, M. Kim, I. Lee, "Deep learning based decentralized beamforming methods for multi-antenna
+    interference channels", IEEE Access 11 (2023), Algorithms 1 and 2. What the networks see and where they begin, as
+    `networks` says, is ours.
     """
 
     model: ClassVar[str]
@@ -140,14 +152,24 @@ class ITNetDualNet(DecentralisedSolver):
 
 
 class SumRateITNet(ITNetDualNet):
-    """The weighted sum rate."""
+    """`ITNetDualNet` for the weighted sum rate, trained in turns.
+
+    >>> from beamforge.core.named_problems import build_problem
+    >>> from beamforge.scenarios.interference import Interference
+    >>> instance = Interference(cells=3, snr_db=0.0).sample(2)
+    >>> problem = build_problem("sum-rate", instance.context)
+    >>> W = SumRateITNet(checkpoint="random").solve(problem, instance).W.detach()
+    >>> W.shape, W.abs().square().sum(-2).round(decimals=3)
+    (torch.Size([2, 8, 3]), tensor([[1., 1., 1.],
+            [1., 1., 1.]]))
+    """
 
     model, problem = "itnet-dualnet-sum-rate", "sum-rate"
     capabilities = (Capability(SumRate, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)),)
 
 
 class MaxMinITNet(ITNetDualNet):
-    """The largest least weighted rate."""
+    """`ITNetDualNet` for the largest least weighted rate; what ships is trained on that rate itself, not in turns."""
 
     model, problem = "itnet-dualnet-max-min", "max-min"
     capabilities = (Capability(MinRate, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)),)
