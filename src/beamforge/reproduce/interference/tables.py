@@ -25,7 +25,7 @@ from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Table
 from beamforge.scenarios.base import TEST_SEEDS
 from beamforge.scenarios.interference import Interference
 
-COUNT, QUICK = 3000, 300
+COUNT, QUICK = 3000, 200
 """Instances a cell."""
 
 SIZES = ((2, 8), (3, 8), (4, 8), (5, 8), (6, 8), (2, 2))
