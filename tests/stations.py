@@ -1,4 +1,4 @@
-"""A small decentralised method with parameters, and questions for it."""
+"""Base stations with random channels, a small decentralised method with parameters, and questions for it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from beamforge.core.errors import ConfigError
 from beamforge.core.network import squared_magnitude
 from beamforge.core.problem import Problem
 from beamforge.core.utilities import MinRate, SumRate
+from beamforge.decentralised.base_stations import BaseStations
 from beamforge.decentralised.solver import DecentralisedSolver
 from beamforge.scenarios.interference import Interference
 
@@ -66,3 +67,11 @@ def question(cells=3, count=4, dtype=torch.complex128, goal=SumRate, seed=0, ant
     instance = Interference(cells=cells, antennas=antennas, random_weights=True).sample(count, seed=seed, dtype=dtype)
     limit = PerTransmitterPower(instance.context["p_max_transmitter"])
     return Problem(goal(instance.context["weights"]), (limit,)), instance
+
+
+def stations(K=3, N=4, B=5, seed=0, dtype=torch.complex128):
+    """S = K base stations of N antennas, powers between 1 and 10 W."""
+    generator = torch.Generator().manual_seed(seed)
+    H = torch.randn(B, K, K, N, dtype=torch.complex128, generator=generator).to(dtype)
+    power = 1 + 9 * torch.rand(B, K, dtype=torch.float64, generator=generator).to(H.real.dtype)
+    return BaseStations(H, torch.arange(K), power, torch.ones_like(power))

@@ -41,6 +41,8 @@ from beamforge.core.solver import Solver
 from beamforge.decentralised.solver import DecentralisedSolver
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.learned.fairness.wit import WiT
+from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
+from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
 from beamforge.learned.interference.multipliers import MaxMinInterference, SumRateInterference
 from beamforge.learned.links.gnn import GNN
 from beamforge.learned.links.neural_sum_rate import NeuralSumRate
@@ -73,6 +75,9 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "zf": (ZF, LocalZF),
     "mrt": (MRT, LocalMRT),
     "branch-and-bound": (BranchAndBound,),
+    "itnet-dualnet": (SumRateITNet, MaxMinITNet),
+    "nfl": (NaiveFeatureLearning,),
+    "dbl": (DirectBeamLearning,),
 }
 
 MODELS: dict[str, type[Solver]] = {
@@ -85,6 +90,10 @@ MODELS: dict[str, type[Solver]] = {
     "neural-sum-rate-shared": NeuralSumRateShared,
     "gnn": GNN,
     "td3": TD3,
+    "itnet-dualnet-sum-rate": SumRateITNet,
+    "itnet-dualnet-max-min": MaxMinITNet,
+    "nfl": NaiveFeatureLearning,
+    "dbl": DirectBeamLearning,
 }
 """Trainable models, by their names in recipes and headers of weights; a method may have one model per problem."""
 

@@ -98,13 +98,15 @@ def names() -> list[str]:
 def card(name: str) -> Traversable:
     """The card of trained weights, which describes their training and results; all cards are in the package.
 
-    Weights whose names differ in the last number share a card.
+    Weights whose names begin alike share a card: that of the longest beginning.
 
     >>> card("wit-75").name
     'wit.md'
     """
-    single = _own() / f"{name}.md"
-    return single if single.is_file() else _own() / f"{name.rpartition('-')[0]}.md"
+    shared = name
+    while shared and not (_own() / f"{shared}.md").is_file():
+        shared = shared.rpartition("-")[0]
+    return _own() / f"{shared or name}.md"
 
 
 def trained_weights(model: str, checkpoint: str) -> Weights | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from beamforge.reproduce.decentralised.tables import decentralised
 from beamforge.reproduce.exhibits import Paper
 from beamforge.reproduce.fairness.tables import fairness
+from beamforge.reproduce.interference.tables import interference
 from beamforge.reproduce.multipliers.tables import multipliers
 from beamforge.reproduce.power_control.shared import neural_sum_rate_shared
 from beamforge.reproduce.power_control.tables import power_control
@@ -15,5 +17,7 @@ PAPERS: Mapping[str, Paper] = {
     "fairness": fairness,
     "power-control": power_control,
     "neural-sum-rate-shared": neural_sum_rate_shared,
+    "decentralised": decentralised,
+    "interference": interference,
 }
 """Reproductions by name, as `beamforge reproduce` lists them."""

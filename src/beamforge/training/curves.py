@@ -23,7 +23,8 @@ def curves(lines: Sequence[Line]) -> Figure:
     """
     steps = [line for line in lines if "validation" not in line]
     watched = [line for line in lines if "validation" in line]
-    metrics = [name for name in steps[0] if name not in OWN]
+    validation = watched[0]["validation"] if watched else {}  # where parts take turns, of other things than training
+    metrics = [name for name in {**steps[0], **validation} if name not in OWN]
     at, when = np.array([line["step"] for line in steps]), np.array([line["step"] for line in watched])
     figure = Figure(figsize=(6.4, 6.4 + 1.3 * len(metrics)), layout="constrained")
     heights = (2.2, *(1 for _ in metrics), 1, 1)
@@ -61,8 +62,9 @@ def curves(lines: Sequence[Line]) -> Figure:
     figure.legend(loc="outside upper center", ncols=4)
 
     for axes, name in zip(middle, metrics, strict=True):
-        trained(axes, name)
-        if watched:
+        if name in steps[0]:
+            trained(axes, name)
+        if name in validation:
             validated(axes, name)
         axes.set_ylabel(name.replace("_", " ").capitalize())
     trained(gradient, "gradient_norm")

@@ -37,9 +37,9 @@ class Processes:
         size = batch // self.count
         return slice(self.rank * size, (self.rank + 1) * size)
 
-    def distributed(self, module: nn.Module) -> nn.Module:
-        """The module, with gradients averaged over the processes."""
-        return module if self.count == 1 else DistributedDataParallel(module)
+    def distributed(self, module: nn.Module, *, partly: bool = False) -> nn.Module:
+        """The module, with gradients averaged over the processes; `partly` if some parameters may have none."""
+        return module if self.count == 1 else DistributedDataParallel(module, find_unused_parameters=partly)
 
     def mean(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
         """Each value averaged over the processes."""

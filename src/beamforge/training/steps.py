@@ -26,7 +26,7 @@ from beamforge.training.processes import Processes
 from beamforge.training.recipe import Recipe
 from beamforge.training.schedules import learning_rate
 from beamforge.training.stream import Stream
-from beamforge.training.trainable import Adaptive, Trainable
+from beamforge.training.trainable import Adaptive, Alternating, Trainable
 
 PATIENCE = 20
 """Consecutive steps with a non-finite loss or gradient after which a run fails."""
@@ -60,9 +60,11 @@ class Steps:
         with randomness(group.device, run.seed):
             model = make().to(group.device)
         self.model = model.double() if run.precision == 64 else model.float()
-        self.objective = group.distributed(Objective(self.model))
+        self.turns = (isinstance(self.model, Alternating) and self.model.turns) or {"": 1.0}  # "" is all of it
+        self.objective = group.distributed(Objective(self.model), partly=len(self.turns) > 1)
         settings = recipe.optimiser
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), settings.lr, weight_decay=settings.weight_decay)
+        groups = [{"params": [*self.model.get_submodule(part).parameters()]} for part in self.turns]
+        self.optimiser = torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay)
 
     def advance(self) -> Line:
         """One step; returns its line of the log. `ConfigError` after `PATIENCE` consecutive non-finite steps."""
@@ -75,33 +77,48 @@ class Steps:
             lr_end=settings.lr_end,
             warm_up=settings.warm_up,
         )
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.optimiser.zero_grad()
-        with randomness(self.group.device, self.recipe.run.seed, step, self.group.rank) as generator:
-            batch = self.data.batch_at(step, self.rows)
-            with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.recipe.run.precision == 16):
-                loss, metrics = self.objective(batch, generator)
-            loss.backward()
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip))
-        figures = self.group.mean({"loss": loss, **metrics})
         progress.step += 1
         line: dict[str, Any] = {"step": progress.step, "seconds": round(progress.seconds, 3), "lr": lr}
-        if math.isfinite(norm) and math.isfinite(figures["loss"]):
+        totals = {"loss": 0.0, "gradient_norm": 0.0}
+        with randomness(self.group.device, self.recipe.run.seed, step, self.group.rank) as generator:
+            batch = self.data.batch_at(step, self.rows)
+            for (part, rate), settings_of in zip(self.turns.items(), self.optimiser.param_groups, strict=True):
+                settings_of["lr"] = rate * lr
+                figures, moved = self.move(part, settings_of["params"], batch, generator)
+                line |= {f"{part}_{name}" if part else name: value for name, value in figures.items()}
+                totals = {name: totals[name] + figures[name] for name in totals}
+                if not moved:
+                    line["skipped"] = True
+        if "skipped" not in line:
+            progress.in_a_row = 0
+            return line | totals
+        progress.skipped += 1
+        progress.in_a_row += 1
+        if progress.in_a_row == PATIENCE:
+            where = f"{PATIENCE} steps in a row up to step {progress.step} where one is not"
+            raise ConfigError(f"loss and gradient must be finite, got {where}; lower optimiser.lr or optimiser.clip")
+        return line | totals
+
+    def move(
+        self, part: str, parameters: list[nn.Parameter], batch: Instance, generator: torch.Generator
+    ) -> tuple[dict[str, float], bool]:
+        """Move some parameters against the gradient of their loss, if that is finite; what it was, and whether."""
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.recipe.run.precision == 16):
+            loss, metrics = self.objective(batch, generator, part)
+        self.optimiser.zero_grad()
+        loss.backward()
+        theirs = set(parameters)
+        for other in self.model.parameters():
+            if other not in theirs:
+                other.grad = None  # so that the optimiser passes over it
+        norm = float(nn.utils.clip_grad_norm_(parameters, self.recipe.optimiser.clip))
+        figures = self.group.mean({"loss": loss, **metrics})
+        finite = math.isfinite(norm) and math.isfinite(figures["loss"])
+        if finite:
             if isinstance(self.model, Adaptive):
                 self.model.adapt(figures)
             self.optimiser.step()
-            progress.in_a_row = 0
-        else:
-            progress.skipped += 1
-            progress.in_a_row += 1
-            line["skipped"] = True
-            if progress.in_a_row == PATIENCE:
-                where = f"{PATIENCE} steps in a row up to step {progress.step} with a non-finite one"
-                raise ConfigError(
-                    f"loss and gradient must be finite, got {where}; lower optimiser.lr or optimiser.clip"
-                )
-        return line | figures | {"gradient_norm": norm}
+        return figures | {"gradient_norm": norm}, finite
 
     @torch.no_grad()
     def validate(self) -> tuple[Line, bool]:
@@ -152,9 +169,14 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """The loss and metrics."""
+    def forward(
+        self, instance: Instance, generator: torch.Generator, part: str = ""
+    ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """The loss and metrics, of one part where there are turns."""
         assert isinstance(self.model, Trainable)
+        if part:
+            assert isinstance(self.model, Alternating)
+            return self.model.turn(part, instance, generator)
         return self.model.loss(instance, generator)
 
 

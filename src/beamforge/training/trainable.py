@@ -25,6 +25,23 @@ class Trainable(Protocol):
 
 
 @runtime_checkable
+class Alternating(Protocol):
+    """A trainable whose parts have losses of their own, and are moved in turns: once each in every step.
+
+    `loss` is then what validation goes by, and not trained on while there are `turns`.
+    """
+
+    turns: Mapping[str, float]
+    """The parts, submodules by name in the order of their turns, and their learning rates over the recipe's."""
+
+    def turn(
+        self, part: str, instance: Instance, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """What `loss` returns, of one part: its parameters alone are moved, all others stand still meanwhile."""
+        raise NotImplementedError
+
+
+@runtime_checkable
 class Adaptive(Protocol):
     """A trainable with state that is updated after every step without gradients, such as a price."""
 

@@ -37,7 +37,7 @@ from beamforge.learned.graph_filter import GraphFilter
 from beamforge.learned.interference import local_view
 from beamforge.learned.interference.further_rounds import balancing, least_squares
 from beamforge.learned.interference.local_view import FAINT, LEAST_WEIGHT, LocalView, combination, received, taken
-from beamforge.learned.multipliers.sum_rate import call
+from beamforge.learned.multipliers.sum_rate import call_like
 
 TELL, CORRECT, MOST = 4.0, 10.0, 14.0
 """Largest corrections in nats of what is told and of a multiplier, and largest multiplier in nats."""
@@ -180,7 +180,7 @@ def seen_features(view: LocalView, log: Tensor, power: Tensor, heard: Tensor, me
 
 def filtered(network: GraphFilter, nodes: Tensor, shifts: Tensor) -> Tensor:
     """A filter over the users of each base station, in the precision of its features."""
-    found: Tensor = call(network, nodes, nodes.flatten(0, 1), shifts.flatten(0, 1))
+    found: Tensor = call_like(network, nodes, nodes.flatten(0, 1), shifts.flatten(0, 1))
     return found.unflatten(0, nodes.shape[:2])
 
 

@@ -13,7 +13,7 @@ from beamforge.decentralised.quantised import BITS
 from beamforge.decentralised.solver import DecentralisedSolver
 from beamforge.plot.style import line, png, styled
 from beamforge.registry import create
-from beamforge.reproduce.decentralised.cells import MAX_MIN, SUM_RATE, Cell, Method, WmmseFromZeroForcing
+from beamforge.reproduce.decentralised.cells import MAX_MIN, SUM_RATE, Beamformer, Cell, Method, WmmseFromZeroForcing
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
 
 CELL = Cell(users=4, snr_db=10)
@@ -21,7 +21,7 @@ COUNT, QUICK = 3000, 200
 ROUNDS = (1, 2, 3)
 """Of `multipliers`."""
 
-REFERENCE = {SUM_RATE: WmmseFromZeroForcing(), MAX_MIN: Method("duality")}
+REFERENCE: dict[str, Beamformer] = {SUM_RATE: WmmseFromZeroForcing(), MAX_MIN: Method("duality")}
 
 
 def rate_and_bits(options: Options) -> tuple[list[Exhibit], list[Goal]]:
@@ -37,7 +37,7 @@ def rate_and_bits(options: Options) -> tuple[list[Exhibit], list[Goal]]:
             assert isinstance(solver, DecentralisedSolver)
             solver.message_bits = bits
             solution = solver.solve(problem, instance)
-            percent = percent_of_mean(evaluate(problem, instance, solution).utility.double().numpy(), best)
+            percent = percent_of_mean(evaluate(problem, instance, solution.W).utility.double().numpy(), best)
             scalars, sent = (int(solution.info[each][0]) for each in ("scalars", "bits"))
             rows.append([name, label, bits or 32, scalars, sent / 8, percent])
         every = 2 * CELL.antennas * CELL.users**2

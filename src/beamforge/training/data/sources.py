@@ -7,6 +7,7 @@ from typing import Any
 from beamforge.training.data.cells import Cells
 from beamforge.training.data.downlink import Downlink
 from beamforge.training.data.interference import Interference
+from beamforge.training.data.interference_grid import InterferenceGrid
 from beamforge.training.data.labelled import Labelled
 from beamforge.training.data.links import Links
 
@@ -16,5 +17,6 @@ SOURCES: dict[str, type[Any]] = {
     "links": Links,
     "labelled": Labelled,
     "interference": Interference,
+    "interference-grid": InterferenceGrid,
 }
 """Dataclasses whose fields are the entries of ``[data]``, each a `beamforge.training.stream.Source`."""
