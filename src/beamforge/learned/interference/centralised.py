@@ -23,9 +23,9 @@ from beamforge.decentralised.backhaul import SharedMemory
 from beamforge.decentralised.base_stations import BaseStations
 from beamforge.io.weights import Weights, load
 from beamforge.learned.interference.beam_recovery import Duals, recover
-from beamforge.learned.interference.networks import call
 from beamforge.learned.interference.objective import UTILITIES, achieved, posed, shortfall
 from beamforge.learned.interference.station_view import StationView, beams, direction
+from beamforge.learned.multipliers.sum_rate import call_like
 
 SIZE = (4, 8)
 """Base stations, and antennas of each, for which there are trained weights."""
@@ -132,7 +132,7 @@ class Centralised(Solver):
             self._adopt(load(self.model, name=name), name)
         order = squared_magnitude(stations.own).sum(-1).argsort(dim=-1, descending=True, stable=True)
         there = rearranged(stations, order)
-        W = self.directed(there, call(self.networks[problem], there.power, seen(there)))
+        W = self.directed(there, call_like(self.networks[problem], there.power, seen(there)))
         return W.take_along_dim(order.argsort(-1).unsqueeze(-1), 1)
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -18,9 +18,10 @@ from beamforge.decentralised.base_stations import BaseStations
 from beamforge.decentralised.solver import DecentralisedSolver
 from beamforge.io.weights import trained_weights
 from beamforge.learned.interference.beam_recovery import Duals, Recovered, recover, slackness
-from beamforge.learned.interference.networks import DualNet, ITNet, Sight, call
+from beamforge.learned.interference.networks import DualNet, ITNet, Sight
 from beamforge.learned.interference.objective import achieved, posed, shortfall
 from beamforge.learned.interference.station_view import StationView, beams
+from beamforge.learned.multipliers.sum_rate import call_like
 
 DUAL_RATE = 10.0
 """Learning rate of DualNet over that of ITNet."""
@@ -100,13 +101,13 @@ class ITNetDualNet(DecentralisedSolver):
         """What each base station promises not to exceed, by ITNet."""
         view = StationView.of(stations)
         sight = Sight.of(view, stations.weights)
-        correction = call(self.itnet, view.gain, sight).clamp(-20, 20)
+        correction = call_like(self.itnet, view.gain, sight).clamp(-20, 20)
         share = (torch.logit(sight.leakage) + correction).sigmoid()
         return Temperatures(view, sight, correction, share)
 
     def duals(self, asked: Temperatures, heard: Tensor) -> Duals:
         """Dual variables by DualNet, for what others said, [B, S, K] over the noise."""
-        duals: Duals = call(self.dualnet, asked.view.gain, asked.view, asked.sight, asked.correction, heard)
+        duals: Duals = call_like(self.dualnet, asked.view.gain, asked.view, asked.sight, asked.correction, heard)
         return duals
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from beamforge.learned.interference.beam_recovery import Duals, full_power_price
 from beamforge.learned.interference.station_view import FAINTEST, Direction, StationView, direction
@@ -140,9 +139,3 @@ def small_log(power: Tensor) -> Tensor:
 def softened(x: Tensor) -> Tensor:
     """x where it is positive and not small, else a small positive number: ``(x + sqrt(x^2 + 4e-6)) / 2``."""
     return (x + (x.square() + 4e-6).sqrt()) / 2
-
-
-def call(module: nn.Module, like: Tensor, *arguments: Any) -> Any:
-    """A module in the precision and on the device of some real tensor, whatever its own."""
-    weights = {name: value.to(like) for name, value in module.state_dict(keep_vars=True).items()}
-    return functional_call(module, weights, arguments)

@@ -18,7 +18,7 @@ from beamforge.core.utilities import MinRate, SumRate, Utility
 from beamforge.plot.style import COLOURS, png, styled
 from beamforge.registry import create
 from beamforge.reproduce.decentralised.cells import Cell
-from beamforge.reproduce.exhibits import Exhibit, Options, Picture, Table
+from beamforge.reproduce.exhibits import Exhibit, Options, Picture
 
 CELL = Cell(users=2, snr_db=15, antennas=2)
 SEARCHED = 200
@@ -45,13 +45,7 @@ def rate_regions(options: Options) -> list[Exhibit]:
     cases = batching.take(instance, chosen)
     reached = {name: swept(cases, method, utility) for name, (method, utility, *_) in METHODS.items()}
     figure = regions(rates[chosen].numpy(), {name: found.numpy() for name, found in reached.items()})
-    rows = []
-    for case, label in enumerate(CASES):
-        for name, found in {"boundary": rates[chosen], **reached}.items():
-            rows += [[label, name, float(one), float(two)] for one, two in found[case]]
-    title = f"Fig. 3: rates (bit/s/Hz) of two users, {CELL.snr_db:g} dB, {CELL.antennas} antennas"
-    table = Table("rate-regions", title, ["Case", "Method", "User 1", "User 2"], rows, heads=2)
-    return [Picture("figure-3-rate-regions", png(figure)), table]
+    return [Picture("figure-3-rate-regions", png(figure))]
 
 
 def convexity(rates: Tensor) -> Tensor:

@@ -84,8 +84,8 @@ WANTED = {
 }
 """Percent of the reference that is wanted in every cell; of `itnet-dualnet` on the minimum rate, the paper's own."""
 
-STOPPED = (20, 100, 300)
-STOPPED_COUNT = 200
+STOPPED = (100, 300, 1000)
+STOPPED_COUNT = 100
 """Iterations after which WMMSE from random beams is stopped, and realisations for that comparison."""
 
 Reached = dict[tuple[int, int], dict[str, Values]]
