@@ -36,6 +36,7 @@ from beamforge.core.settings import convert
 from beamforge.core.solver import Solver
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.learned.fairness.wit import WiT
+from beamforge.learned.l2o.masked_transformer import MTSAO, DTSAOLift, MTSAOLift
 from beamforge.learned.links.gnn import GNN
 from beamforge.learned.links.neural_sum_rate import NeuralSumRate
 from beamforge.learned.links.neural_sum_rate_shared import NeuralSumRateShared
@@ -62,6 +63,9 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "slnr": (RZF,),
     "wslnr": (WeightedSLNR,),
     "wit": (WiT,),
+    "mt-sao-lift": (MTSAOLift,),
+    "mt-sao": (MTSAO,),
+    "dt-sao-lift": (DTSAOLift,),
     "zf": (ZF,),
     "mrt": (MRT,),
     "branch-and-bound": (BranchAndBound,),
@@ -75,6 +79,9 @@ MODELS: dict[str, type[Solver]] = {
     "neural-sum-rate-shared": NeuralSumRateShared,
     "gnn": GNN,
     "td3": TD3,
+    "mt-sao-lift": MTSAOLift,
+    "mt-sao": MTSAO,
+    "dt-sao-lift": DTSAOLift,
 }
 """What can be trained, by the name that recipes and headers of weights give it; a method may have one per problem."""
 

@@ -66,6 +66,8 @@ class Run:
     validate_every      steps between validations; there is one at the end in any case.
     validation_batches  batches of `batch` instances in each validation, always the same ones.
     checkpoint_every    steps between checkpoints, and so the most that a killed run loses.
+    window              layers that learn at a time, where a network can be trained by `sliding_window`; 0 is all.
+    window_steps        steps after which the window slides on by a layer.
     precision           bits of a real number, 32 or 64; 16 is 32 with a network's products in bfloat16 (autocast) while
                         it is trained, which is quicker where its layers are wide, and its matrices are kept in that.
     device              "auto" (CUDA where there is some), or a device of torch's.
@@ -77,12 +79,15 @@ class Run:
     validate_every: int = 500
     validation_batches: int = 8
     checkpoint_every: int = 500
+    window: int = 0
+    window_steps: int = 1000
     precision: int = 32
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "validate_every", "validation_batches", "checkpoint_every"):
+        for name in ("steps", "batch", "validate_every", "validation_batches", "checkpoint_every", "window_steps"):
             require(getattr(self, name) > 0, name, "positive", getattr(self, name))
+        require(self.window >= 0, "window", "at least 0", self.window)
         require(self.precision in (16, 32, 64), "precision", "16, 32 or 64", self.precision)
 
 

@@ -25,6 +25,7 @@ from beamforge.training.log import Line
 from beamforge.training.processes import Processes
 from beamforge.training.recipe import Recipe
 from beamforge.training.schedules import learning_rate
+from beamforge.training.sliding_window import Windowed, window_at
 from beamforge.training.stream import Stream
 from beamforge.training.trainable import Adaptive, Trainable
 
@@ -77,6 +78,9 @@ class Steps:
         )
         for group in self.optimiser.param_groups:
             group["lr"] = lr
+        if isinstance(self.model, Windowed):
+            run = self.recipe.run
+            self.model.focus(window_at(step, self.model.depth(), run.window, run.window_steps))
         self.optimiser.zero_grad()
         with randomness(self.team.device, self.recipe.run.seed, step, self.team.rank) as generator:
             batch = self.data.batch_at(step, self.rows)

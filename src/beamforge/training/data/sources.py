@@ -8,11 +8,13 @@ from beamforge.training.data.cells import Cells
 from beamforge.training.data.downlink import Downlink
 from beamforge.training.data.labelled import Labelled
 from beamforge.training.data.links import Links
+from beamforge.training.data.masked import Masked
 
 SOURCES: dict[str, type[Any]] = {
     "downlink": Downlink,
     "cells": Cells,
     "links": Links,
     "labelled": Labelled,
+    "masked": Masked,
 }
 """Dataclasses whose fields are the entries of ``[data]``, each a `beamforge.training.stream.Source`."""

@@ -1,0 +1,72 @@
+"""A layer whose tokens are what does not depend on coordinates: powers, rates and angles of users and of antennas."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from beamforge.learned.l2o import invariants
+from beamforge.learned.l2o.ascent import Received
+from beamforge.learned.l2o.attention import MaskedAttention
+from beamforge.learned.l2o.masks import Masks
+
+LIMIT = 6.0
+"""Largest logarithm of a gate or of a length that a layer learns."""
+
+
+class InvariantLayer(nn.Module):
+    """Attention among users and among antennas, to gates on the rows and columns of auxiliary channel and beams.
+
+    With a, b, c of the users and d, e of the antennas, all of them zero at first::
+
+        G_kn <- G_kn exp(f_k + a_k + d_n),     W_nk <- W_nk exp(b_k + e_n),     f_k = log(l_k |h_k|^2 / |G_k|^2) / 2
+
+    and ``exp(c_k)`` is the length of the ascent steps for beam k. f makes ``G_k = sqrt(l_k) h_k`` up to a common scale,
+    l_k being the price of interference at user k: with its initial weights a layer leaves the beams as they are, and
+    the ascent behind it begins with a step of WMMSE. Relabelled users or antennas have relabelled answers, and nothing
+    depends on how many there are.
+    """
+
+    def __init__(self, width: int, heads: int, depth: int) -> None:
+        super().__init__()
+        self.users = AxisNetwork(invariants.USERS, invariants.USER_PAIRS, width, heads, depth, 3)
+        self.antennas = AxisNetwork(invariants.ANTENNAS, invariants.ANTENNA_PAIRS, width, heads, depth, 2)
+
+    def forward(
+        self, H: Tensor, auxiliary: Tensor, W: Tensor, weights: Tensor, masks: Masks
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Auxiliary channel [B, K, N] and beams [B, N, K] after the layer, and lengths [B, K] of ascent steps."""
+        seen = Received.of(H, W)
+        features = invariants.of_users(H, auxiliary, W, seen, weights, masks)
+        a, b, c = self.users(features, invariants.between_users(H, seen), masks.users)
+        d, e = self.antennas(invariants.of_antennas(H, W, masks), invariants.between_antennas(H, W), masks.antennas)
+        follow = (features[..., 0] - features[..., 1]) / 2
+        auxiliary = auxiliary * ((follow + a).unsqueeze(-1) + d.unsqueeze(-2)).exp()
+        return auxiliary, W * (b.unsqueeze(-2) + e.unsqueeze(-1)).exp(), c.exp()
+
+
+class AxisNetwork(nn.Module):
+    """Tokens of one axis, from features of members [B, n, features] and of pairs [B, n, n, pairs] to numbers [B, n].
+
+    A block of attention, whose logits see the pairs, and a feed-forward part; masked members get zeros.
+    """
+
+    def __init__(self, features: int, pairs: int, width: int, heads: int, depth: int, out: int) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Linear(features, width), nn.LayerNorm(width))
+        self.bias = nn.Linear(pairs, heads)
+        self.attention = MaskedAttention(width, heads, depth)
+        self.mix = nn.Linear(heads * depth, width)
+        self.feed = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width)
+        )
+        self.out = nn.Linear(width, out)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, features: Tensor, pairs: Tensor, present: Tensor) -> tuple[Tensor, ...]:
+        """One [B, n] for each of the numbers."""
+        x = self.embed(features)
+        x = x + self.mix(self.attention(x, present, self.bias(pairs).permute(0, 3, 1, 2)))
+        x = self.out(x + self.feed(x)).clamp(-LIMIT, LIMIT)
+        return torch.where(present.unsqueeze(-1), x, 0).unbind(-1)
