@@ -20,6 +20,8 @@ class CoordinateLayer(nn.Module):
 
     Eq. 21 adds the token sequences of users and antennas as they stand, which makes ``H + H^T`` of the channel and
     ``W + W^T`` of the beams, not the residual of Eq. 10: half of either is lost. Eq. 10 is what is done here.
+    At first both residuals are zero, so that training begins with the ascent alone; the paper says nothing of it.
+
     Embeddings weigh each antenna (or user) by itself: relabelled users have relabelled answers in no more than half of
     the network, so it is equivariant in neither axis.
 
@@ -45,6 +47,10 @@ class CoordinateLayer(nn.Module):
             )
             for _ in range(2)
         )
+        for last in (*self.aggregate, *self.out):
+            nn.init.zeros_(last[-1].weight)
+        for last in self.aggregate:
+            nn.init.zeros_(last[-1].bias)
 
     def forward(
         self, H: Tensor, auxiliary: Tensor, W: Tensor, weights: Tensor, masks: Masks
@@ -57,13 +63,14 @@ class CoordinateLayer(nn.Module):
             pair = [matrix if axis == 0 else matrix.mT for matrix in (channel, beams)]
             tokens = self.embed[axis](torch.cat([split(matrix) for matrix in pair], -2))
             heard = self.aggregate[axis](self.attention[axis](tokens, present.repeat(1, 2)))
-            found = [joined(part) for part in heard.chunk(2, -2)]
+            found = [joined(part.to(weights.dtype)) for part in heard.chunk(2, -2)]
             sides.append(found if axis == 0 else [matrix.mT for matrix in found])
         channel, beams = (
             matrix + user + antenna for matrix, user, antenna in zip((channel, beams), *sides, strict=True)
         )
         channel, beams = (
-            matrix + joined(out(split(matrix))) for matrix, out in zip((channel, beams), self.out, strict=True)
+            matrix + joined(out(split(matrix)).to(weights.dtype))
+            for matrix, out in zip((channel, beams), self.out, strict=True)
         )
         return channel * scale, beams.mT, self.stride.exp()
 

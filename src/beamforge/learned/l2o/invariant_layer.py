@@ -68,5 +68,5 @@ class AxisNetwork(nn.Module):
         """One [B, n] for each of the numbers."""
         x = self.embed(features)
         x = x + self.mix(self.attention(x, present, self.bias(pairs).permute(0, 3, 1, 2)))
-        x = self.out(x + self.feed(x)).clamp(-LIMIT, LIMIT)
+        x = self.out(x + self.feed(x)).to(features.dtype).clamp(-LIMIT, LIMIT)
         return torch.where(present.unsqueeze(-1), x, 0).unbind(-1)
