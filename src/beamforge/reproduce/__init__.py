@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from beamforge.reproduce.exhibits import Paper
 from beamforge.reproduce.fairness.tables import fairness
+from beamforge.reproduce.l2o.tables import l2o
 from beamforge.reproduce.multipliers.tables import multipliers
 from beamforge.reproduce.power_control.shared import neural_sum_rate_shared
 from beamforge.reproduce.power_control.tables import power_control
@@ -15,5 +16,6 @@ PAPERS: Mapping[str, Paper] = {
     "fairness": fairness,
     "power-control": power_control,
     "neural-sum-rate-shared": neural_sum_rate_shared,
+    "l2o": l2o,
 }
 """By name; a reproduction is one file, and one line here."""

@@ -35,7 +35,7 @@ class CoordinateLayer(nn.Module):
         self.embed = nn.ModuleList(nn.Sequential(nn.Linear(2 * size, width), nn.LayerNorm(width)) for _ in range(2))
         self.attention = nn.ModuleList(MaskedAttention(width, heads, depth) for _ in range(2))
         self.aggregate = nn.ModuleList(
-            nn.Sequential(nn.Linear(heads * depth, 2 * size), nn.GELU(), nn.Linear(2 * size, 2 * size))
+            nn.Sequential(nn.Linear(heads * depth, 2 * size), nn.GELU(), silent(nn.Linear(2 * size, 2 * size)))
             for _ in range(2)
         )
         self.out = nn.ModuleList(
@@ -43,14 +43,10 @@ class CoordinateLayer(nn.Module):
                 nn.LayerNorm(2 * size),
                 nn.Linear(2 * size, 6 * size, bias=False),
                 nn.GELU(),
-                nn.Linear(6 * size, 2 * size, bias=False),
+                silent(nn.Linear(6 * size, 2 * size, bias=False)),
             )
             for _ in range(2)
         )
-        for last in (*self.aggregate, *self.out):
-            nn.init.zeros_(last[-1].weight)
-        for last in self.aggregate:
-            nn.init.zeros_(last[-1].bias)
 
     def forward(
         self, H: Tensor, auxiliary: Tensor, W: Tensor, weights: Tensor, masks: Masks
@@ -73,6 +69,13 @@ class CoordinateLayer(nn.Module):
             for matrix, out in zip((channel, beams), self.out, strict=True)
         )
         return channel * scale, beams.mT, self.stride.exp()
+
+
+def silent(layer: nn.Linear) -> nn.Linear:
+    """A layer of zeros, which can learn."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 def split(matrix: Tensor) -> Tensor:
