@@ -36,6 +36,8 @@ from beamforge.core.settings import convert
 from beamforge.core.solver import Solver
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.learned.fairness.wit import WiT
+from beamforge.learned.l2o.graph_transformer import GraphTransformer
+from beamforge.learned.l2o.hpe_transformer import HPETransformer
 from beamforge.learned.l2o.masked_transformer import MTSAO, DTSAOLift, MTSAOLift
 from beamforge.learned.links.gnn import GNN
 from beamforge.learned.links.neural_sum_rate import NeuralSumRate
@@ -66,6 +68,8 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "mt-sao-lift": (MTSAOLift,),
     "mt-sao": (MTSAO,),
     "dt-sao-lift": (DTSAOLift,),
+    "hpe-transformer": (HPETransformer,),
+    "graph-transformer": (GraphTransformer,),
     "zf": (ZF,),
     "mrt": (MRT,),
     "branch-and-bound": (BranchAndBound,),
@@ -82,6 +86,8 @@ MODELS: dict[str, type[Solver]] = {
     "mt-sao-lift": MTSAOLift,
     "mt-sao": MTSAO,
     "dt-sao-lift": DTSAOLift,
+    "hpe-transformer": HPETransformer,
+    "graph-transformer": GraphTransformer,
 }
 """What can be trained, by the name that recipes and headers of weights give it; a method may have one per problem."""
 

@@ -91,10 +91,17 @@ def test_the_dedicated_one_serves_its_own_size_alone():
     solver = made(DTSAOLift)
     rate(solver, network(6, 6))
     for users, antennas in ((6, 5), (5, 6), (5, 5)):
-        with pytest.raises(
-            UnsupportedProblem, match=f"dt-sao-lift has weights for 6 users and 6 antennas, got {users}"
-        ):
+        with pytest.raises(UnsupportedProblem, match="DTSAOLift does not serve"):
             solver.solve(PROBLEM, network(users, antennas))
+    with pytest.raises(
+        UnsupportedProblem, match=r"dt-sao-lift \(8 users and 8 antennas, or .*\) does not serve.*wmmse"
+    ):
+        create(PROBLEM, network(6, 6), "dt-sao-lift")
+
+
+def test_a_request_by_name_is_refused_with_the_size_of_the_weights():
+    with pytest.raises(UnsupportedProblem, match=r"mt-sao \(up to 16 users and 16 antennas.*does not serve.*wmmse"):
+        create(PROBLEM, network(17, 4), "mt-sao")
 
 
 def test_ascent_steps_are_a_setting_and_more_of_them_better_an_untrained_network():

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from beamforge.learned.l2o import invariants
 from beamforge.learned.l2o.ascent import Received
-from beamforge.learned.l2o.attention import MaskedAttention
+from beamforge.learned.l2o.attention import AxisNetwork
 from beamforge.learned.l2o.masks import Masks
-
-LIMIT = 6.0
-"""Largest logarithm of a gate or of a length that a layer learns."""
 
 
 class InvariantLayer(nn.Module):
@@ -43,30 +39,3 @@ class InvariantLayer(nn.Module):
         follow = (features[..., 0] - features[..., 1]) / 2
         auxiliary = auxiliary * ((follow + a).unsqueeze(-1) + d.unsqueeze(-2)).exp()
         return auxiliary, W * (b.unsqueeze(-2) + e.unsqueeze(-1)).exp(), c.exp()
-
-
-class AxisNetwork(nn.Module):
-    """Tokens of one axis, from features of members [B, n, features] and of pairs [B, n, n, pairs] to numbers [B, n].
-
-    A block of attention, whose logits see the pairs, and a feed-forward part; masked members get zeros.
-    """
-
-    def __init__(self, features: int, pairs: int, width: int, heads: int, depth: int, out: int) -> None:
-        super().__init__()
-        self.embed = nn.Sequential(nn.Linear(features, width), nn.LayerNorm(width))
-        self.bias = nn.Linear(pairs, heads)
-        self.attention = MaskedAttention(width, heads, depth)
-        self.mix = nn.Linear(heads * depth, width)
-        self.feed = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width)
-        )
-        self.out = nn.Linear(width, out)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, features: Tensor, pairs: Tensor, present: Tensor) -> tuple[Tensor, ...]:
-        """One [B, n] for each of the numbers."""
-        x = self.embed(features)
-        x = x + self.mix(self.attention(x, present, self.bias(pairs).permute(0, 3, 1, 2)))
-        x = self.out(x + self.feed(x)).to(features.dtype).clamp(-LIMIT, LIMIT)
-        return torch.where(present.unsqueeze(-1), x, 0).unbind(-1)

@@ -8,18 +8,17 @@ beamforming", arXiv 2510.13077; equations are cited by their numbers there.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
 from beamforge.core.errors import ConfigError, UnsupportedProblem, unknown
 from beamforge.core.instance import Instance
-from beamforge.core.named_problems import build_problem
 from beamforge.core.network import Network
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
@@ -31,9 +30,13 @@ from beamforge.learned.l2o.ascent import Received, ascend, lmmse, metric, of_ful
 from beamforge.learned.l2o.coordinate_layer import CoordinateLayer
 from beamforge.learned.l2o.invariant_layer import InvariantLayer
 from beamforge.learned.l2o.masks import Masks, applied, padded
+from beamforge.learned.l2o.whitening import call, posed, whitened
 
 METRICS = ("auxiliary", "euclidean")
 TOKENS = ("invariants", "coordinates")
+
+SHIPPED, DEDICATED = 16, 8
+"""Largest size that there are weights for, and the size of those of `DTSAOLift`."""
 
 STRIDE = 0.01 / 128
 """First length of an ascent step in the Euclidean metric: the printed one, of the mean over the printed batch.
@@ -65,9 +68,17 @@ class MTSAOLift(Solver):
     metric        "auxiliary" or "euclidean".
 
     Raises `UnsupportedProblem` for more users or antennas than the weights are for.
+
+    >>> from beamforge.core.named_problems import build_problem
+    >>> from beamforge.scenarios import Rayleigh
+    >>> instance = Rayleigh(users=5, antennas=3, snr_db=20.0).sample(count=4, seed=1)
+    >>> solution = MTSAOLift().solve(build_problem("sum-rate", instance.context), instance)
+    >>> solution.trace.shape, bool((solution.trace[:, -1] > 1.5 * solution.trace[:, 0]).all())
+    (torch.Size([4, 9]), True)
     """
 
     capabilities = (Capability(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
+    scope = f"up to {SHIPPED} users and {SHIPPED} antennas, or as many as its own weights were trained for"
     model: ClassVar[str] = "mt-sao-lift"
     lifts: ClassVar[bool] = True
     """Whether layers change the auxiliary channel, or it stays the true one (Eq. 11)."""
@@ -87,30 +98,27 @@ class MTSAOLift(Solver):
         super().__init__()
         if ascent_steps is not None and ascent_steps < 0:
             raise ConfigError(f"ascent_steps must not be negative, got {ascent_steps}")
+        form = {"layers": layers, "width": width, "heads": heads, "depth": depth, "size": size}
         trained = None
         if checkpoint != "random":
             trained = load(self.model, None if checkpoint == "shipped" else Path(checkpoint))
-            known = trained.settings
-            size, layers, width = (
-                int(known.get(name, value)) for name, value in [("size", size), ("layers", layers), ("width", width)]
+            form |= {name: int(trained.settings[name]) for name in form if name in trained.settings}
+            tokens, metric = (
+                trained.settings.get(name, kind) for name, kind in (("tokens", tokens), ("metric", metric))
             )
-            heads, depth = int(known.get("heads", heads)), int(known.get("depth", depth))
-            tokens, metric = known.get("tokens", tokens), known.get("metric", metric)
-            ascent_steps = int(known.get("ascent_steps", 2)) if ascent_steps is None else ascent_steps
-        for name, number in {"size": size, "layers": layers, "width": width, "heads": heads, "depth": depth}.items():
+            ascent_steps = trained.settings.get("ascent_steps") if ascent_steps is None else ascent_steps
+        for name, number in form.items():
             if number < 1:
                 raise ConfigError(f"{name} must be at least 1, got {number}")
         for name, word, choices in (("tokens", tokens, TOKENS), ("metric", metric, METRICS)):
             if word not in choices:
                 raise ConfigError(unknown(name, word, choices))
-        self.ascent_steps = 2 if ascent_steps is None else ascent_steps
+        size, layers = form.pop("size"), form.pop("layers")
+        self.ascent_steps = 2 if ascent_steps is None else int(ascent_steps)
         self.size, self.tokens, self.metric = size, tokens, metric
         self.window = range(layers)  # of the layers that learn
         self.layers = nn.ModuleList(
-            InvariantLayer(width, heads, depth)
-            if tokens == "invariants"
-            else CoordinateLayer(size, width, heads, depth)
-            for _ in range(layers)
+            InvariantLayer(**form) if tokens == "invariants" else CoordinateLayer(size, **form) for _ in range(layers)
         )
         if trained is not None:
             try:
@@ -118,6 +126,13 @@ class MTSAOLift(Solver):
             except RuntimeError:
                 raise ConfigError(f"checkpoint must fit this version's layers, got others in {checkpoint}") from None
             self.requires_grad_(False)
+
+    @classmethod
+    def supports(cls, problem: Problem, network: Network) -> bool:
+        return super().supports(problem, network) and max(network.users, network.antennas) <= SHIPPED
+
+    def fits(self, problem: Problem, network: Network) -> bool:
+        return super().supports(problem, network)
 
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
@@ -134,7 +149,7 @@ class MTSAOLift(Solver):
         best = rates.nan_to_num(-torch.inf).argmax(-1)
         W = beams[best, torch.arange(len(best), device=best.device), :N, :K] * power.sqrt()[:, None, None]
         status = torch.full_like(best, int(Status.CONVERGED))
-        trace = rates.cummax(-1).values / torch.log(torch.tensor(2.0)).to(rates)
+        trace = rates.cummax(-1).values / math.log(2)
         return Solution(W, status, torch.full_like(best, len(self.layers) * self.ascent_steps), trace)
 
     def check_size(self, K: int, N: int) -> None:
@@ -186,18 +201,13 @@ class MTSAOLift(Solver):
         instance  broadcast channels with `p_max` and, where they are not one, `weights` in their context; users and
                   antennas without a channel are masked.
         """
-        problem = build_problem("sum-rate", instance.context).bind(instance.observation.network)
-        assert isinstance(problem.maximise, SumRate)
-        weights = problem.maximise.weights
-        H = whitened(instance.observation.network, problem.get(TotalPower).limit)
+        H, weights = posed(instance)
         self.check_size(*H.shape[-2:])
         found = self.walk(H, Masks.of(H), weights)
         first = self.window.start if self.training else len(self.layers) - 1
         rates = torch.stack([Received.of(H, W).rate(weights) for W in found[first + 1 :]])
         tiny = torch.finfo(rates.dtype).tiny ** 0.5
-        return -rates.clamp_min(tiny).log().mean(), {
-            "sum_rate": rates[-1].detach().mean() / torch.log(torch.tensor(2.0))
-        }
+        return -rates.clamp_min(tiny).log().mean(), {"sum_rate": rates[-1].detach().mean() / math.log(2)}
 
 
 class MTSAO(MTSAOLift):
@@ -208,29 +218,15 @@ class MTSAO(MTSAOLift):
 
 
 class DTSAOLift(MTSAOLift):
-    """The same for one size: K = N = `size` users and antennas, all of them there in training; others are refused."""
+    """The same for one size alone: K = N = `size`, 8 with the shipped weights, and nobody masked in training."""
 
     model = "dt-sao-lift"
-    tried_on = (8, 8)
+    tried_on = (DEDICATED, DEDICATED)
+    scope = f"{DEDICATED} users and {DEDICATED} antennas, or as many as its own weights were trained for"
 
-    def check_size(self, K: int, N: int) -> None:
-        """`UnsupportedProblem` for other numbers of users and antennas than those of the weights."""
-        if {K, N} != {self.size}:
-            raise UnsupportedProblem(
-                f"{self.model} has weights for {self.size} users and {self.size} antennas, got {K} and {N}; "
-                "methods for any number: multipliers, wmmse"
-            )
+    @classmethod
+    def supports(cls, problem: Problem, network: Network) -> bool:
+        return super().supports(problem, network) and {network.users, network.antennas} == {DEDICATED}
 
-
-def whitened(network: Network, power: Tensor) -> Tensor:
-    """H [B, K, N] in units in which each user's noise and the power [B] are one."""
-    return network.channel * (power.sqrt().unsqueeze(-1) * network.noise.rsqrt()).unsqueeze(-1)
-
-
-def call(layer: nn.Module, H: Tensor, *arguments: Tensor | Masks) -> tuple[Tensor, Tensor, Tensor]:
-    """A layer in the precision and on the device of the channels, whatever its own."""
-    own = next(layer.parameters())
-    if (own.dtype, own.device) == (H.real.dtype, H.device):
-        return layer(H, *arguments)
-    weights = {name: value.to(H.device, H.real.dtype) for name, value in layer.state_dict(keep_vars=True).items()}
-    return functional_call(layer, weights, (H, *arguments))
+    def fits(self, problem: Problem, network: Network) -> bool:
+        return super().fits(problem, network) and {network.users, network.antennas} == {self.size}

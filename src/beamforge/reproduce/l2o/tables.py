@@ -19,7 +19,9 @@ from beamforge.core.instance import Instance
 from beamforge.core.named_problems import build_problem
 from beamforge.core.problem import Problem
 from beamforge.core.solver import Solver
-from beamforge.learned.l2o.masked_transformer import MTSAO, MTSAOLift
+from beamforge.learned.l2o.ascent import ascend, lmmse
+from beamforge.learned.l2o.masked_transformer import MTSAO, STRIDE, MTSAOLift
+from beamforge.learned.l2o.whitening import whitened
 from beamforge.registry import configure
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Table
 from beamforge.reproduce.multipliers.methods import Wmmse
@@ -44,6 +46,12 @@ NEAR = 1.0
 
 STEPS = (0, 1, 2, 4, 8)
 """Ascent steps after a layer."""
+
+PRINTED_STEPS = 100
+"""Ascent steps of the paper in use: 10 layers, 10 steps each."""
+
+LENGTHS = (1e-2, 1e-3, 3e-4, STRIDE, 2e-5)
+"""Of Euclidean steps: the printed one, and shorter ones."""
 
 LEVELS_DB = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0)
 
@@ -70,6 +78,8 @@ def l2o(options: Options) -> Iterator[Exhibit]:
             title = f"Percent of {CONVERGED} plain steps of WMMSE from RZF, {SNR_DB:g} dB, sizes {seen} ({count} each)"
             rows = [[f"{K} users", f"{N} antennas", *found[K, N].values()] for K, N in product(sizes, sizes)]
             yield Table(name, title, ["K", "N", *ways], rows, heads=2)
+        options.report("steps of gradient ascent")
+        yield by_length(count)
         options.report("ascent steps")
         yield by_steps(options, count)
         options.report("SNR")
@@ -114,6 +124,20 @@ def by_steps(options: Options, count: int) -> Table:
     ways = {f"Q = {n}": contestants_with(options, n) for n in STEPS}
     rows = [[f"{K}×{N}", *percents(sampled((K, N), SNR_DB, count), ways).values()] for K, N in SEVERAL]
     return Table("ascent-steps", f"Percent by ascent steps after a layer of {OURS}", ["K×N", *ways], rows)
+
+
+def by_length(count: int) -> Table:
+    """Percents of the printed number of Euclidean steps from RZF and nothing else, by their length (Eq. 8)."""
+
+    def climbed(length: float, problem: Problem, instance: Instance) -> Tensor:
+        H = whitened(instance.truth, instance.context["p_max"])
+        there = torch.ones_like(H.real[..., 0])
+        return ascend(H, lmmse(H, there > 0), there, PRINTED_STEPS, torch.tensor(length))
+
+    ways = {f"{length:.1e}": partial(climbed, length) for length in LENGTHS}
+    rows = [[f"{K}×{N}", *percents(sampled((K, N), SNR_DB, count), ways).values()] for K, N in SEVERAL]
+    title = f"Percent after {PRINTED_STEPS} steps of Euclidean ascent from RZF, by the length of a step"
+    return Table("lengths", title, ["K×N", *ways], rows)
 
 
 def contestants_with(options: Options, steps: int) -> Way:
