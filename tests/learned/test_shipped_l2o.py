@@ -17,7 +17,7 @@ from beamforge.scenarios import Rayleigh
 from beamforge.scenarios.base import TEST_SEEDS
 from beamforge.training.recipe import Recipe
 
-NAMES = ("mt-sao-lift", "mt-sao", "dt-sao-lift")
+NAMES = ("mt-sao-lift", "mt-sao", "dt-sao-lift", "hpe-transformer", "graph-transformer")
 
 
 def percent(method, users, antennas, count=40):

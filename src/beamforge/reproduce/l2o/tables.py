@@ -20,6 +20,8 @@ from beamforge.core.named_problems import build_problem
 from beamforge.core.problem import Problem
 from beamforge.core.solver import Solver
 from beamforge.learned.l2o.ascent import ascend, lmmse
+from beamforge.learned.l2o.graph_transformer import GraphTransformer
+from beamforge.learned.l2o.hpe_transformer import HPETransformer
 from beamforge.learned.l2o.masked_transformer import MTSAO, STRIDE, MTSAOLift
 from beamforge.learned.l2o.whitening import whitened
 from beamforge.registry import configure
@@ -94,7 +96,15 @@ def contestants(options: Options) -> dict[str, Way]:
     ours = configure(MTSAOLift, options.settings)
     assert isinstance(ours, MTSAOLift)
     alone = MTSAOLift(checkpoint="random", ascent_steps=ours.ascent_steps, layers=len(ours.layers), size=ours.size)
-    methods: dict[str, Solver] = {OURS: ours, PLAIN: MTSAO(), ALONE: alone, "wmmse": ReducedWMMSE(), "rzf": RZF()}
+    methods: dict[str, Solver] = {
+        OURS: ours,
+        PLAIN: MTSAO(),
+        ALONE: alone,
+        "hpe-transformer": HPETransformer(),
+        "graph-transformer": GraphTransformer(),
+        "wmmse": ReducedWMMSE(),
+        "rzf": RZF(),
+    }
     return {name: partial(solved, method) for name, method in methods.items()}
 
 
