@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -83,4 +84,5 @@ class Direct(Solver):
         """
         H, weights = posed(instance)
         rate = Received.of(H, self.beams(H, weights)).rate(weights)
-        return -rate.clamp_min(torch.finfo(rate.dtype).tiny ** 0.5).log().mean(), {"rate": rate.detach().mean()}
+        loss = -rate.clamp_min(torch.finfo(rate.dtype).tiny ** 0.5).log().mean()
+        return loss, {"sum_rate": rate.detach().mean() / math.log(2)}
