@@ -59,6 +59,10 @@ def test_one_set_of_weights_reaches_converged_wmmse_at_every_size(users, antenna
     assert percent(MODELS["mt-sao-lift"](), users, antennas) > (99.5 if users <= antennas else 99.0)
 
 
+def test_the_dedicated_weights_reach_it_at_their_own_size():
+    assert percent(MODELS["dt-sao-lift"](), 8, 8) > 99.5
+
+
 def test_training_is_worth_more_than_the_ascent_alone():
     for users, antennas in ((16, 4), (16, 8)):
         alone = percent(MODELS["mt-sao-lift"](checkpoint="random"), users, antennas)
