@@ -10,7 +10,16 @@ import pytest
 from beamforge.cli import main
 
 l2o = importlib.import_module("beamforge.reproduce.l2o.tables")
-FILES = {"sizes.csv", "unseen.csv", "lengths.csv", "ascent-steps.csv", "snr.csv", "time.csv", "goals.csv"}
+FILES = {
+    "sizes.csv",
+    "unseen.csv",
+    "dedicated.csv",
+    "lengths.csv",
+    "ascent-steps.csv",
+    "snr.csv",
+    "time.csv",
+    "goals.csv",
+}
 
 
 def rows(path):

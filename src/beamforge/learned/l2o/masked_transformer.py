@@ -211,14 +211,14 @@ class MTSAOLift(Solver):
 
 
 class MTSAO(MTSAOLift):
-    """The same without a lift: the auxiliary channel is the true one in every layer (Eq. 11)."""
+    """`mt-sao-lift` without the lift: the auxiliary channel is the true one in every layer (Eq. 11)."""
 
     model = "mt-sao"
     lifts = False
 
 
 class DTSAOLift(MTSAOLift):
-    """The same for one size alone: K = N = `size`, 8 with the shipped weights, and nobody masked in training."""
+    """`mt-sao-lift` for one size alone: K = N = `size`, 8 with the shipped weights, and nobody masked in training."""
 
     model = "dt-sao-lift"
     tried_on = (DEDICATED, DEDICATED)

@@ -22,7 +22,7 @@ from beamforge.core.solver import Solver
 from beamforge.learned.l2o.ascent import ascend, lmmse
 from beamforge.learned.l2o.graph_transformer import GraphTransformer
 from beamforge.learned.l2o.hpe_transformer import HPETransformer
-from beamforge.learned.l2o.masked_transformer import MTSAO, STRIDE, MTSAOLift
+from beamforge.learned.l2o.masked_transformer import DEDICATED, MTSAO, STRIDE, DTSAOLift, MTSAOLift
 from beamforge.learned.l2o.whitening import whitened
 from beamforge.registry import configure
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Table
@@ -80,6 +80,8 @@ def l2o(options: Options) -> Iterator[Exhibit]:
             title = f"Percent of {CONVERGED} plain steps of WMMSE from RZF, {SNR_DB:g} dB, sizes {seen} ({count} each)"
             rows = [[f"{K} users", f"{N} antennas", *found[K, N].values()] for K, N in product(sizes, sizes)]
             yield Table(name, title, ["K", "N", *ways], rows, heads=2)
+        options.report("one size")
+        yield dedicated(ways[OURS], count)
         options.report("steps of gradient ascent")
         yield by_length(count)
         options.report("ascent steps")
@@ -134,6 +136,13 @@ def by_steps(options: Options, count: int) -> Table:
     ways = {f"Q = {n}": contestants_with(options, n) for n in STEPS}
     rows = [[f"{K}×{N}", *percents(sampled((K, N), SNR_DB, count), ways).values()] for K, N in SEVERAL]
     return Table("ascent-steps", f"Percent by ascent steps after a layer of {OURS}", ["K×N", *ways], rows)
+
+
+def dedicated(ours: Way, count: int) -> Table:
+    """Percents of the network for every size beside one that was trained for this size alone (Fig. 6)."""
+    ways: dict[str, Way] = {OURS: ours, "dt-sao-lift": partial(solved, DTSAOLift())}
+    rows = [[f"{DEDICATED}×{DEDICATED}", *percents(sampled((DEDICATED, DEDICATED), SNR_DB, count), ways).values()]]
+    return Table("dedicated", "Percent of one network for every size, and of one for this size", ["K×N", *ways], rows)
 
 
 def by_length(count: int) -> Table:
