@@ -44,6 +44,9 @@ from beamforge.learned.fairness.wit import WiT
 from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
 from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
 from beamforge.learned.interference.multipliers import MaxMinInterference, SumRateInterference
+from beamforge.learned.l2o.graph_transformer import GraphTransformer
+from beamforge.learned.l2o.hpe_transformer import HPETransformer
+from beamforge.learned.l2o.masked_transformer import MTSAO, DTSAOLift, MTSAOLift
 from beamforge.learned.links.gnn import GNN
 from beamforge.learned.links.neural_sum_rate import NeuralSumRate
 from beamforge.learned.links.neural_sum_rate_shared import NeuralSumRateShared
@@ -72,6 +75,11 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "slnr": (RZF, LocalSLNR),
     "wslnr": (WeightedSLNR,),
     "wit": (WiT,),
+    "mt-sao-lift": (MTSAOLift,),
+    "mt-sao": (MTSAO,),
+    "dt-sao-lift": (DTSAOLift,),
+    "hpe-transformer": (HPETransformer,),
+    "graph-transformer": (GraphTransformer,),
     "zf": (ZF, LocalZF),
     "mrt": (MRT, LocalMRT),
     "branch-and-bound": (BranchAndBound,),
@@ -94,6 +102,11 @@ MODELS: dict[str, type[Solver]] = {
     "itnet-dualnet-max-min": MaxMinITNet,
     "nfl": NaiveFeatureLearning,
     "dbl": DirectBeamLearning,
+    "mt-sao-lift": MTSAOLift,
+    "mt-sao": MTSAO,
+    "dt-sao-lift": DTSAOLift,
+    "hpe-transformer": HPETransformer,
+    "graph-transformer": GraphTransformer,
 }
 """Trainable models, by their names in recipes and headers of weights; a method may have one model per problem."""
 

@@ -66,6 +66,8 @@ class Run:
     validate_every      steps between validations; a last one follows the last step.
     validation_batches  batches of `batch` instances in each validation, always the same ones.
     checkpoint_every    steps between checkpoints; a killed run loses at most this many.
+    window              layers trained at a time, where a network can be trained by `sliding_window`; 0 means all.
+    window_steps        steps after which the window moves on by one layer.
     precision           bits of a real number, 32 or 64; 16 means 32 with bfloat16 products in training (autocast,
                         faster for wide layers) and bfloat16 matrices in the weights.
     device              "auto" (CUDA where available), or a PyTorch device.
@@ -77,12 +79,15 @@ class Run:
     validate_every: int = 500
     validation_batches: int = 8
     checkpoint_every: int = 500
+    window: int = 0
+    window_steps: int = 1000
     precision: int = 32
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "validate_every", "validation_batches", "checkpoint_every"):
+        for name in ("steps", "batch", "validate_every", "validation_batches", "checkpoint_every", "window_steps"):
             require(getattr(self, name) > 0, name, "positive", getattr(self, name))
+        require(self.window >= 0, "window", "at least 0", self.window)
         require(self.precision in (16, 32, 64), "precision", "16, 32 or 64", self.precision)
 
 

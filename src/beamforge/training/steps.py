@@ -25,6 +25,7 @@ from beamforge.training.log import Line
 from beamforge.training.processes import Processes
 from beamforge.training.recipe import Recipe
 from beamforge.training.schedules import learning_rate
+from beamforge.training.sliding_window import Windowed, window_at
 from beamforge.training.stream import Stream
 from beamforge.training.trainable import Adaptive, Alternating, Trainable
 
@@ -77,6 +78,9 @@ class Steps:
             lr_end=settings.lr_end,
             warm_up=settings.warm_up,
         )
+        if isinstance(self.model, Windowed):
+            run = self.recipe.run
+            self.model.focus(window_at(step, self.model.depth(), run.window, run.window_steps))
         progress.step += 1
         line: dict[str, Any] = {"step": progress.step, "seconds": round(progress.seconds, 3), "lr": lr}
         totals = {"loss": 0.0, "gradient_norm": 0.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,6 +26,14 @@ class Source(Protocol):
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
         """The instances of some rows, on the device of these."""
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A source whose batches depend on how far training has come; validation is on its `held_out`, which has none."""
+
+    def draw_at(self, generator: torch.Generator, count: int, step: int) -> Mapping[str, Tensor]:
+        """`count` instances for a step, as `Source.draw` has them for any."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,10 @@ class Stream:
 
     def batch_at(self, step: int, rows: slice = slice(None)) -> Instance:
         """The batch of a step, or some of its rows, which equal those of the whole batch to rounding."""
-        draws = self.source.draw(seeded(self.seed, step), self.batch)
+        generator = seeded(self.seed, step)
+        if isinstance(self.source, Staged):
+            draws = self.source.draw_at(generator, self.batch, step)
+        else:
+            draws = self.source.draw(generator, self.batch)
         part = {name: value[rows].to(self.device) for name, value in draws.items()}
         return cast(self.source.build(part), self.dtype)

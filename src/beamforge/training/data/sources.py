@@ -10,6 +10,7 @@ from beamforge.training.data.interference import Interference
 from beamforge.training.data.interference_grid import InterferenceGrid
 from beamforge.training.data.labelled import Labelled
 from beamforge.training.data.links import Links
+from beamforge.training.data.masked import Masked
 
 SOURCES: dict[str, type[Any]] = {
     "downlink": Downlink,
@@ -18,5 +19,6 @@ SOURCES: dict[str, type[Any]] = {
     "labelled": Labelled,
     "interference": Interference,
     "interference-grid": InterferenceGrid,
+    "masked": Masked,
 }
 """Dataclasses whose fields are the entries of ``[data]``, each a `beamforge.training.stream.Source`."""
