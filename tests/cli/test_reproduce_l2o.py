@@ -1,4 +1,4 @@
-"""``beamforge reproduce l2o`` on tiny instances."""
+"""``beamforge reproduce l2o-transformer`` on tiny instances."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tiny(monkeypatch):
 
 
 def test_every_size_is_measured_and_judged(tiny, tmp_path, capsys):
-    assert main(["reproduce", "l2o", "--quick", "--out", str(tmp_path)]) == 0
+    assert main(["reproduce", "l2o-transformer", "--quick", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == FILES and all(name in said for name in FILES)
     sizes = rows(tmp_path / "sizes.csv")

@@ -46,7 +46,7 @@ def test_they_are_listed_and_come_with_cards(capsys):
     listed = capsys.readouterr().out
     for name in NAMES:
         told = card(name).read_text(encoding="utf-8")
-        assert name in listed and f"beamforge train {name}" in told and "beamforge reproduce l2o" in told
+        assert name in listed and f"beamforge train {name}" in told and "beamforge reproduce l2o-transformer" in told
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ from beamforge.reproduce.decentralised.tables import decentralised
 from beamforge.reproduce.exhibits import Paper
 from beamforge.reproduce.fairness.tables import fairness
 from beamforge.reproduce.interference.tables import interference
-from beamforge.reproduce.l2o.tables import l2o
+from beamforge.reproduce.l2o.tables import l2o_transformer
 from beamforge.reproduce.multipliers.tables import multipliers
 from beamforge.reproduce.power_control.shared import neural_sum_rate_shared
 from beamforge.reproduce.power_control.tables import power_control
@@ -20,6 +20,6 @@ PAPERS: Mapping[str, Paper] = {
     "neural-sum-rate-shared": neural_sum_rate_shared,
     "decentralised": decentralised,
     "interference": interference,
-    "l2o": l2o,
+    "l2o-transformer": l2o_transformer,
 }
 """Reproductions by name, as `beamforge reproduce` lists them."""

@@ -66,7 +66,7 @@ Way = Callable[[Problem, Instance], Tensor]
 """From a bound problem and instances to beams."""
 
 
-def l2o(options: Options) -> Iterator[Exhibit]:
+def l2o_transformer(options: Options) -> Iterator[Exhibit]:
     """Percent of the rate to which WMMSE converges from RZF, by size, ascent steps and SNR; and milliseconds."""
     count = QUICK if options.quick else COUNT
     ways = contestants(options)
