@@ -9,7 +9,7 @@ from beamforge.checks import check_solver
 from beamforge.core.errors import ConfigError, UnsupportedProblem
 from beamforge.core.named_problems import build_problem
 from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
-from beamforge.training.data.interference import Interference
+from beamforge.training.data.interference_grid import InterferenceGrid
 from beamforge.training.stream import Stream
 
 KINDS = (DirectBeamLearning, NaiveFeatureLearning)
@@ -22,7 +22,7 @@ def method(kind, problem="sum-rate", **settings):
 
 
 def batch(count=8, step=0, dtype=torch.complex128):
-    source = Interference(cells=(3, 3), antennas=(4, 4), snr_db=(5, 5), weighted_share=0.5)
+    source = InterferenceGrid(cells=(3, 3), antennas=(4, 4), snr_db=(5, 5), weighted_share=0.5)
     return Stream.training(source, seed=0, batch=count, dtype=dtype).batch_at(step)
 
 

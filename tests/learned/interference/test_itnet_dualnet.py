@@ -14,7 +14,7 @@ from beamforge.core.network import Network
 from beamforge.decentralised.backhaul import SharedMemory
 from beamforge.decentralised.base_stations import BaseStations
 from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
-from beamforge.training.data.interference import Interference
+from beamforge.training.data.interference_grid import InterferenceGrid
 from beamforge.training.stream import Stream
 
 METHODS = (SumRateITNet, MaxMinITNet)
@@ -31,7 +31,7 @@ def method(kind=SumRateITNet, spread=0.3, **settings):
 
 
 def batch(count=8, step=0, dtype=torch.complex128, **fields):
-    source = Interference(**{"cells": (3, 3), "antennas": (4, 4), **fields})
+    source = InterferenceGrid(**{"cells": (3, 3), "antennas": (4, 4), **fields})
     return Stream.training(source, seed=0, batch=count, dtype=dtype).batch_at(step)
 
 

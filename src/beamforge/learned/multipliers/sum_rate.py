@@ -257,7 +257,7 @@ def accelerated_steps(data: WhitenedChannel, state: Multipliers, steps: int) -> 
 
 def call_like(module: nn.Module, like: Tensor, *arguments: Any) -> Any:
     """Call a module in the precision and on the device of the real tensor `like`."""
-    own = next(module.parameters())
+    own = next(module.parameters(), like)
     if (own.dtype, own.device) == (like.dtype, like.device):
         return module(*arguments)
     weights = {name: value.to(like) for name, value in module.state_dict(keep_vars=True).items()}
