@@ -47,6 +47,7 @@ class SharedMemory:
         self.scalars = self.bits = 0
 
     def exchange(self, sent: Tensor, otherwise: Tensor | float = 0.0) -> Tensor:
+        """What the others sent, as `Backhaul.exchange` has it."""
         B, _, K = sent.shape
         self.scalars += K * (K - 1)
         self.bits += 8 * sent.element_size() * B * K * (K - 1)

@@ -42,6 +42,7 @@ class Mailbox:
         self.scalars = self.bits = self.exchanges = 0
 
     def exchange(self, sent: Tensor, otherwise: Tensor | float = 0.0) -> Tensor:
+        """What the others sent, as `Backhaul.exchange` has it."""
         self.exchanges += 1
         return Delivery.apply(sent, spread(otherwise, sent).detach(), self, str(self.exchanges))
 

@@ -17,13 +17,19 @@ class Links(Protocol):
     """Gains in units of noise over power without their diagonal [B, L, L] (rx, tx), the diagonal, weights [B, L]."""
 
     @property
-    def cross(self) -> Tensor: ...
+    def cross(self) -> Tensor:
+        """Gains between links [B, L, L] (rx, tx), the diagonal zero."""
+        raise NotImplementedError
 
     @property
-    def direct(self) -> Tensor: ...
+    def direct(self) -> Tensor:
+        """Gains of the links themselves [B, L]."""
+        raise NotImplementedError
 
     @property
-    def weights(self) -> Tensor: ...
+    def weights(self) -> Tensor:
+        """Weights of the rates [B, L]."""
+        raise NotImplementedError
 
 
 def spread(data: Links, count: int, generator: torch.Generator | None = None) -> Tensor:

@@ -59,6 +59,7 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def beams(self, problem: Problem, instance: Instance) -> Tensor:
+        """W [B, N, K]."""
         return create(problem, instance.truth, self.name, self.settings).solve(problem, instance).W
 
 
@@ -66,6 +67,7 @@ class WmmseFromZeroForcing:
     """WMMSE from zero forcing, until the sum rate changes by less than 1e-6: the paper's reference, converged."""
 
     def beams(self, problem: Problem, instance: Instance) -> Tensor:
+        """W [B, N, K]."""
         start = Method("zf").beams(problem, instance)
         return MulticellWMMSE(tolerance=1e-6).solve(problem, instance, start=start).W
 
@@ -77,6 +79,7 @@ class StoppedWmmse:
     iterations: int
 
     def beams(self, problem: Problem, instance: Instance) -> Tensor:
+        """W [B, N, K]."""
         full = Method("mrt").beams(problem, instance)
         drawn = torch.randn(full.shape, dtype=full.dtype, generator=torch.Generator().manual_seed(0))
         length = torch.linalg.vector_norm(full, dim=-2, keepdim=True)
