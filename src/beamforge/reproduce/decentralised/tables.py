@@ -57,23 +57,12 @@ BEST = "wmmse from ZF"
 OPTIMUM = "optimum"
 REFERENCE = {SUM_RATE: BEST, MAX_MIN: OPTIMUM}
 LEARNED = ("itnet-dualnet", "multipliers")
+COMPARED: Mapping[str, Beamformer] = {
+    name: Method(name) for name in ("itnet-dualnet", "multipliers", "slnr", "zf", "mrt")
+}
 METHODS: Mapping[str, Mapping[str, Beamformer]] = {
-    SUM_RATE: {
-        BEST: WmmseFromZeroForcing(),
-        "itnet-dualnet": Method("itnet-dualnet"),
-        "multipliers": Method("multipliers"),
-        "slnr": Method("slnr"),
-        "zf": Method("zf"),
-        "mrt": Method("mrt"),
-    },
-    MAX_MIN: {
-        OPTIMUM: Method("duality"),
-        "itnet-dualnet": Method("itnet-dualnet"),
-        "multipliers": Method("multipliers"),
-        "slnr": Method("slnr"),
-        "zf": Method("zf"),
-        "mrt": Method("mrt"),
-    },
+    SUM_RATE: {BEST: WmmseFromZeroForcing(), **COMPARED},
+    MAX_MIN: {OPTIMUM: Method("duality"), **COMPARED},
 }
 """The reference first. The same weights of a learned method serve all cells."""
 
