@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from beamforge.reproduce.decentralised import cells, regions, tables
+from beamforge.reproduce.decentralised import cells, duality_gap, regions, tables, training_curves
 from beamforge.reproduce.decentralised.cells import MAX_MIN, SNRS_DB, SUM_RATE, USERS, Cell, Method, StoppedWmmse
+from beamforge.reproduce.exhibits import Options, Picture, Table
 
 
 def test_pieces_of_a_cell_make_no_difference(monkeypatch):
@@ -43,3 +44,39 @@ def test_goals_cover_every_cell_and_tell_what_is_missed(problem):
     assert len(missed) == 35 and not any(goal.met for goal in missed)
     assert all(goal.met for goal in tables.wanted(problem, "multipliers", reached))
     assert len(tables.percents(problem, "multipliers", reached, 2).rows) == len(SNRS_DB)
+
+
+def test_duality_gap_in_every_cell(tmp_path):
+    for problem in (SUM_RATE, MAX_MIN):
+        table, (goal,) = duality_gap.duality_gaps(problem, 3, Options(tmp_path))
+        assert [row[:2] for row in table.rows] == [[users, snr] for users in USERS for snr in SNRS_DB]
+        for _, _, gap, size, projected, excess in table.rows:
+            assert abs(gap) <= size * (1 + 1e-6) and 0 <= projected <= 100 and excess >= 0
+        assert goal.measured == pytest.approx(np.mean([row[3] for row in table.rows]))
+        assert (goal.wanted is None) == (problem == MAX_MIN)
+
+
+def test_baselines_have_a_column_each_and_networks_one_size():
+    best = np.array([1.0, 2.0])
+    cell = {tables.OPTIMUM: best, "slnr": best / 2, "zf": best / 4, "mrt": best / 5}
+    reached = {
+        (snr, users): cell | ({"dbl": best, "nfl": best} if users == 4 else {}) for snr in SNRS_DB for users in USERS
+    }
+    table = tables.without_exchange(MAX_MIN, reached, 2)
+    assert table.columns == ["K", "SNR (dB)", "slnr", "zf", "mrt", "dbl", "nfl"]
+    for users, _, *percents in table.rows:
+        known = [percent.value for percent in percents if percent is not None]
+        assert known == pytest.approx([50, 25, 20, 100, 100] if users == 4 else [50, 25, 20])
+
+
+def test_training_curves_of_both_trainings(monkeypatch, tmp_path):
+    monkeypatch.setattr(training_curves, "QUICK", 16)
+    monkeypatch.setattr(training_curves, "VALIDATIONS", 1)
+    options = Options(tmp_path, quick=True)
+    table, picture = training_curves.training_curves(options)
+    assert isinstance(table, Table) and isinstance(picture, Picture)
+    alternating, joint = table.rows
+    assert alternating[1] == joint[1] == 16
+    assert 0 < alternating[4] < joint[4]  # only alternating training lessens the duality gap
+    again, _ = training_curves.training_curves(options)  # finished trainings are read, not repeated
+    assert again.rows == table.rows

@@ -42,7 +42,7 @@ def test_they_are_listed_and_come_with_cards(capsys):
     listed = capsys.readouterr().out
     for name in NAMES:
         told = card(name).read_text(encoding="utf-8")
-        assert name in listed and f"beamforge train {name}" in told and "beamforge reproduce interference" in told
+        assert name in listed and f"beamforge train {name}" in told and "beamforge reproduce decentralised" in told
 
 
 def compare(problem, method, cells, snr_db, antennas=8, count=100, **more):

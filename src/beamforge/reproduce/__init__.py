@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from beamforge.reproduce.decentralised.tables import decentralised
 from beamforge.reproduce.exhibits import Paper
 from beamforge.reproduce.fairness.tables import fairness
-from beamforge.reproduce.interference.tables import interference
 from beamforge.reproduce.l2o.tables import l2o_transformer
 from beamforge.reproduce.multipliers.tables import multipliers
 from beamforge.reproduce.power_control.shared import neural_sum_rate_shared
@@ -19,7 +18,6 @@ PAPERS: Mapping[str, Paper] = {
     "power-control": power_control,
     "neural-sum-rate-shared": neural_sum_rate_shared,
     "decentralised": decentralised,
-    "interference": interference,
     "l2o-transformer": l2o_transformer,
 }
 """Reproductions by name, as `beamforge reproduce` lists them."""

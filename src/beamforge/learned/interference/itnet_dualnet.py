@@ -113,9 +113,9 @@ class ITNetDualNet(DecentralisedSolver):
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """(23): minus the utility, over that of the beams of the largest ratio of signal to leakage and noise.
 
-        The figures are means over base stations: `rate_within` (26), the temperatures taken as interference; `gap`, the
-        dual function (30) less that, which is (31), and its size; beams projected, and the power that they asked for in
-        excess, as shares.
+        `weighted_rate` is the mean weighted sum rate. The other figures are means over base stations: `rate_within`
+        (26), the temperatures taken as interference; `gap`, the dual function (30) less that, which is (31), and its
+        size; beams projected, and the power that they asked for in excess, as shares.
 
         instance  interference channels with `p_max_transmitter` and `weights` in their context.
         """
@@ -129,6 +129,7 @@ class ITNetDualNet(DecentralisedSolver):
         with torch.no_grad():
             gap = slackness(asked.view, duals, found, asked.share)
             figures = {
+                "weighted_rate": (stations.weights * rates).sum(-1).mean(),
                 "rate_within": achieved(asked.view, delivered, heard.sum(-1)).mean(),
                 "gap": gap.mean(),
                 "gap_size": gap.abs().mean(),

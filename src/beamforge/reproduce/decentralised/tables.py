@@ -1,4 +1,4 @@
-"""Decentralised beamforming: the paper's table and figures, beside what is reached here."""
+"""Decentralised beamforming: the paper's Table 1 and figures, and other comparisons of the same methods."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from beamforge.reproduce.decentralised.cells import (
     WmmseFromZeroForcing,
     utilities,
 )
+from beamforge.reproduce.decentralised.duality_gap import duality_gaps
 from beamforge.reproduce.decentralised.messages import rate_and_bits
 from beamforge.reproduce.decentralised.regions import rate_regions
 from beamforge.reproduce.decentralised.running_time import running_times
+from beamforge.reproduce.decentralised.training_curves import training_curves
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
 
 COUNT, QUICK = 3000, 100
@@ -66,6 +68,10 @@ METHODS: Mapping[str, Mapping[str, Beamformer]] = {
 }
 """The reference first. The same weights of a learned method serve all cells."""
 
+NETWORKS: Mapping[str, Beamformer] = {name: Method(name) for name in ("dbl", "nfl")}
+NETWORKS_USERS = 4
+"""Centralised networks, and the only number of base stations that their weights serve."""
+
 WANTED = {
     (SUM_RATE, "itnet-dualnet"): 99.5,
     (SUM_RATE, "multipliers"): 99.8,
@@ -92,9 +98,16 @@ def decentralised(options: Options) -> Iterator[Exhibit]:
             for method in LEARNED:
                 yield percents(problem, method, reached[problem], count)
                 goals += wanted(problem, method, reached[problem])
+            yield without_exchange(problem, reached[problem], count)
+            yield two_antennas(problem, count, options)
+            gaps, more = duality_gaps(problem, count, options)
+            yield gaps
+            goals += more
         yield as_stopped(reached[SUM_RATE], options)
         for name, draw in figures.FIGURES.items():
             yield Picture(name, png(draw(reached)))
+        with torch.enable_grad():
+            yield from training_curves(options)
         options.report("rate regions")
         yield from rate_regions(options)
         options.report("messages")
@@ -114,8 +127,34 @@ def measured(problem: str, count: int, options: Options) -> Reached:
     for snr_db in SNRS_DB:
         for users in USERS:
             options.report(f"{problem}, {users} base stations, {snr_db} dB")
-            found[snr_db, users] = utilities(problem, METHODS[problem], Cell(users, snr_db), count)
+            methods = {**METHODS[problem], **(NETWORKS if users == NETWORKS_USERS else {})}
+            found[snr_db, users] = utilities(problem, methods, Cell(users, snr_db), count)
     return found
+
+
+def without_exchange(problem: str, reached: Reached, count: int) -> Table:
+    """Percent of the reference for methods without an exchange, and for centralised networks."""
+    methods = [name for name in (*COMPARED, *NETWORKS) if name not in LEARNED]
+    rows = [
+        [users, snr_db, *(percent(cell, name, problem) if name in cell else None for name in methods)]
+        for users in USERS
+        for snr_db, cell in ((snr_db, reached[snr_db, users]) for snr_db in SNRS_DB)
+    ]
+    title = (
+        f"{problem}: percent of {REFERENCE[problem]} without an exchange, and by centralised networks ({count} a cell)"
+    )
+    return Table(f"baselines-{problem}", title, ["K", "SNR (dB)", *methods], rows, heads=2)
+
+
+def two_antennas(problem: str, count: int, options: Options) -> Table:
+    """Percent of the reference for two base stations with two antennas each."""
+    rows = []
+    for snr_db in SNRS_DB:
+        options.report(f"{problem}, two antennas, {snr_db} dB")
+        cell = utilities(problem, METHODS[problem], Cell(2, snr_db, antennas=2), count)
+        rows.append([snr_db, *(percent(cell, name, problem) for name in COMPARED)])
+    title = f"{problem}: percent of {REFERENCE[problem]}, K = 2 with two antennas each ({count} realisations a cell)"
+    return Table(f"two-antennas-{problem}", title, ["SNR (dB)", *COMPARED], rows)
 
 
 def percents(problem: str, method: str, reached: Reached, count: int) -> Table:

@@ -1,1 +1,0 @@
-"""The decentralised beamforming paper: its tables."""
