@@ -128,6 +128,7 @@ class Job:
         self.solver = execution.set(create(problem, network, method, settings, decentralised=alone))
         self.method = method or methods_for(problem, network, decentralised=alone)[0]
         self.traffic = Traffic()
+        self.untrained = 0  # instances outside the range that the weights were trained on
         each = any(source.axes.get(name, "").startswith("B") for name in INTEGERS)
         self.streams = {} if each else {name: rows[0] for name, rows in streams_of(sample).items()}
         self.unit = problem.maximise.unit
@@ -186,6 +187,7 @@ class Job:
             torch.cuda.synchronize(self.device)
         seconds = time.perf_counter() - before
         self.traffic.count(solution)
+        self.untrained += int(solution.info.get("outside_trained_range", torch.zeros(0)).sum())
         report = evaluate(problem, instance, solution.beams)
         return solution_rows(solution, report, powers=self.source.main == "G"), seconds
 
@@ -210,11 +212,12 @@ class Job:
         }
 
     def notes(self) -> list[str]:
-        """Notes for the user on how the file was read."""
+        """Notes for the user on how the file was read, and a warning for instances unlike the training data."""
         F = self.source.sizes["F"]
         shared = [f"the {F} subcarriers are instances, each with 1/{F} of every power limit"] if F > 1 else []
         dropped = ["users without a channel are left out"] if self.request.drop_blocked else []
-        return [*shared, *self.source.notes, *dropped]
+        range_of = f"warning: {self.untrained} instances are outside the range that {self.method} was trained on"
+        return [*shared, *self.source.notes, *dropped, *([range_of] if self.untrained else [])]
 
     @staticmethod
     def mean_jain(writer: Writer, solved: np.ndarray) -> float:

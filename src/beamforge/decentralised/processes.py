@@ -116,6 +116,7 @@ class Operator(DecentralisedSolver):
         if (nothing := (stations.weights == 0).all(-1)).any():
             where = int(nothing.nonzero()[0, 0])
             raise ConfigError(f"weights must be positive for some user, got zeros alone in instance {where} of a piece")
+        info = self._method.checked(problem, stations)
         told = self.asked(stations)
         W = torch.zeros_like(stations.own)
         missed = torch.zeros(W.shape[:2], dtype=torch.bool, device=W.device)
@@ -126,7 +127,7 @@ class Operator(DecentralisedSolver):
         silent = {each for report in told.values() for each in report["missed"]}
         missed[:, sorted(silent)] = True
         scalars, bits = (sum(report[name] for report in told.values()) for name in ("scalars", "bits"))
-        solution = decided_alone(W, scalars, bits)
+        solution = decided_alone(W, scalars, bits, info)
         solution.status[missed.any(-1)] = int(Status.MAX_ITERATIONS)
         return Solution(W.mT, solution.status, solution.iterations, info={**solution.info, "missed": missed})
 

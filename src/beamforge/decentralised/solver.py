@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,10 @@ class DecentralisedSolver(Solver):
         """Beams [B, S, N] in sqrt(W), within the power of each base station."""
         raise NotImplementedError
 
+    def checked(self, problem: Problem, stations: BaseStations) -> dict[str, Tensor]:
+        """More entries for ``info``, such as ``outside_trained_range`` [B]; `ConfigError` for input that is refused."""
+        return {}
+
     def over(self, backhaul: Backhaul) -> Backhaul:
         """The backhaul as this method uses it: with messages of `message_bits`."""
         return backhaul if self.message_bits is None else Quantised(backhaul, self.message_bits)
@@ -37,15 +43,15 @@ class DecentralisedSolver(Solver):
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        backhaul = self.over(SharedMemory())
-        W = self.beams(BaseStations.of(problem, observation.network), backhaul)
-        return decided_alone(W, backhaul.scalars, backhaul.bits)
+        backhaul, stations = self.over(SharedMemory()), BaseStations.of(problem, observation.network)
+        info = self.checked(problem, stations)
+        W = self.beams(stations, backhaul)
+        return decided_alone(W, backhaul.scalars, backhaul.bits, info)
 
 
-def decided_alone(W: Tensor, scalars: int, bits: int) -> Solution:
+def decided_alone(W: Tensor, scalars: int, bits: int, info: Mapping[str, Tensor]) -> Solution:
     """The solution of beams [B, K, N], and what the messages behind them cost: `bits` for the whole batch."""
     status = torch.full(W.shape[:1], int(Status.CONVERGED), device=W.device)
     each = torch.full_like(status, bits // max(1, len(W)))
-    return Solution(
-        W.mT, status, torch.ones_like(status), info={"scalars": torch.full_like(status, scalars), "bits": each}
-    )
+    exchanged = {"scalars": torch.full_like(status, scalars), "bits": each}
+    return Solution(W.mT, status, torch.ones_like(status), info={**exchanged, **info})

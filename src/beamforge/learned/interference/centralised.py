@@ -25,6 +25,7 @@ from beamforge.io.weights import Weights, load
 from beamforge.learned.interference.beam_recovery import Duals, recover
 from beamforge.learned.interference.objective import UTILITIES, achieved, posed, shortfall
 from beamforge.learned.interference.station_view import StationView, beams, direction
+from beamforge.learned.interference.trained_range import check_weights, weights_of
 from beamforge.learned.multipliers.sum_rate import call_like
 
 SIZE = (4, 8)
@@ -122,6 +123,7 @@ class Centralised(Solver):
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
+        check_weights(weights_of(problem), largest=1.0)
         name = name_of(problem)
         return Solution.closed_form(self.beams(name, BaseStations.of(problem, observation.network)).mT)
 

@@ -12,6 +12,7 @@ from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerTransmitterPower
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
+from beamforge.core.problem import Problem
 from beamforge.core.utilities import MinRate, SumRate
 from beamforge.decentralised.backhaul import Backhaul, SharedMemory
 from beamforge.decentralised.base_stations import BaseStations
@@ -21,6 +22,7 @@ from beamforge.learned.interference.beam_recovery import Duals, Recovered, recov
 from beamforge.learned.interference.networks import DualNet, ITNet, Sight
 from beamforge.learned.interference.objective import achieved, posed, shortfall
 from beamforge.learned.interference.station_view import StationView, beams
+from beamforge.learned.interference.trained_range import SnrRange, check_weights, weights_of
 from beamforge.learned.multipliers.sum_rate import call_like
 
 DUAL_RATE = 10.0
@@ -66,6 +68,9 @@ class ITNetDualNet(DecentralisedSolver):
     width        of the networks, where their weights are random; else it comes with the weights.
     looks        that DualNet takes at its loads, likewise.
 
+    Weights of the rates are in [0, 1] and not all zero, as in the paper, else `ConfigError`. SNRs outside the trained
+    range are allowed; ``info["outside_trained_range"]`` [B] marks such instances.
+
     Source: M. Kim, H. Lee, M. Kim, I. Lee, "Deep learning based decentralized beamforming methods for multi-antenna
     interference channels", IEEE Access 11 (2023), Algorithms 1 and 2. What the networks see and where they begin, as
     `networks` says, is ours.
@@ -79,6 +84,7 @@ class ITNetDualNet(DecentralisedSolver):
         if min(width, looks) < 1:
             raise ConfigError(f"width and looks must be at least 1, got {width} and {looks}")
         trained = trained_weights(self.model, checkpoint)
+        self.trained = None if trained is None else SnrRange.of(trained.header)
         try:
             if trained is not None:
                 width, looks = (int(trained.settings[name]) for name in ("width", "looks"))
@@ -89,6 +95,10 @@ class ITNetDualNet(DecentralisedSolver):
         except (KeyError, ValueError, RuntimeError):
             raise ConfigError(f"checkpoint must fit this version's networks, got others in {checkpoint}") from None
         self.turns: Mapping[str, float] = {"itnet": 1.0, "dualnet": DUAL_RATE} if alternating else {}
+
+    def checked(self, problem: Problem, stations: BaseStations) -> dict[str, Tensor]:
+        check_weights(weights_of(problem), largest=1.0)
+        return {} if self.trained is None else {"outside_trained_range": self.trained.outside(stations)}
 
     def beams(self, stations: BaseStations, backhaul: Backhaul) -> Tensor:
         asked = self.temperatures(stations)

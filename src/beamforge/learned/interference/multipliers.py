@@ -28,6 +28,7 @@ from beamforge.core.constraints import PerTransmitterPower
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.core.named_problems import build_problem
+from beamforge.core.problem import Problem
 from beamforge.core.utilities import MinRate, SumRate
 from beamforge.decentralised.backhaul import Backhaul, SharedMemory
 from beamforge.decentralised.base_stations import BaseStations
@@ -37,6 +38,7 @@ from beamforge.learned.graph_filter import GraphFilter
 from beamforge.learned.interference import local_view
 from beamforge.learned.interference.further_rounds import balancing, least_squares
 from beamforge.learned.interference.local_view import FAINT, LEAST_WEIGHT, LocalView, combination, received, taken
+from beamforge.learned.interference.trained_range import SnrRange, check_weights, weights_of
 from beamforge.learned.multipliers.sum_rate import call_like
 
 TELL, CORRECT, MOST = 4.0, 10.0, 14.0
@@ -91,6 +93,7 @@ class InterferenceMultipliers(DecentralisedSolver):
             raise ConfigError(f"width and layers must be at least 1, got {width} and {layers}")
         self.rounds = rounds
         trained = trained_weights(self.model, checkpoint)
+        self.trained = None if trained is None else SnrRange.of(trained.header)
         try:
             if trained is not None:
                 width, layers = (int(trained.settings[name]) for name in ("width", "layers"))
@@ -102,6 +105,10 @@ class InterferenceMultipliers(DecentralisedSolver):
                 self.requires_grad_(False)
         except (KeyError, ValueError, RuntimeError):
             raise ConfigError(f"checkpoint must fit this version's graph filters, got others in {checkpoint}") from None
+
+    def checked(self, problem: Problem, stations: BaseStations) -> dict[str, Tensor]:
+        check_weights(weights_of(problem))
+        return {} if self.trained is None else {"outside_trained_range": self.trained.outside(stations)}
 
     def standing(self, view: LocalView) -> Tensor:
         """What a base station is before it hears of others [B, S, 1], in nats."""
