@@ -58,9 +58,15 @@ PAPER: Mapping[str, Sequence[Sequence[float]]] = {
 BEST = "wmmse from ZF"
 OPTIMUM = "optimum"
 REFERENCE = {SUM_RATE: BEST, MAX_MIN: OPTIMUM}
-LEARNED = ("itnet-dualnet", "multipliers")
+ROUNDS = "multipliers, 4 rounds"
+LEARNED = ("itnet-dualnet", "multipliers", ROUNDS)
 COMPARED: Mapping[str, Beamformer] = {
-    name: Method(name) for name in ("itnet-dualnet", "multipliers", "slnr", "zf", "mrt")
+    "itnet-dualnet": Method("itnet-dualnet"),
+    "multipliers": Method("multipliers"),
+    ROUNDS: Method("multipliers", {"rounds": 4}),
+    "slnr": Method("slnr"),
+    "zf": Method("zf"),
+    "mrt": Method("mrt"),
 }
 METHODS: Mapping[str, Mapping[str, Beamformer]] = {
     SUM_RATE: {BEST: WmmseFromZeroForcing(), **COMPARED},
@@ -75,7 +81,9 @@ NETWORKS_USERS = 4
 WANTED = {
     (SUM_RATE, "itnet-dualnet"): 99.5,
     (SUM_RATE, "multipliers"): 99.8,
+    (SUM_RATE, ROUNDS): 99.8,
     (MAX_MIN, "multipliers"): 99.0,
+    (MAX_MIN, ROUNDS): 99.0,
 }
 """Percent of the reference that is wanted in every cell; of `itnet-dualnet` on the minimum rate, the paper's own."""
 
@@ -167,7 +175,7 @@ def percents(problem: str, method: str, reached: Reached, count: int) -> Table:
         rows.append(row)
     columns = ["SNR (dB)", *(name for users in USERS for name in (f"K = {users}", "paper"))]
     title = f"Table 1, {problem}: `{method}` in percent of {REFERENCE[problem]} ({count} realisations a cell)"
-    return Table(f"table-1-{problem}-{method}", title, columns, rows)
+    return Table(f"table-1-{problem}-{method.replace(', ', '-').replace(' ', '-')}", title, columns, rows)
 
 
 def percent(cell: Mapping[str, Values], method: str, problem: str) -> Estimate:
