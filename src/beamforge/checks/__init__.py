@@ -7,7 +7,7 @@ the phase of a beam is arbitrary.
 
 from __future__ import annotations
 
-from beamforge.checks.conformance import CHECKS
+from beamforge.checks.conformance import CHECKS, answer
 from beamforge.checks.questions import Question, questions_for
 from beamforge.core.solver import Solver
 
@@ -28,9 +28,10 @@ def check_solver(solver: Solver, questions: list[Question] | None = None) -> Non
     assert questions, f"{type(solver).__name__} serves no question"
     for question in questions:
         fitted = solver.fitted(question.problem, question.instance)
+        solution = answer(fitted, question.problem, question.instance)
         for check in CHECKS:
             try:
-                check(fitted, question)
+                check(fitted, question, solution)
             except AssertionError as failure:
                 message = f"{type(solver).__name__} fails {check.__name__} on {question.name}: {failure}"
                 raise AssertionError(message) from failure

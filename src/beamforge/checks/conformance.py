@@ -29,21 +29,20 @@ TOLERANCE = 1e-4
 """Largest difference between equal solutions, as a share of a user's largest received power plus its noise."""
 
 
-def batch_equals_loop(solver: Solver, question: Question) -> None:
+def batch_equals_loop(solver: Solver, question: Question, solution: Solution) -> None:
     """A batch of any leading dimensions gives the same beams as a Python loop over its instances."""
-    together = answer(solver, question.problem, question.instance)
     shape = (2, BATCH // 2)
     folded = answer(solver, *batching.unflatten((question.problem, question.instance), shape))
-    assert folded.W.shape == (*shape, *together.W.shape[1:]), f"W has shape {tuple(folded.W.shape)}"
-    assert_same(question.instance.truth, together, batching.flatten(folded, 2))
+    assert folded.W.shape == (*shape, *solution.W.shape[1:]), f"W has shape {tuple(folded.W.shape)}"
+    assert_same(question.instance.truth, solution, batching.flatten(folded, 2))
     for i in range(BATCH):
         one = batching.tree_map(lambda leaf, i=i: leaf[i], (question.problem, question.instance))
         alone = answer(solver, *one)
         assert alone.W.ndim == 2, f"W of one instance has shape {tuple(alone.W.shape)}"
-        assert_same(one[1].truth, batching.tree_map(lambda leaf, i=i: leaf[i], together), alone)
+        assert_same(one[1].truth, batching.tree_map(lambda leaf, i=i: leaf[i], solution), alone)
 
 
-def users_can_be_relabelled(solver: Solver, question: Question) -> None:
+def users_can_be_relabelled(solver: Solver, question: Question, solution: Solution) -> None:
     """Relabelling the users relabels the beams."""
     network = question.instance.truth
     order = torch.arange(network.users).roll(1)
@@ -66,80 +65,74 @@ def users_can_be_relabelled(solver: Solver, question: Question) -> None:
     problem = Problem(
         selected(question.problem.maximise, axes), tuple(selected(limit, axes) for limit in question.problem.subject_to)
     )
-    there = answer(solver, question.problem, question.instance)
     here = answer(solver, problem, Instance.perfect(relabelled))
-    assert_same(relabelled, replace(there, W=there.W[..., columns]), here)
+    assert_same(relabelled, replace(solution, W=solution.W[..., columns]), here)
 
 
-def units_do_not_matter(solver: Solver, question: Question) -> None:
+def units_do_not_matter(solver: Solver, question: Question, solution: Solution) -> None:
     """Scaling channels and noise together changes nothing."""
     network = question.instance.truth
     scaled = replace(network, H=network.H * 1e-6, noise=network.noise * 1e-12)
-    there = answer(solver, question.problem, question.instance)
-    assert_same(network, there, answer(solver, question.problem, Instance.perfect(scaled)))
+    assert_same(network, solution, answer(solver, question.problem, Instance.perfect(scaled)))
 
 
-def phases_do_not_matter(solver: Solver, question: Question) -> None:
+def phases_do_not_matter(solver: Solver, question: Question, solution: Solution) -> None:
     """Rotating the phase of a user's channel changes no received power."""
     network = question.instance.truth
     users = torch.arange(1, 1 + network.users, dtype=torch.float64).repeat_interleave(network.receive_antennas)
     turned = replace(network, H=network.H * torch.exp(1j * users**2).unsqueeze(-1))
-    there = answer(solver, question.problem, question.instance)
-    assert_same(turned, there, answer(solver, question.problem, Instance.perfect(turned)))
+    assert_same(turned, solution, answer(solver, question.problem, Instance.perfect(turned)))
 
 
-def every_instance_is_answered(solver: Solver, question: Question) -> None:
-    """A feasible instance is solved, with a beam for every stream, in both precisions."""
+def every_instance_is_answered(solver: Solver, question: Question, solution: Solution) -> None:
+    """A feasible instance is solved, with a beam for every stream, in double and in single precision."""
     network = question.instance.truth
-    single = batching.tree_map(as_single, (question.problem, question.instance))
-    for problem, instance in ((question.problem, question.instance), single):
-        solution = answer(solver, problem, instance)
-        assert solution.solved.all(), f"feasible instances end with status {solution.status.tolist()}"
-        expected = (BATCH, network.antennas, network.streams.count)
-        assert solution.W.shape == expected, f"W must be {expected} (B, N, D), got {tuple(solution.W.shape)}"
-        assert (solution.W.dtype, solution.W.device) == (instance.truth.H.dtype, instance.truth.H.device), (
-            f"W is {solution.W.dtype} on {solution.W.device}"
+    expected = (BATCH, network.antennas, network.streams.count)
+    for instance, found in ((question.instance, solution), in_single_precision(solver, question)[1:]):
+        assert found.solved.all(), f"feasible instances end with status {found.status.tolist()}"
+        assert found.W.shape == expected, f"W must be {expected} (B, N, D), got {tuple(found.W.shape)}"
+        assert (found.W.dtype, found.W.device) == (instance.truth.H.dtype, instance.truth.H.device), (
+            f"W is {found.W.dtype} on {found.W.device}"
         )
 
 
-def limits_are_met(solver: Solver, question: Question) -> None:
+def limits_are_met(solver: Solver, question: Question, solution: Solution) -> None:
     """Every solved instance meets every constraint, in double and in single precision."""
-    single = batching.tree_map(as_single, (question.problem, question.instance))
-    for problem, instance in ((question.problem, question.instance), single):
-        solution = answer(solver, problem, instance)
-        report = evaluate(problem, instance, solution.beams)
-        broken = solution.solved & ~report.feasible
+    in_double = (question.problem, question.instance, solution)
+    for problem, instance, found in (in_double, in_single_precision(solver, question)):
+        report = evaluate(problem, instance, found.beams)
+        broken = found.solved & ~report.feasible
         assert not broken.any(), f"instances {broken.nonzero().flatten().tolist()} break {dict(report.violation)}"
 
 
-def all_limits_of_a_kind_are_met(solver: Solver, question: Question) -> None:
+def all_limits_of_a_kind_are_met(solver: Solver, question: Question, solution: Solution) -> None:
     """With two upper limits of one kind, the stricter one is met too."""
     for limit in question.problem.subject_to:
         if isinstance(limit, Upper) and not any(hasattr(other, "target") for other in question.problem.subject_to):
             stricter = batching.tree_map(lambda leaf: leaf / 2, limit)
             problem = replace(question.problem, subject_to=(*question.problem.subject_to, stricter))
-            solution = answer(solver, problem, question.instance)
-            report = evaluate(problem, question.instance, solution.beams)
+            found = answer(solver, problem, question.instance)
+            report = evaluate(problem, question.instance, found.beams)
             assert report.feasible.all(), f"with a second {type(limit).__name__}: {dict(report.violation)}"
 
 
-def the_truth_is_not_read(solver: Solver, question: Question) -> None:
+def the_truth_is_not_read(solver: Solver, question: Question, solution: Solution) -> None:
     """Beams depend on the observation only: true channels of NaN do not change them."""
     network = question.instance.truth
     poisoned = replace(network, H=torch.full_like(network.H, torch.nan))
     blind = Instance.estimated(poisoned, network, **question.instance.context)
-    assert_same(network, answer(solver, question.problem, question.instance), answer(solver, question.problem, blind))
+    assert_same(network, solution, answer(solver, question.problem, blind))
 
 
-def channels_matter(solver: Solver, question: Question) -> None:
+def channels_matter(solver: Solver, question: Question, solution: Solution) -> None:
     """Different channels get different beams; not checked for single antennas, whose powers may be equal."""
     if question.instance.truth.antennas > 1:
-        W = answer(solver, question.problem, question.instance).W
+        W = solution.W
         gap = (squared_magnitude(W) - squared_magnitude(W[:1])).abs().amax((-2, -1))[1:]
         assert (gap > 1e-9 * squared_magnitude(W).amax()).all(), "different channels get the same beams"
 
 
-def unknown_terms_are_refused(solver: Solver, question: Question) -> None:
+def unknown_terms_are_refused(solver: Solver, question: Question, solution: Solution) -> None:
     """An unknown utility or constraint is refused, even a subclass of a known one."""
     problem = question.problem
     problems = [replace(problem, maximise=unknown_subclass(problem.maximise))]
@@ -151,7 +144,7 @@ def unknown_terms_are_refused(solver: Solver, question: Question) -> None:
         assert refuses(solver, unknown, question.instance), "it solves a problem with an unknown subclass"
 
 
-def unusual_streams_are_refused(solver: Solver, question: Question) -> None:
+def unusual_streams_are_refused(solver: Solver, question: Question, solution: Solution) -> None:
     """A network with a feature that is not in the capabilities is refused, not solved without the feature."""
     network = question.instance.truth
     handled = {feature for capability in solver.capabilities for feature in capability.handles}
@@ -165,28 +158,27 @@ def unusual_streams_are_refused(solver: Solver, question: Question) -> None:
         assert refuses(solver, question.problem, Instance.perfect(extra)), "it ignores the second stream"
 
 
-def same_generator_same_result(solver: Solver, question: Question) -> None:
+def same_generator_same_result(solver: Solver, question: Question, solution: Solution) -> None:
     """Equal seeds give equal beams, bit for bit, and the global random state stays as it was."""
     state = torch.random.get_rng_state()
-    one, other = (answer(solver, question.problem, question.instance) for _ in range(2))
-    assert torch.equal(one.W, other.W), "two runs with the same seed differ"
+    again = answer(solver, question.problem, question.instance)
+    assert torch.equal(again.W, solution.W), "two runs with the same seed differ"
     assert torch.equal(state, torch.random.get_rng_state()), "the global random state changed"
 
 
-def neighbours_are_independent(solver: Solver, question: Question) -> None:
+def neighbours_are_independent(solver: Solver, question: Question, solution: Solution) -> None:
     """An instance of NaN does not affect the other instances of its batch."""
-    there = answer(solver, question.problem, question.instance)
     network = question.instance.truth
     H = network.H.clone()
     H[0] = torch.nan
     here = answer(solver, question.problem, Instance.perfect(replace(network, H=H)))
     rest = slice(1, None)
-    assert_same(batching.take(network, rest), batching.take(there, rest), batching.take(here, rest))
+    assert_same(batching.take(network, rest), batching.take(solution, rest), batching.take(here, rest))
     assert not here.solved[0], "the instance with NaN was not flagged"
     assert (here.W[0] == 0).all(), "the instance with NaN has beams"
 
 
-def gradients_are_right(solver: Solver, question: Question) -> None:
+def gradients_are_right(solver: Solver, question: Question, solution: Solution) -> None:
     """The derivative along a random direction of the channel agrees with finite differences, if there are gradients.
 
     Differences of an iterative solution have rounding errors at small steps and truncation errors at large ones; of
@@ -202,21 +194,26 @@ def gradients_are_right(solver: Solver, question: Question) -> None:
     rows, D = network.H.shape[-2], network.streams.count
     weight = torch.rand(BATCH, rows, D, dtype=torch.float64, generator=generator)
 
-    def value(step: Tensor) -> Tensor:
-        moved = replace(network, H=network.H + step * direction)
-        W = answer(solver, question.problem, Instance.perfect(moved)).W
-        return (squared_magnitude(network.apply(W)) * weight).sum((-2, -1))
+    def value(steps: Tensor) -> Tensor:
+        """Weighted received powers [n, BATCH] after steps [n, BATCH] along the direction, found in one batch."""
+        index = torch.arange(BATCH).repeat(len(steps))
+        problem, at = batching.take((question.problem, network), index)
+        moved = replace(at, H=at.H + steps.flatten()[:, None, None, None] * direction[index])
+        W = answer(solver, problem, Instance.perfect(moved)).W
+        return (squared_magnitude(at.apply(W)) * weight[index]).sum((-2, -1)).unflatten(0, steps.shape)
 
-    step = torch.zeros(BATCH, 1, 1, 1, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(value(step).sum(), step)
-    expected = torch.stack([(value(step + h) - value(step - h)).detach() / (2 * h) for h in (1e-3, 1e-4, 1e-5)])
+    zero = torch.zeros(1, BATCH, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(value(zero).sum(), zero)
+    sizes = torch.tensor([1e-3, 1e-4, 1e-5], dtype=torch.float64).unsqueeze(-1).expand(-1, BATCH)
+    above, below = value(torch.cat([sizes, -sizes])).detach().chunk(2)
+    expected = (above - below) / (2 * sizes)
     slope = slope.flatten()
     gap = ((slope - expected).abs() / expected.abs().clamp_min(1)).amin(0)
     worst = int(gap.argmax())
     assert gap[worst] <= 1e-2, f"derivative {slope[worst]:g}, by differences {expected[:, worst].tolist()}"
 
 
-CHECKS: list[Callable[[Solver, Question], None]] = [
+CHECKS: list[Callable[[Solver, Question, Solution], None]] = [
     every_instance_is_answered,
     limits_are_met,
     all_limits_of_a_kind_are_met,
@@ -239,6 +236,12 @@ CHECKS: list[Callable[[Solver, Question], None]] = [
 def answer(solver: Solver, problem: Problem, instance: Instance) -> Solution:
     """The solution with a new generator."""
     return solver.solve(problem, instance, generator=torch.Generator().manual_seed(0))
+
+
+def in_single_precision(solver: Solver, question: Question) -> tuple[Problem, Instance, Solution]:
+    """The problem and the instance in single precision, and their solution."""
+    problem, instance = batching.tree_map(as_single, (question.problem, question.instance))
+    return problem, instance, answer(solver, problem, instance)
 
 
 def refuses(solver: Solver, problem: Problem, instance: Instance) -> bool:
