@@ -44,9 +44,11 @@ from beamforge.learned.fairness.wit import WiT
 from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
 from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
 from beamforge.learned.interference.multipliers import MaxMinInterference, SumRateInterference
+from beamforge.learned.l2o.bicnn import BiCNN
 from beamforge.learned.l2o.graph_transformer import GraphTransformer
 from beamforge.learned.l2o.hpe_transformer import HPETransformer
 from beamforge.learned.l2o.masked_transformer import MTSAO, DTSAOLift, MTSAOLift
+from beamforge.learned.l2o.rnn_optimizer import RNNOptimizer
 from beamforge.learned.links.gnn import GNN
 from beamforge.learned.links.neural_sum_rate import NeuralSumRate
 from beamforge.learned.links.neural_sum_rate_shared import NeuralSumRateShared
@@ -80,6 +82,8 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "dt-sao-lift": (DTSAOLift,),
     "hpe-transformer": (HPETransformer,),
     "graph-transformer": (GraphTransformer,),
+    "rnn-optimizer": (RNNOptimizer,),
+    "bicnn": (BiCNN,),
     "zf": (ZF, LocalZF),
     "mrt": (MRT, LocalMRT),
     "branch-and-bound": (BranchAndBound,),
@@ -107,6 +111,8 @@ MODELS: dict[str, type[Solver]] = {
     "dt-sao-lift": DTSAOLift,
     "hpe-transformer": HPETransformer,
     "graph-transformer": GraphTransformer,
+    "rnn-optimizer": RNNOptimizer,
+    "bicnn": BiCNN,
 }
 """Trainable models, by their names in recipes and headers of weights; a method may have one model per problem."""
 

@@ -43,12 +43,16 @@ class Direct(Solver):
         self, checkpoint: str = "shipped", layers: int = 4, width: int = 32, heads: int = 4, depth: int = 8
     ) -> None:
         super().__init__()
-        form = {"layers": layers, "width": width, "heads": heads, "depth": depth}
+        self._build(checkpoint, layers=layers, width=width, heads=heads, depth=depth)
+
+    def _build(self, checkpoint: str, **form: int) -> None:
+        """Build the network with sizes `form`, or those of the checkpoint, and load the checkpoint's weights."""
         trained = trained_weights(self.model, checkpoint)
         if trained is not None:
             form |= {name: int(trained.settings[name]) for name in form if name in trained.settings}
         if min(form.values()) < 1:
-            raise ConfigError(f"layers, width, heads and depth must be at least 1, got {list(form.values())}")
+            *names, last = form
+            raise ConfigError(f"{', '.join(names)} and {last} must be at least 1, got {list(form.values())}")
         self.beamformer = self.network(**form)
         if trained is not None:
             try:
