@@ -60,12 +60,16 @@ def command(channels: str, solution: str, device: str, as_json: bool, **given: A
     summarise(report_of | summary(table, codes) | {"scored_on": "H_estimate" if by_estimate else None}, as_json=as_json)
 
 
+PROBLEMS_OWN = ("sinr_target_db", "jain", "drop_blocked", "sensing_snr_db", "sensing_weight")
+"""What was stated for one problem and says nothing of another."""
+
+
 def restate(given: dict[str, Any], stated: dict[str, Any]) -> Request:
     """The request that a solution is scored by: what is given, else what was stated when it was made."""
     given = {name: value for name, value in given.items() if value is not None and value is not False}
     known = {name: stated[name] for name in STATED if name in stated}
     if given.get("problem", known.get("problem")) != known.get("problem"):
-        known = {name: value for name, value in known.items() if name not in ("sinr_target_db", "jain", "drop_blocked")}
+        known = {name: value for name, value in known.items() if name not in PROBLEMS_OWN}
     merged: dict[str, Any] = {"problem": "sum-rate"} | known | given
     return Request(**merged)
 

@@ -36,6 +36,7 @@ CONTEXT: dict[str, Entry] = {
     "target_angles": Entry(("M",), "directions of the sensing targets, radians"),
     "target_gain": Entry(("M",), "complex reflection gains of the sensing targets"),
     "sensing_noise": Entry(("",), "noise power of the sensing receiver, watts"),
+    "sensing_snr_target": Entry(("",), "sensing SNR that every target must have, linear"),
     "user_position": Entry(("KP",), "places of the users, metres"),
 }
 """Everything that an observation may hold beside its network."""

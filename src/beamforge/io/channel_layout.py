@@ -44,6 +44,7 @@ class ChannelLayout:
         axes: str | None = None,
         key: str | None = None,
         real_imag: int | None = None,
+        sensing: bool = False,
         **stated: float,
     ) -> None:
         self.path = Path(path)
@@ -64,6 +65,8 @@ class ChannelLayout:
             if self._limits_each and {"p_max_transmitter"} <= self.stated.keys() and "p_max" not in self.stated:
                 self.axes.pop("p_max", None)  # an option goes before what the file says, under whatever name
             self._check_whole()
+            if sensing and self.sizes["T"] == 1 and "stream_user" not in self.axes:
+                self.sizes["D"] = self.sizes["K"] + self.sizes["N"]
         except BaseException:
             self.store.close()
             raise
