@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from beamforge.core.constraints import (
@@ -91,7 +92,8 @@ def isac(context: Context) -> Problem:
     weights = context.get("weights", 1.0)
     if "sensing_weight" in context:
         return Problem(RateAndSensing(**targets, weights=weights, weight=context["sensing_weight"]), limits)
-    return Problem(SumRate(weights), (*limits, SensingSnrAtLeast(**targets, level=context["sensing_snr_target"])))
+    level = torch.as_tensor(context["sensing_snr_target"]).unsqueeze(-1)
+    return Problem(SumRate(weights), (*limits, SensingSnrAtLeast(**targets, level=level)))
 
 
 PROBLEMS: dict[str, Callable[[Context], Problem]] = {

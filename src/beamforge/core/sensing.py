@@ -80,6 +80,8 @@ class Targets(Term):
 class SensingSnrAtLeast(Targets, Lower):
     """``|b_m|^2 |a(theta_m)^H W|^2 / noise >= level_m`` (linear) for every target m, over all streams.
 
+    level  [..., M], or [..., 1] for the same level at all targets.
+
     Two of them together ask it for the targets of both.
 
     >>> network = Network.broadcast(torch.eye(2, dtype=torch.complex64), noise=1.0)
@@ -88,14 +90,7 @@ class SensingSnrAtLeast(Targets, Lower):
     tensor(0.6667)
     """
 
-    level: Entry = number("targets", default=1.0)
-
-    def bind(self: Bound, network: Network) -> Bound:
-        level = torch.as_tensor(self.level)  # type: ignore[attr-defined]
-        if level.ndim == 0:  # the same for all targets
-            angle = torch.as_tensor(self.angle)
-            self = replace(self, level=level.to(network.noise).expand(angle.shape[-1:]))  # type: ignore[call-arg]
-        return super().bind(network)
+    level: Entry = number("targets", default=(1.0,))
 
     def violation(self, instance: Instance, beams: Beams) -> Tensor:
         return (1 - self.sensing_snr(beams.W) / self.level).amax(-1)

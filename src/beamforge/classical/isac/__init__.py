@@ -1,0 +1,1 @@
+"""Joint communication and sensing: sum rate with sensing SNRs to keep."""
