@@ -13,6 +13,8 @@ from beamforge.classical.duality.max_min import MaxMin
 from beamforge.classical.duality.min_power import Duality
 from beamforge.classical.duality.power_limited import PowerLimitedMaxMin, PowerLimitedMinPower
 from beamforge.classical.fairness.pareto import Pareto
+from beamforge.classical.isac.null_space import NullSpaceSensing
+from beamforge.classical.isac.wmmse import SensingWMMSE
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.links.branch_and_bound import LinkBranchAndBound
@@ -65,6 +67,8 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "zf": (ZF,),
     "mrt": (MRT,),
     "branch-and-bound": (BranchAndBound,),
+    "isac-wmmse": (SensingWMMSE,),
+    "rzf-null-space": (NullSpaceSensing,),
 }
 
 MODELS: dict[str, type[Solver]] = {

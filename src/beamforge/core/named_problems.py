@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
 from beamforge.core.constraints import (
@@ -92,7 +91,8 @@ def isac(context: Context) -> Problem:
     weights = context.get("weights", 1.0)
     if "sensing_weight" in context:
         return Problem(RateAndSensing(**targets, weights=weights, weight=context["sensing_weight"]), limits)
-    level = torch.as_tensor(context["sensing_snr_target"]).unsqueeze(-1)
+    level = context["sensing_snr_target"]  # for all targets of an instance
+    level = level.unsqueeze(-1) if isinstance(level, Tensor) else [level]
     return Problem(SumRate(weights), (*limits, SensingSnrAtLeast(**targets, level=level)))
 
 

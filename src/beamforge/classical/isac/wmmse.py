@@ -14,7 +14,7 @@ from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE, doubled, re
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Feature, Form
 from beamforge.core.constraints import TotalPower
-from beamforge.core.network import others, own, squared_magnitude
+from beamforge.core.network import Network, others, own, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.sensing import SensingSnrAtLeast
@@ -45,7 +45,7 @@ class SensingChannel(NamedTuple):
 
 
 class State(NamedTuple):
-    """Square roots of q [B, K], and of the weights of the errors [B, K]; multipliers x [B, M + 1] near the last ones."""
+    """Square roots of q [B, K] and of the errors' weights [B, K], and multipliers x [B, M + 1] near the last ones."""
 
     root: Tensor
     gain: Tensor
@@ -122,6 +122,8 @@ class SensingWMMSE(IterativeSolver):
         gram = data.H @ data.H.mH + (K / data.power)[:, None, None] * torch.eye(K, dtype=data.H.dtype)
         W = torch.linalg.solve(gram, data.H).mH
         yield self.heard(data, W * (data.power / squared_magnitude(W).sum((-2, -1)))[:, None, None].sqrt())
+        question = Problem(SumRate(data.weights), (TotalPower(data.power),))
+        yield self.heard(data, ReducedWMMSE().solve(question, Network.broadcast(data.H, 1.0)).W)
 
     def heard(self, data: SensingChannel, W: Tensor) -> State:
         """The state that beams W [B, r, D], of which the first K carry data, lead to."""
