@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -91,7 +92,7 @@ def isac(context: Context) -> Problem:
     weights = context.get("weights", 1.0)
     if "sensing_weight" in context:
         return Problem(RateAndSensing(**targets, weights=weights, weight=context["sensing_weight"]), limits)
-    level = context["sensing_snr_target"]  # for all targets of an instance
+    level: Any = context["sensing_snr_target"]  # for all targets of an instance
     level = level.unsqueeze(-1) if isinstance(level, Tensor) else [level]
     return Problem(SumRate(weights), (*limits, SensingSnrAtLeast(**targets, level=level)))
 
