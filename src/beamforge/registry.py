@@ -14,6 +14,7 @@ from beamforge.classical.duality.min_power import Duality
 from beamforge.classical.duality.power_limited import PowerLimitedMaxMin, PowerLimitedMinPower
 from beamforge.classical.fairness.pareto import Pareto
 from beamforge.classical.isac.null_space import NullSpaceSensing
+from beamforge.classical.isac.sdr import SensingSDR
 from beamforge.classical.isac.wmmse import SensingWMMSE
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobenius
@@ -68,6 +69,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "mrt": (MRT,),
     "branch-and-bound": (BranchAndBound,),
     "isac-wmmse": (SensingWMMSE,),
+    "isac-sdr": (SensingSDR,),
     "rzf-null-space": (NullSpaceSensing,),
 }
 

@@ -17,10 +17,13 @@ above the least.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from beamforge.core.network import own
 
 STEPS = 60
 """Newton steps, of which one or two are needed near the last solution."""
@@ -108,23 +111,44 @@ def far(data: SensingQuadratic) -> Tensor:
 
 def multipliers(data: SensingQuadratic, x: Tensor) -> Tensor:
     """The multipliers x [B, M + 1] by Newton's method, from given ones."""
-    x = positive(data, x)
-    active = torch.ones_like(data.power, dtype=torch.bool)
-    for _ in range(STEPS):
+
+    def derivatives(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         here = barrier(data, x)
-        scale = x.unsqueeze(-1) * x.unsqueeze(-2)  # in relative changes the Hessian is well scaled
-        system, failed = torch.linalg.cholesky_ex(-here.hessian * scale)
+        return here.value, here.gradient, here.hessian
+
+    return climb(lambda x: value(data, x), derivatives, positive(data, x), data.barrier)
+
+
+def climb(
+    value: Callable[[Tensor], Tensor],
+    derivatives: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
+    x: Tensor,
+    weight: Tensor,
+    enough: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Where a concave function with a barrier of that weight [B] is largest, by Newton's method from x [B, n] > 0.
+
+    `value` is -inf where the barrier is infinite, `derivatives` are value, gradient [B, n] and Hessian [B, n, n].
+    An instance stops where `enough` says so, too.
+    """
+    active = torch.ones_like(weight, dtype=torch.bool)
+    for _ in range(STEPS):
+        here, gradient, hessian = derivatives(x)
+        scale = (-own(hessian)).rsqrt()
+        system, failed = torch.linalg.cholesky_ex(-hessian * scale.unsqueeze(-1) * scale.unsqueeze(-2))
         active = active & (failed == 0)
-        step = x * torch.cholesky_solve((here.gradient * x).unsqueeze(-1), system).squeeze(-1)
+        step = scale * torch.cholesky_solve((gradient * scale).unsqueeze(-1), system).squeeze(-1)
         step = torch.where(active.unsqueeze(-1), step, 0)
-        gain = (here.gradient * step).sum(-1)
-        active = active & (gain > CLOSE**2 * data.barrier)
+        gain = (gradient * step).sum(-1)
+        active = active & (gain > CLOSE**2 * weight)
+        if enough is not None:
+            active = active & ~enough(x)
         if not active.any():
             break
         size = active.to(x.dtype)
         for _ in range(HALVINGS):
-            reached = value(data, x + size.unsqueeze(-1) * step)
-            short = active & ~(reached >= here.value + 0.2 * size * gain - 1e-14 * here.value.abs())
+            reached = value(x + size.unsqueeze(-1) * step)
+            short = active & ~(reached >= here + 0.2 * size * gain - 1e-14 * here.abs())
             if not short.any():
                 break
             size = torch.where(short, size / 2, size)
