@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,12 +17,16 @@ from beamforge.cli.blocked import of_reachable_users, with_extra
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, stating
 from beamforge.core.constraints import MeanConstraint
+from beamforge.core.errors import ConfigError
 from beamforge.core.evaluate import Report, evaluate, names
 from beamforge.core.instance import Instance
 from beamforge.core.problem import Problem
 from beamforge.core.settings import device_of
 from beamforge.core.solution import Status
 from beamforge.io.solutions import STATED, STATUS_NAMES, SolutionFile, stated_for
+from beamforge.io.writers import beside, check_writable
+from beamforge.plot.beam_pattern import beam_pattern
+from beamforge.plot.style import png
 
 
 @click.command("evaluate")
@@ -29,19 +34,23 @@ from beamforge.io.solutions import STATED, STATUS_NAMES, SolutionFile, stated_fo
 @click.argument("solution", type=click.Path())
 @click.option("--problem", help="What to score; by default what the solution says it was made for, else sum-rate.")
 @stating
+@click.option("--figure", type=click.Path(), metavar="FILE.png", help="Draw the beam pattern of the first instance.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
-def command(channels: str, solution: str, device: str, as_json: bool, **given: Any) -> None:
+def command(channels: str, solution: str, device: str, figure: str | None, as_json: bool, **given: Any) -> None:
     """Score SOLUTION, with W [B, N, D] or p [B, K] from any source, on CHANNELS.
 
     A solution made by `beamforge solve` tells what was stated for it; options given here go before that. Everything is
     computed in the precision of the solution, and limits hold to 1e-4 (single) or 1e-7 (double). Means are over the
-    instances that the solution does not itself flag as infeasible or failed.
+    instances that the solution does not itself flag as infeasible or failed. A figure shows the power towards every
+    angle of a uniform linear array at half a wavelength, for the first instance that has beams.
     """
+    if figure is not None:
+        check_writable(Path(figure), (".png",))
     request = restate(given, stated_for(solution))
     place = device_of(device)
     scores: dict[str, list[Tensor]] = {}
     with request.open(channels) as source, SolutionFile(solution, source) as beams, progress() as bar:
-        task = bar.add_task("evaluating", total=source.count)
+        task, codes, picture = bar.add_task("evaluating", total=source.count), beams.statuses(), b""
         for first, count in source.chunks():
             instance = source.read(first, count, dtype=beams.dtype, device=place)
             instance = replace(instance, truth=beams.network(instance.truth, first, count))
@@ -52,12 +61,26 @@ def command(channels: str, solution: str, device: str, as_json: bool, **given: A
                 found = figures(problem, instance, evaluate(problem, instance, W))
             for name, value in found.items():
                 scores.setdefault(name, []).append(value.cpu())
+            if figure is not None and not picture:
+                picture = drawn(problem, instance, W, codes, first)
             bar.update(task, advance=count)
-        codes = beams.statuses()
         by_estimate = source.main == "H_estimate"
+    if figure is not None:
+        if not picture:
+            raise ConfigError(f"figure must be of an instance that has beams, got none in {solution}")
+        beside(Path(figure)).write_bytes(picture)
+        beside(Path(figure)).replace(figure)
     table = {name: torch.cat(values).double().numpy() for name, values in scores.items()}
     report_of = {"problem": request.problem, "count": len(table["utility"]), "unit": problem.maximise.unit}
     summarise(report_of | summary(table, codes) | {"scored_on": "H_estimate" if by_estimate else None}, as_json=as_json)
+
+
+def drawn(problem: Problem, instance: Instance, W: Tensor, codes: np.ndarray | None, first: int) -> bytes:
+    """The beam pattern of the first instance of a piece that has beams, as PNG; nothing if none has."""
+    some = range(len(W)) if codes is None else np.flatnonzero(codes[first : first + len(W)] <= Status.MAX_ITERATIONS)
+    if len(some) == 0:
+        return b""
+    return png(beam_pattern(problem.bind(instance.truth), instance.truth, W, int(some[0])))
 
 
 PROBLEMS_OWN = ("sinr_target_db", "jain", "drop_blocked", "sensing_snr_db", "sensing_weight")

@@ -225,6 +225,8 @@ class ChannelLayout:
         good, expected = check_kind(name, header, matlab=self.store.matlab)
         if not good:
             raise self._error(name, expected, self._came(name))
+        if 0 in header.shape:
+            raise self._error(name, "of at least one number", f"none: shape {header.shape}")
         if name in INTEGERS and "stream_user" in self.store.headers:
             streams = self.store.headers["stream_user"].shape
             vector = self.store.matlab and 1 in streams  # which MATLAB has as a row or a column
