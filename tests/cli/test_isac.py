@@ -76,7 +76,8 @@ def test_unreachable_targets_are_flagged_one_by_one(tmp_path, capsys):
         ({"target_angles": ANGLES + 1j}, "target_angles"),
         ({"target_angles": ANGLES * 60}, "radians in"),
         ({"target_angles": None}, "target_angles"),
-        ({"target_gain": np.ones((3, 3), complex)}, "target_gain"),
+        ({"target_gain": np.ones((3, 3), complex)}, "target_gain must have as many numbers as target_angles"),
+        ({"target_gain": GAIN[:, :1]}, "target_gain must have as many numbers as target_angles"),
         ({"sensing_noise": np.float64(0)}, "sensing_noise"),
     ],
 )

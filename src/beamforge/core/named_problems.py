@@ -16,7 +16,7 @@ from beamforge.core.constraints import (
     SinrAtLeast,
     TotalPower,
 )
-from beamforge.core.errors import ConfigError, unknown
+from beamforge.core.errors import ConfigError, ShapeError, unknown
 from beamforge.core.problem import Problem
 from beamforge.core.sensing import RateAndSensing, SensingSnrAtLeast
 from beamforge.core.terms import Number
@@ -83,6 +83,10 @@ def isac(context: Context) -> Problem:
     for name in ("target_angles", "target_gain"):
         if name not in context:
             raise ConfigError(f"{name} (one number a target) must be given for isac, got none")
+    angles, gain = context["target_angles"], context["target_gain"]
+    if isinstance(angles, Tensor) and isinstance(gain, Tensor) and angles.shape[-1:] != gain.shape[-1:]:
+        expected = f"as many numbers as target_angles, {tuple(angles.shape)}"
+        raise ShapeError(f"target_gain must have {expected}, got {tuple(gain.shape)}")
     if ("sensing_snr_target" in context) == ("sensing_weight" in context):
         which = "both" if "sensing_snr_target" in context else "neither"
         raise ConfigError(f"isac must have either sensing_snr_target or sensing_weight, got {which}")
