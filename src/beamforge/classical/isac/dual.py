@@ -155,6 +155,14 @@ def climb(
         else:
             size = torch.where(short, 0, size)
             active = active & ~short
+        long = active & (gain > weight)  # far from the end: not the largest step that is inside, which ends at its edge
+        for _ in range(HALVINGS):
+            tried = torch.where(long, size / 2, size)
+            there = value(x + tried.unsqueeze(-1) * step)
+            long = long & (there > reached)
+            if not long.any():
+                break
+            size, reached = torch.where(long, tried, size), torch.where(long, there, reached)
         x = x + size.unsqueeze(-1) * step
     return x
 

@@ -26,6 +26,9 @@ BARRIERS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 ROUNDS, CLOSE = 8, 10.0
 """Factors tried at each of them, and how near the power limit is near enough, as a multiple of the weight."""
 
+HALF = 0.5
+"""Share of the power that the barrier may spend by itself where a factor is looked for."""
+
 MARGIN = 1e-8
 """Share by which a sensing SNR is asked for too much, so that rounding breaks no limit."""
 
@@ -80,8 +83,10 @@ class SensingSDR(Solver):
         count = network.streams.count - network.users
         F = (found * size.clamp_min(0).sqrt().unsqueeze(-2)).flip(-1)[..., :count]
         W = basis @ torch.cat([W, torch.nn.functional.pad(F, (0, count - F.shape[-1]))], -1)
-        W = W * (limit / squared_magnitude(W).sum((-2, -1)))[:, None, None].sqrt()
-        status = torch.where(possible, int(Status.CONVERGED), int(Status.INFEASIBLE))
+        spent = squared_magnitude(W).sum((-2, -1))
+        W = W * (limit / torch.where(spent > 0, spent, 1))[:, None, None].sqrt()
+        status = torch.where(factor > 0, int(Status.CONVERGED), int(Status.NUMERICAL_FAILURE))
+        status = torch.where(possible, status, int(Status.INFEASIBLE))
         return Solution(W.to(observation.network.H.dtype), status, torch.zeros_like(status), info={"factor": factor})
 
 
@@ -102,6 +107,8 @@ def largest_factor(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """The largest f [B] for which f times the SINRs [B, K] and the levels [B, M] can be had; beams and covariance.
 
+    They are those of the largest factor with which they were seen to keep all limits, none (zeros) where none was.
+
     At each weight of the barrier Newton's method finds where the covariance needs all the power, within what is proven:
     a factor with which it needs less can be had, one with which the dual needs more cannot.
     """
@@ -114,29 +121,46 @@ def largest_factor(
         ratio = factor.unsqueeze(-1) * sinr
         return Targets(H, C, ratio / (1 + ratio), level, weight * power)
 
-    z = first(asked(factor, 1.0))
+    z = first(data := asked(factor, 1.0))
+    W, S = covariance(data, z)
+    best = 0 * W, 0 * S
+    logarithms = (H.shape[-2] + 1) * H.shape[-1] + H.shape[-2] + C.shape[-1]
     for weight in BARRIERS:
+        if weight * logarithms > HALF:  # what the barrier itself spends
+            z = solve(asked(factor, weight), z, torch.inf * power)
+            continue
         for _ in range(ROUNDS):
             data = asked(factor, weight)
             found = solve(data, z, power)
             too_much = dual(data, found) > power
             z = torch.where(too_much.unsqueeze(-1), z, found)
-            S = covariance(data, z)[1]
+            W, S = covariance(data, z)
             spent = own(S).real.sum(-1)
-            fits = (spent <= power) & ~too_much
-            low = torch.where(fits, torch.maximum(low, factor), low)
+            central = ~too_much & (lack(data, W, S) <= MARGIN / 2)
+            fits = central & (spent <= power) & (factor >= low)
+            best = torch.where(fits[:, None, None], W, best[0]), torch.where(fits[:, None, None], S, best[1])
+            low = torch.where(fits, factor, low)
             high = torch.where(too_much, torch.minimum(high, factor), high)
             left = power - spent
-            near = ~too_much & (left.abs() <= CLOSE * weight * power)
+            near = central & (left.abs() <= CLOSE * weight * power)
             if near.all():
                 break
             slope = (slopes(data, z, S) * sinr / (1 + factor.unsqueeze(-1) * sinr).square()).sum(-1)
             step = factor + torch.where(slope > 0, left / slope * (spent / power).clamp_max(1), 0)
-            inside = ~too_much & (step > low) & (step < high)
+            inside = central & (step > low) & (step < high)
             step = torch.where(inside, step, torch.where(low > 0, (low * high).sqrt(), factor / 8))
             factor = torch.where(near, factor, step)
-    data = asked(low, BARRIERS[-1])
-    return low, covariance(data, solve(data, z, 2 * power))
+    return low, best
+
+
+def lack(data: Targets, W: Tensor, S: Tensor) -> Tensor:
+    """The largest share [B] of a target, SINR or sensing SNR, that beams and covariance fall short by."""
+    heard = own(data.H @ S @ data.H.mH).real
+    signal = squared_magnitude(own(data.H @ W))
+    short = data.share * (heard + 1) - signal  # in units of the noise
+    seen = (data.C.conj() * (S @ data.C)).sum(-2).real
+    faint = 1 - seen / data.level.clamp_min(torch.finfo(seen.dtype).tiny)
+    return torch.cat([short / (heard + 1), torch.where(data.level > 0, faint, 0)], -1).amax(-1)
 
 
 def slopes(data: Targets, z: Tensor, S: Tensor) -> Tensor:

@@ -1,0 +1,198 @@
+"""Sum rate and share of feasible instances by targets, sensing SNR and communication SNR, all methods side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from beamforge.bench.statistics import Estimate, Values, paired_difference, percent_of_mean
+from beamforge.bench.timing import one_thread
+from beamforge.classical.isac.null_space import NullSpaceSensing
+from beamforge.classical.isac.sdr import SensingSDR
+from beamforge.classical.isac.wmmse import SensingWMMSE
+from beamforge.core.instance import Instance
+from beamforge.core.named_problems import build_problem
+from beamforge.core.solver import Solver
+from beamforge.plot.beam_pattern import beam_pattern
+from beamforge.plot.style import png
+from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
+from beamforge.reproduce.isac.figures import curves
+from beamforge.reproduce.isac.score import TOLERANCE, score
+from beamforge.scenarios import Isac
+from beamforge.scenarios.base import TEST_SEEDS
+
+SIZE = 32
+"""Users, and antennas."""
+
+TARGETS, QUICK_TARGETS = (1, 2, 3, 4, 5, 6, 8, 10), (2, 5, 8)
+LEVELS = (0.0, 5.0, 10.0)
+"""Sensing SNRs in dB."""
+
+SNRS, QUICK_SNRS = (0.0, 5.0, 10.0, 15.0, 20.0), (0.0, 10.0, 20.0)
+COUNT, QUICK = 20, 4
+"""Instances a point."""
+
+BEST = "isac-wmmse"
+WAYS: Mapping[str, Callable[[], Solver]] = {
+    BEST: SensingWMMSE,
+    "isac-wmmse, 3 iterations": lambda: SensingWMMSE(max_iterations=3),
+    "isac-sdr": SensingSDR,
+    "rzf-null-space": NullSpaceSensing,
+}
+"""At convergence, and with few iterations at each weight of its barrier; the paper's own network is not among them."""
+
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A method on some instances: rates [B] by NumPy, which it says it has solved [B], and which of these break a limit
+    [B]; seconds an instance.
+    """
+
+    rate: Values
+    solved: Flags
+    broken: Flags
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        """Of the instances, solved."""
+        return float(self.solved.mean())
+
+    @property
+    def mean(self) -> Estimate | None:
+        """Rate over those that are solved."""
+        if not self.solved.any():
+            return None
+        values = self.rate[self.solved]
+        found = paired_difference(values, 0 * values)
+        return Estimate(float(values.mean()), (found.high - found.low) / 2)
+
+
+def run(solver: Solver, instance: Instance) -> Run:
+    """A method on instances, scored by NumPy."""
+    problem = build_problem("isac", instance.context)
+    before = time.perf_counter()
+    solution = solver.solve(problem, instance)
+    seconds = (time.perf_counter() - before) / len(solution.status)
+    rate, excess = score(instance, solution.W.resolve_conj().cpu().numpy())
+    solved = solution.solved.cpu().numpy()
+    return Run(rate, solved, solved & ~(excess <= TOLERANCE), seconds)
+
+
+def isac(options: Options) -> Iterator[Exhibit]:
+    """Figs. 10 and 11 of the masked-transformer paper for the methods of this library."""
+    count = QUICK if options.quick else COUNT
+    with torch.no_grad(), one_thread():
+        by_targets = against_targets(options, count)
+        yield targets_table(by_targets, count)
+        yield Picture("figure-10-targets", png(curves(points(by_targets), "Sensing targets")))
+        by_snr = against_snr(options, count)
+        yield snr_table(by_snr, count)
+        yield Picture("figure-11-snr", png(curves(points(by_snr), "SNR of the users (dB)")))
+        yield pattern(options)
+    yield Goal.table([*wanted(by_targets, by_snr)])
+
+
+Found = dict[tuple[str, float], Run]
+"""By curve and its x."""
+
+
+def drawn(count: int, **fields: Any) -> Instance:
+    """Held-out instances; those with fewer targets have the first of the others'."""
+    return Isac(users=SIZE, antennas=SIZE, **fields).sample(count, seed=TEST_SEEDS[0], dtype=torch.complex128)
+
+
+def against_targets(options: Options, count: int) -> Found:
+    """Fig. 10: `isac-wmmse` at 15 dB."""
+    found: Found = {}
+    for level in LEVELS:
+        for targets in QUICK_TARGETS if options.quick else TARGETS:
+            options.report(f"{targets} targets, sensing SNR {level:g} dB")
+            found[f"sensing SNR {level:g} dB", targets] = run(
+                SensingWMMSE(), drawn(count, targets=targets, sensing_snr_db=level)
+            )
+    return found
+
+
+def against_snr(options: Options, count: int) -> Found:
+    """Fig. 11: all methods for five targets and a sensing SNR of 5 dB."""
+    found: Found = {}
+    for snr_db in QUICK_SNRS if options.quick else SNRS:
+        instance = drawn(count, snr_db=snr_db)
+        for name, make in WAYS.items():
+            options.report(f"{name}, {snr_db:g} dB")
+            found[name, snr_db] = run(make(), instance)
+    return found
+
+
+def points(found: Found) -> dict[str, list[tuple[float, float | None, float]]]:
+    """Curves for the figures."""
+    lines: dict[str, list[tuple[float, float | None, float]]] = {}
+    for (name, x), one in found.items():
+        lines.setdefault(name, []).append((x, None if one.mean is None else one.mean.value, one.share))
+    return lines
+
+
+def targets_table(found: Found, count: int) -> Table:
+    """Fig. 10 in numbers."""
+    rows = [[name, f"{x:g}", one.mean, 100 * one.share] for (name, x), one in found.items()]
+    title = (
+        f"Fig. 10: `isac-wmmse` by targets, {SIZE}×{SIZE}, 15 dB ({count} instances; rates where all targets are met)"
+    )
+    return Table("figure-10-targets", title, ["", "Targets", "Sum rate (bit/s/Hz)", "Met (%)"], rows, heads=2)
+
+
+def snr_table(found: Found, count: int) -> Table:
+    """Fig. 11 in numbers, and time."""
+    rows = [
+        [name, f"{x:g}", one.mean, 100 * one.share, of_best(found, name, x), 1e3 * one.seconds]
+        for (name, x), one in found.items()
+    ]
+    title = f"Fig. 11: methods by SNR, {SIZE}×{SIZE}, 5 targets, sensing SNR 5 dB ({count} instances; rates where met)"
+    columns = ["", "SNR (dB)", "Sum rate (bit/s/Hz)", "Met (%)", f"Percent of {BEST}, both met", "ms an instance"]
+    return Table("figure-11-snr", title, columns, rows, heads=2)
+
+
+def of_best(found: Found, name: str, x: float) -> Estimate | None:
+    """Percent of the rate of `isac-wmmse` on the instances that both solve."""
+    ours, best = found[name, x], found[BEST, x]
+    both = ours.solved & best.solved
+    return percent_of_mean(ours.rate[both], best.rate[both]) if both.any() else None
+
+
+def pattern(options: Options) -> Picture:
+    """Where the power of a solution goes: the first of some instances that has one."""
+    options.report("beam pattern")
+    instance = drawn(4, sensing_snr_db=10.0)
+    problem = build_problem("isac", instance.context).bind(instance.truth)
+    solution = SensingWMMSE().solve(problem, instance)
+    place = int(np.argmax(solution.solved.cpu().numpy()))
+    return Picture("beam-pattern", png(beam_pattern(problem, instance.truth, solution.W, place)))
+
+
+def wanted(by_targets: Found, by_snr: Found) -> Iterator[Goal]:
+    """The paper's claims for its network, asked of `isac-wmmse`; and that nothing claimed to be feasible is not."""
+    broken = sum(int(one.broken.sum()) for one in [*by_targets.values(), *by_snr.values()])
+    claimed = sum(int(one.solved.sum()) for one in [*by_targets.values(), *by_snr.values()])
+    yield Goal(f"limits broken by more than {TOLERANCE:g} in {claimed} solutions, by NumPy", broken, 0.0, at_most=True)
+    for name in dict.fromkeys(name for name, _ in by_snr):
+        if name == BEST:
+            continue
+        most = [ratio.value for one, x in by_snr if one == name and (ratio := of_best(by_snr, name, x)) is not None]
+        if most:
+            yield Goal(f"{name}: largest percent of {BEST} over the SNRs", max(most), 100.0, at_most=True)
+        more = max(by_snr[name, x].share - by_snr[BEST, x].share for one, x in by_snr if one == name)
+        yield Goal(f"{name}: share met beyond that of {BEST}, at most", 100 * more, 0.0, at_most=True)
+    for name, steps in points(by_targets).items():
+        fall = max(later[2] - former[2] for former, later in pairwise(steps))
+        yield Goal(f"{name}: rise of the share met with more targets", 100 * fall, 0.0, at_most=True)
