@@ -29,7 +29,7 @@ ROUNDS, CLOSE = 8, 10.0
 HALF = 0.5
 """Share of the power that the barrier may spend by itself where a factor is looked for."""
 
-MARGIN = 1e-8
+MARGIN = 1e-7
 """Share by which a sensing SNR is asked for too much, so that rounding breaks no limit."""
 
 
