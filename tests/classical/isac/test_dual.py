@@ -9,14 +9,22 @@ from beamforge.classical.isac.dual import SensingQuadratic, barrier, far, least_
 from beamforge.core.sensing import steering
 
 
-def problem(level, e, batch=3, antennas=5, users=3, targets=3):
+def problem(level, e, batch=3, antennas=5, users=3, targets=3, worth=0.0):
     generator = torch.Generator().manual_seed(2)
     H = torch.randn(batch, users, antennas, dtype=torch.complex128, generator=generator)
     q, b = (torch.rand(batch, users, dtype=torch.float64, generator=generator) + 0.3 for _ in range(2))
     angles = 1.5 * torch.rand(batch, targets, dtype=torch.float64, generator=generator)
     C, one = 4 * steering(angles, antennas), torch.ones(batch, dtype=torch.float64)
     A, B = (H.mH * q[:, None, :]) @ H, H.mH * b[:, None, :]
-    return SensingQuadratic(A, B, C, torch.full((batch, targets), level, dtype=torch.float64), one, e * one)
+    return SensingQuadratic(
+        A,
+        B,
+        C,
+        torch.full((batch, targets), level, dtype=torch.float64),
+        one,
+        e * one,
+        worth * torch.ones_like(C.real[:, 0]),
+    )
 
 
 def cone_program(data, instance):
@@ -49,8 +57,9 @@ def test_least_error_is_that_of_the_cone_program(level):
         assert error[instance].item() == pytest.approx(cone_program(data, instance), rel=1e-5)
 
 
-def test_derivatives_of_the_dual():
-    data = problem(1.0, 0.1)
+@pytest.mark.parametrize(("level", "worth"), [(1.0, 0.0), (-1.0, 0.7)])
+def test_derivatives_of_the_dual(level, worth):
+    data = problem(level, 0.1, worth=worth)
     x = multipliers(data, far(data)) * torch.tensor([1.3, 0.8, 1.1, 0.9], dtype=torch.float64)
     here = barrier(data, x)
     for place in range(4):

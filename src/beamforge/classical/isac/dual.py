@@ -13,6 +13,10 @@ m, ``X = A + x_0 I - sum_m x_m c_m c_m^H`` must be positive semidefinite, ``W = 
 in M + 1 numbers. A barrier ``e (log det X + sum_j log x_j)`` gives the sensing streams the covariance ``e X^-1``, and
 every limit the slack ``e / x_j``: at any e the beams keep all limits, and their error is at most ``e (N + M + 1)``
 above the least.
+
+Where a sensing SNR t is worth ``v_m log(1 + t)`` instead of being kept above a level, the dual has
+``-max_t (v_m log(1 + t) - x_m t) = v_m log x_m - x_m`` and a constant in place of ``x_m level_m``: a level of -1, and
+more weight to a logarithm that is there already.
 """
 
 from __future__ import annotations
@@ -35,7 +39,10 @@ HALVINGS = 30
 
 
 class SensingQuadratic(NamedTuple):
-    """The problem: A [B, N, N], B [B, N, K], C [B, N, M] of columns c_m, level [B, M], power [B], barrier e [B]."""
+    """The problem: A [B, N, N], B [B, N, K], C [B, N, M] of columns c_m, level [B, M], power [B], barrier e [B].
+
+    worth  v [B, M] of a logarithm of each sensing SNR, with a level of -1; 0 where there is a level to keep.
+    """
 
     A: Tensor
     B: Tensor
@@ -43,6 +50,7 @@ class SensingQuadratic(NamedTuple):
     level: Tensor
     power: Tensor
     barrier: Tensor
+    worth: Tensor
 
 
 class Barrier(NamedTuple):
@@ -69,13 +77,20 @@ def factored(data: SensingQuadratic, x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(sound[:, None, None], factor, eye), sound
 
 
+def weights(data: SensingQuadratic) -> Tensor:
+    """Of the logarithms of x [B, M + 1]."""
+    e = data.barrier.unsqueeze(-1)
+    return torch.cat([e, e + data.worth], -1)
+
+
 def value(data: SensingQuadratic, x: Tensor) -> Tensor:
     """The dual with its barrier [B]; -inf where X is not positive definite."""
     factor, sound = factored(data, x)
     half = torch.linalg.solve_triangular(factor, data.B, upper=False)
-    logs = 2 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1) + x.clamp_min(1e-300).log().sum(-1)
+    logs = data.barrier * 2 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
+    logs = logs + (weights(data) * x.clamp_min(1e-300).log()).sum(-1)
     found = -half.abs().square().sum((-2, -1)) - x[:, 0] * data.power + (x[:, 1:] * data.level).sum(-1)
-    return torch.where(sound, found + data.barrier * logs, -torch.inf)
+    return torch.where(sound, found + logs, -torch.inf)
 
 
 def barrier(data: SensingQuadratic, x: Tensor) -> Barrier:
@@ -90,14 +105,16 @@ def barrier(data: SensingQuadratic, x: Tensor) -> Barrier:
     faint = (C.conj() * TC).sum(-2).real
     trace_T, trace_Y = (each.diagonal(dim1=-2, dim2=-1).real.sum(-1, keepdim=True) for each in (T, Y))
     spent = trace_Y + e * trace_T
-    gradient = torch.cat([spent - data.power.unsqueeze(-1), data.level - seen - e * faint], -1) + e / x
+    gradient = torch.cat([spent - data.power.unsqueeze(-1), data.level - seen - e * faint], -1) + weights(data) / x
     # second derivatives: -2 Re tr(E_j T E_k Y) - e tr(E_j T E_k T), with E_0 = I and E_m = -c_m c_m^H
     CTC, CYC = C.mH @ TC, C.mH @ YC
     both = 2 * (CTC * CYC.mT).real + data.barrier[:, None, None] * CTC.abs().square()
     edge = 2 * (TC.conj() * YC).sum(-2).real + e * TC.abs().square().sum(-2)
     corner = 2 * (T.conj() * Y).sum((-2, -1)).real + data.barrier * T.abs().square().sum((-2, -1))
     top = torch.cat([corner.unsqueeze(-1), -edge], -1).unsqueeze(-2)
-    hessian = torch.cat([top, torch.cat([-edge.unsqueeze(-1), both], -1)], -2) + torch.diag_embed(e / x.square())
+    hessian = torch.cat([top, torch.cat([-edge.unsqueeze(-1), both], -1)], -2) + torch.diag_embed(
+        weights(data) / x.square()
+    )
     return Barrier(value(data, x), gradient, -hessian, T)
 
 
@@ -188,7 +205,7 @@ def least_power(C: Tensor, level: Tensor) -> Tensor:
     C, size = torch.where(seen[:, None, None], C, 1), torch.where(seen.unsqueeze(-1), size, C.shape[-2])
     apart = (level / size).sum(-1)  # each target by itself
     eye = torch.eye(C.shape[-2], dtype=C.dtype, device=C.device).expand(len(C), -1, -1)
-    data = SensingQuadratic(eye, torch.zeros_like(C[..., :1]), C, level, 10 * apart, apart)
+    data = SensingQuadratic(eye, torch.zeros_like(C[..., :1]), C, level, 10 * apart, apart, 0 * level)
     x = far(data)
     for share in (1e-1, 1e-3, 1e-5, 1e-7, 1e-9):
         data = data._replace(barrier=share * apart)
