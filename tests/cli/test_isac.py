@@ -57,6 +57,15 @@ def test_sampled_solved_and_drawn(tmp_path, capsys):
     assert "must end in .png" in sentence
 
 
+def test_sensing_rates_in_the_sum(tmp_path, capsys):
+    source, out = channels(tmp_path), tmp_path / "s.npz"
+    assert solve(source, out, "--sensing-weight", "0.5", problem="isac") == 0
+    found = read_solution(out)
+    expected = found["rate"].sum(-1) + 0.5 * np.log2(1 + sensing_snr(found["W"])).sum(-1)
+    np.testing.assert_allclose(found["utility"], expected, rtol=1e-9)
+    assert report(capsys, source, out)["mean_utility"] == pytest.approx(expected.mean(), rel=1e-9)
+
+
 def test_unreachable_targets_are_flagged_one_by_one(tmp_path, capsys):
     gain = GAIN.copy()
     gain[1] = 0

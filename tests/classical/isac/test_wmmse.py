@@ -111,3 +111,32 @@ def test_null_space_streams_are_not_heard():
     assert (snr[solved.numpy()] >= 1 - 1e-9).all() and (power <= 1 + 1e-9).all()
     ours = evaluate(problem, instance, SensingWMMSE().solve(problem, instance).W).utility
     assert (ours >= evaluate(problem, instance, solution.W).utility - 1e-6)[solved].all()
+
+
+@pytest.mark.parametrize(("users", "antennas", "targets"), [(1, 4, 2), (6, 4, 1), (2, 3, 5)])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_one_user_more_users_and_more_targets_than_antennas(users, antennas, targets, dtype):
+    instance = Isac(users, antennas, targets, sensing_snr_db=-5.0).sample(4, seed=3, dtype=dtype)
+    problem = build_problem("isac", instance.context)
+    solution = SensingWMMSE().solve(problem, instance)
+    solved = (solution.status == Status.CONVERGED).numpy()
+    assert solved.any() and solution.W.dtype == dtype
+    rate, power, snr = scored(instance, solution.W)
+    slack = 1e-5 if dtype == torch.complex64 else 1e-8
+    assert (power[solved] <= 1 + slack).all() and (snr[solved] >= 10**-0.5 * (1 - slack)).all()
+    assert (rate[solved] > 0).all()
+
+
+def test_a_user_of_no_weight_and_one_out_of_reach():
+    _, instance = sampled(3, sensing_snr_db=0.0)
+    H = instance.truth.H[:, 0].clone()
+    H[:, 3] = 0
+    weights = torch.tensor([1.0, 0.0, 2.0, 1.0], dtype=torch.float64).expand(3, 4)
+    changed = Instance.perfect(
+        Network.broadcast(H, instance.truth.noise, sensing_streams=8), **instance.context, weights=weights
+    )
+    problem = build_problem("isac", changed.context)
+    solution = SensingWMMSE().solve(problem, changed)
+    report = evaluate(problem, changed, solution.W)
+    assert (solution.status == Status.CONVERGED).all() and report.feasible.all()
+    assert (report.rate[:, [1, 3]] < 1e-3).all() and (report.rate[:, [0, 2]] > 1).all()
