@@ -78,14 +78,15 @@ class SensingSDR(Solver):
         basis, _ = torch.linalg.qr(torch.cat([H.mH, C], -1))
         H, C = H @ basis, basis.mH @ C
         sinr = torch.where(problem.maximise.weights > 0, rzf_sinr(H, limit), 0)
-        factor, (W, S) = largest_factor(H, C, sinr, level, limit)
+        factor, (W, S), near = largest_factor(H, C, sinr, level, limit)
         size, found = torch.linalg.eigh(S - W @ W.mH)
         count = network.streams.count - network.users
         F = (found * size.clamp_min(0).sqrt().unsqueeze(-2)).flip(-1)[..., :count]
         W = basis @ torch.cat([W, torch.nn.functional.pad(F, (0, count - F.shape[-1]))], -1)
         spent = squared_magnitude(W).sum((-2, -1))
         W = W * (limit / torch.where(spent > 0, spent, 1))[:, None, None].sqrt()
-        status = torch.where(factor > 0, int(Status.CONVERGED), int(Status.NUMERICAL_FAILURE))
+        status = torch.where(near, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
+        status = torch.where(factor > 0, status, int(Status.NUMERICAL_FAILURE))
         status = torch.where(possible, status, int(Status.INFEASIBLE))
         return Solution(W.to(observation.network.H.dtype), status, torch.zeros_like(status), info={"factor": factor})
 
@@ -104,10 +105,11 @@ def shares(sinr: Tensor) -> Tensor:
 
 def largest_factor(
     H: Tensor, C: Tensor, sinr: Tensor, level: Tensor, power: Tensor
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
     """The largest f [B] for which f times the SINRs [B, K] and the levels [B, M] can be had; beams and covariance.
 
     They are those of the largest factor with which they were seen to keep all limits, none (zeros) where none was.
+    Last, whether the power is used up at the last weight, which is to have converged.
 
     At each weight of the barrier Newton's method finds where the covariance needs all the power, within what is proven:
     a factor with which it needs less can be had, one with which the dual needs more cannot.
@@ -123,7 +125,7 @@ def largest_factor(
 
     z = first(data := asked(factor, 1.0))
     W, S = covariance(data, z)
-    best = 0 * W, 0 * S
+    best, near = (0 * W, 0 * S), torch.zeros_like(power, dtype=torch.bool)
     logarithms = (H.shape[-2] + 1) * H.shape[-1] + H.shape[-2] + C.shape[-1]
     for weight in BARRIERS:
         if weight * logarithms > HALF:  # what the barrier itself spends
@@ -132,6 +134,9 @@ def largest_factor(
         for _ in range(ROUNDS):
             data = asked(factor, weight)
             found = solve(data, z, power)
+            stuck = (lack(data, *covariance(data, found)) > MARGIN / 2) & (dual(data, found) <= power)
+            if stuck.any():
+                found[stuck] = from_afar(Targets(*(each[stuck] for each in data)), weight, power[stuck])
             too_much = dual(data, found) > power
             z = torch.where(too_much.unsqueeze(-1), z, found)
             W, S = covariance(data, z)
@@ -150,7 +155,16 @@ def largest_factor(
             inside = central & (step > low) & (step < high)
             step = torch.where(inside, step, torch.where(low > 0, (low * high).sqrt(), factor / 8))
             factor = torch.where(near, factor, step)
-    return low, best
+    return low, best, near
+
+
+def from_afar(data: Targets, weight: float, power: Tensor) -> Tensor:
+    """The dual's numbers [B, K + M] at a weight of the barrier, by way of all that are larger."""
+    z = first(data)
+    for larger in BARRIERS:
+        if larger >= weight:
+            z = solve(data._replace(barrier=larger * power), z, power)
+    return z
 
 
 def lack(data: Targets, W: Tensor, S: Tensor) -> Tensor:
