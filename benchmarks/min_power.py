@@ -1,9 +1,9 @@
-"""Least power against a cone program: time of an instance, and by how much the powers differ. One command:
+"""Least power against a cone program: time per instance and difference of the powers. One command:
 
     OMP_NUM_THREADS=1 python benchmarks/min_power.py [--users 8] [--antennas 16] [--batch 100] [--repeats 5]
 
-The peer is the second-order cone program in CVXPY and Clarabel at its best: modelled once with parameters that keep it
-DPP, compiled once, and solved again for every channel. Both run on one thread, side by side in one process.
+The reference is the second-order cone program in CVXPY and Clarabel in its fastest form: modelled once with parameters
+(DPP), compiled once, and solved again for every channel. Both run in one process with one thread, in turns.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ def main() -> None:
     target = 10 ** (options.sinr_target_db / 10)
     network, solver = Network.broadcast(H, 1.0), Duality()
     problem = Problem(TransmitPower(), (SinrAtLeast(target),))
-    peer, channels = ConeProgram(options.users, options.antennas), H.numpy()
-    peer(channels[0], target)  # compiles the model
+    reference, channels = ConeProgram(options.users, options.antennas), H.numpy()
+    reference(channels[0], target)  # compiles the model
     solver.solve(problem, network)
 
     ours, theirs = [], []
     for _ in range(options.repeats):
-        seconds, expected = timed(lambda: [peer(channel, target) for channel in channels])
+        seconds, expected = timed(lambda: [reference(channel, target) for channel in channels])
         theirs.append(seconds / options.batch)
         seconds, solution = timed(lambda: solver.solve(problem, network))
         ours.append(seconds / options.batch)

@@ -1,9 +1,9 @@
-"""How good and how fast is reduced WMMSE? One command prints every figure and draws the growth of cost.
+"""Rates and times of reduced WMMSE: one command prints all numbers and draws the growth of cost.
 
     OMP_NUM_THREADS=1 python benchmarks/sum_rate.py [--peers FOLDER] [--out FOLDER] [--quick]
 
 --peers   a folder with johnston_n16k16.npz: published channels and the rates of a published learned optimiser on them.
---out     where the figures go (default: benchmarks/results).
+--out     folder of the figures (default: benchmarks/results).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def channels(B: int, K: int, N: int) -> torch.Tensor:
 
 
 class Case:
-    """One batch of channels with everything both iterations need; total power one."""
+    """One batch of channels with the data of both iterations; total power one."""
 
     def __init__(self, B: int, K: int, N: int, snr_db: float = 20.0) -> None:
         self.noise = 10 ** (-snr_db / 10)
@@ -69,7 +69,7 @@ class Case:
         return annealed(data, from_ridge(data, 10.0)) if start == ANNEALED else from_ridge(data, start)
 
     def beams(self, ridge: float) -> torch.Tensor:
-        """The same start as beams, for the textbook: ``H^H (H H^H + ridge K s2/P)^-1``, scaled to the power."""
+        """The same start as beams, for `textbook_step`: ``H^H (H H^H + ridge K s2/P)^-1``, scaled to the power."""
         H = self.network.channel
         K = H.shape[-2]
         if ridge == float("inf"):
@@ -83,7 +83,7 @@ class Case:
         return textbook_step(self.network.channel, self.noise, 1.0, W)
 
     def run(self, start: float, steps: int, acceleration: str) -> torch.Tensor:
-        """Beams after `steps` iterations, those of annealing among them, from the channels on."""
+        """Beams from channels after `steps` iterations, which include those of annealing."""
         steps = max(1, steps - len(HEAT)) if start == ANNEALED else steps
         solver = ReducedWMMSE(tolerance=0.0, max_iterations=steps, acceleration=acceleration)
         data = solver.prepare(self.problem, Observation(self.network))
@@ -96,8 +96,8 @@ class Case:
         return W
 
 
-def quality(folder: Path) -> None:
-    """Mean sum rate on published channels, beside the published optimiser's and the floor set for this library."""
+def published_rates(folder: Path) -> None:
+    """Mean sum rate on published channels with several numbers of starts, and that of the published optimiser."""
     with np.load(folder / "johnston_n16k16.npz", allow_pickle=False) as file:
         H, levels, published = torch.as_tensor(file["H"]), file["snr_db"], file["published_rnn_sum_rate"]
     published = published.mean(int(np.argmax(np.array(published.shape) == len(H)))) if published.ndim > 1 else published
@@ -111,7 +111,7 @@ def quality(folder: Path) -> None:
 
 
 def iteration_cost(repeats: int) -> None:
-    """One iteration against one batched solve of the same size, and against the textbook's."""
+    """Time of one iteration, of one batched solve of the same size, and of one textbook iteration."""
     case = Case(100, 40, 40)
     state, W = case.start(case.data, 30.0), case.beams(30.0)
     system = case.data.gram + torch.eye(40, dtype=torch.complex64)
@@ -131,8 +131,8 @@ def iteration_cost(repeats: int) -> None:
     print(f"step / textbook = {seconds['step'] / seconds['textbook']:.2f}   (at most 0.5 wanted)")
 
 
-def steps_to(share: float, target: float, rate_after, limit: int = 256) -> int | None:
-    """The least number of steps whose mean rate reaches the share of the target: doubled until it does, then halved."""
+def fewest_steps(share: float, target: float, rate_after, limit: int = 256) -> int | None:
+    """The least number of steps whose mean rate reaches the share of the target, by doubling and bisection."""
     high = 1
     while rate_after(high) < share * target:
         high *= 2
@@ -145,8 +145,8 @@ def steps_to(share: float, target: float, rate_after, limit: int = 256) -> int |
     return high
 
 
-def race(case: Case, repeats: int, verbose: bool = True) -> float:
-    """Seconds of the textbook over seconds of ours to the same share of the converged rate, each at its best start."""
+def time_ratio(case: Case, repeats: int, verbose: bool = True) -> float:
+    """Time of the textbook over ours to the same share of the converged rate, each from its best start."""
     target = case.rate(case.run(1.0, 500, "none"))
     found = {}
     runs = {"textbook": case.run_textbook}
@@ -154,7 +154,7 @@ def race(case: Case, repeats: int, verbose: bool = True) -> float:
         runs[f"reduced, {acceleration}"] = functools.partial(case.run, acceleration=acceleration)
     for name, run in runs.items():
         starts = RIDGES if name == "textbook" else (*RIDGES, ANNEALED)
-        counts = {r: steps_to(SHARE, target, lambda n, run=run, r=r: case.rate(run(r, n))) for r in starts}
+        counts = {r: fewest_steps(SHARE, target, lambda n, run=run, r=r: case.rate(run(r, n))) for r in starts}
         ridge, steps = min(((r, n) for r, n in counts.items() if n is not None), key=lambda item: item[1])
         found[name] = (ridge, steps, run)
     tasks = {name: lambda _, run=run, r=ridge, n=steps: run(r, n) for name, (ridge, steps, run) in found.items()}
@@ -168,12 +168,12 @@ def race(case: Case, repeats: int, verbose: bool = True) -> float:
     return seconds["textbook"] / seconds[best]
 
 
-def antennas(out: Path, sizes: list[int], repeats: int) -> None:
-    """The advantage against the number of antennas at K = 40."""
+def antenna_sweep(out: Path, sizes: list[int], repeats: int) -> None:
+    """The ratio of times against the number of antennas at K = 40."""
     print("\nAdvantage to the same rate, K = 40 users, batch 20")
     ratios = []
     for N in sizes:
-        ratios.append(race(Case(20, 40, N), repeats, verbose=False))
+        ratios.append(time_ratio(Case(20, 40, N), repeats, verbose=False))
         print(f"N = {N:4d}: {ratios[-1]:7.1f} times sooner")
     figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
     axes.loglog(sizes, ratios, "o-")
@@ -189,8 +189,8 @@ def antennas(out: Path, sizes: list[int], repeats: int) -> None:
     figure.savefig(out / "wmmse_against_antennas.png", dpi=160)
 
 
-def growth(out: Path, repeats: int) -> None:
-    """Milliseconds of ten iterations (with the Gram matrix) against K, N and batch; the slope of the last doubling."""
+def cost_growth(out: Path, repeats: int) -> None:
+    """Milliseconds of ten iterations (with the Gram matrix) against K, N and batch, and its exponent at the end."""
     sweeps = {
         "users K (N = 64, batch 20)": ([8, 16, 32, 64], lambda K: Case(20, K, 64)),
         "antennas N (K = 16, batch 20)": ([64, 256, 1024, 4096], lambda N: Case(20, 16, N)),
@@ -229,12 +229,12 @@ def main() -> None:
     torch.set_num_threads(1)
     print(Machine.here())
     if options.peers:
-        quality(options.peers)
+        published_rates(options.peers)
     repeats = 5 if options.quick else 31
     iteration_cost(repeats)
-    race(Case(100, 40, 40), 3 if options.quick else 7)
-    antennas(options.out, [40, 128] if options.quick else [40, 64, 128, 256, 512], 3)
-    growth(options.out, 3 if options.quick else 9)
+    time_ratio(Case(100, 40, 40), 3 if options.quick else 7)
+    antenna_sweep(options.out, [40, 128] if options.quick else [40, 64, 128, 256, 512], 3)
+    cost_growth(options.out, 3 if options.quick else 9)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The WMMSE iteration as textbooks have it, batched and fairly written, to measure the library's against.
+"""The textbook WMMSE iteration, batched and written efficiently, as a reference for the library's.
 
 Receivers u, weights w, then beams ``w_k = (A + mu I)^-1 a_k w_k u_k h_k`` with ``A = sum_j a_j w_j |u_j|^2 h_j h_j^H``
 (N x N), the multiplier mu of the power limit found by bisection on one eigendecomposition of A. The bisection works on
-the K-column coefficients in the eigenbasis, all instances at once, in as many halvings as the precision has use for.
+the K-column coefficients in the eigenbasis, all instances at once, with as many halvings as single precision needs.
 
 Source: Q. Shi, M. Razaviyayn, Z.-Q. Luo, C. He, IEEE Trans. Signal Process. 59 (2011), Table I.
 """

@@ -1,7 +1,7 @@
-"""Sphinx extension: docstrings keep the form in which they are read in the source.
+"""Sphinx extension that converts the docstrings of this library to reStructuredText.
 
-Arguments stand in columns, ``name  meaning``, a meaning's later lines below its first; here they become definition
-lists. Text outside backticks is plain text, so that ``|x|`` and ``x*`` mean themselves there too.
+Docstrings list arguments in columns, ``name  meaning``, with continuation lines aligned to the meaning; the extension
+turns these columns into definition lists. Text outside backticks is plain text: ``|x|`` and ``x*`` are escaped.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def rewrite(app: Sphinx, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Replace a docstring's lines in place, as autodoc wants it."""
+    """Replace a docstring's lines in place, as autodoc requires."""
     lines[:] = definitions(lines)
 
 
 def skip(app: Sphinx, kind: str, name: str, thing: Any, skipped: bool, options: Any) -> bool | None:
-    """Fields of a named tuple are told of in its docstring; "Alias for field number 0" tells nothing."""
+    """Skip the fields of named tuples: the class docstring describes them, "Alias for field number 0" does not."""
     return True if type(thing).__name__ == "_tuplegetter" else None
 
 
 def definitions(lines: list[str]) -> list[str]:
-    """`lines` with every block of aligned rows as a definition list, and text outside code and examples as plain."""
+    """`lines` with every block of aligned rows as a definition list, and text outside code and examples escaped."""
     out: list[str] = []
-    column = literal = None  # where the meanings of the rows at hand begin; the indent that a literal block exceeds
+    column = literal = None  # column of the meanings in the current rows; indent of the line before a literal block
     example = False
     for line in lines:
         indent = len(line) - len(line.lstrip())
@@ -61,6 +61,6 @@ def definitions(lines: list[str]) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """`text` with the marks of reStructuredText escaped outside code."""
+    """`text` with the markup characters of reStructuredText escaped outside code."""
     parts = CODE.split(text)
     return "".join(part if i % 2 else MARK.sub(r"\\\g<0>", part) for i, part in enumerate(parts))

@@ -1,7 +1,7 @@
 """Fails when a public name is missing from the manual: `python docs/completeness.py docs/_build/objects.inv`.
 
-The reference shows what has a docstring in a module that a page names, so a name that the inventory lacks has either no
-docstring or no page.
+The reference shows every name with a docstring in a module that a page names. So a name that the inventory lacks has no
+docstring, or its module has no page.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path(beamforge.__file__).parent
 
 
 def public_names() -> Iterator[str]:
-    """Every module without an underscore, and the functions, classes and methods that it defines."""
+    """Names of all modules without an underscore, and of the functions, classes and methods that they define."""
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT.parent).with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
@@ -42,8 +42,8 @@ def defined(tree: ast.Module) -> Iterator[str]:
                 yield from (f"{node.name}.{name}" for name in methods if not name.startswith("_"))
 
 
-def told_elsewhere(name: str) -> bool:
-    """Whether a name is a command, whose ``--help`` the manual shows."""
+def shown_as_command(name: str) -> bool:
+    """Whether a name is a command, which the manual shows by its ``--help``."""
     module, _, own = name.rpartition(".")
     return isinstance(getattr(sys.modules.get(module), own, None), click.Command)
 
@@ -51,5 +51,5 @@ def told_elsewhere(name: str) -> bool:
 if __name__ == "__main__":
     inventory = InventoryFile.loads(Path(sys.argv[1]).read_bytes(), uri="")
     shown = {name for kind, names in inventory.data.items() if kind.startswith("py:") for name in names}
-    missing = [name for name in public_names() if name not in shown and not told_elsewhere(name)]
-    sys.exit("not in the manual, for want of a docstring or a page:\n  " + "\n  ".join(missing) if missing else 0)
+    missing = [name for name in public_names() if name not in shown and not shown_as_command(name)]
+    sys.exit("not in the manual (no docstring or no page):\n  " + "\n  ".join(missing) if missing else 0)

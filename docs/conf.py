@@ -27,5 +27,5 @@ autodoc_default_options = {"members": True, "member-order": "bysource", "show-in
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
-# What the reference does not hold: other libraries, type variables and private bases.
+# Names that are not in the reference: other libraries, type variables and private bases.
 nitpick_ignore_regex = [("py:.*", r"(?!beamforge\.).*|.*\._\w+|.*\.(Array|Bound|Config|Kind|Same|Tree)")]

@@ -1,4 +1,4 @@
-"""Channel files as other programs write them, MATLAB's included."""
+"""Channel files in the formats of other programs, MATLAB among them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def broadcast(B=6, K=3, N=4, seed=0, dtype=np.complex128, **more):
 
 
 def matlab_shape(value):
-    """What MATLAB makes of a shape: no fewer than two dimensions, vectors are rows, trailing ones are dropped."""
+    """An array in the shape that MATLAB gives it: at least two dimensions, vectors as rows, no trailing ones."""
     value = np.asarray(value)
     if value.ndim < 2:
         return value.reshape(1, -1)
@@ -120,7 +120,7 @@ def read_solution(path):
 
 
 def hostile():
-    """(what is wrong, arrays or bytes by file name, words that the one sentence must have)."""
+    """Invalid files: (what is wrong, arrays or bytes, words that the error must contain)."""
     H, good = broadcast()["H"], broadcast()
 
     def but(**changes):

@@ -1,4 +1,4 @@
-"""What every trainable method must pass, and weights that no training leads to."""
+"""Checks of the loss of every trainable method, and random weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 
 def all_random(solver, std, seed=0):
-    """The method with every weight drawn anew; a `std` of 3 is far from anything that training leads to."""
+    """The method with all weights random; with a `std` of 3 they are far from any trained ones."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in solver.parameters():
@@ -16,7 +16,7 @@ def all_random(solver, std, seed=0):
 
 
 def check_gradient_of_loss(solver, instance, step=1e-5):
-    """The derivative of the loss by every parameter is that of central differences, along a random direction."""
+    """Compare the derivative of the loss by every parameter, along a random direction, with central differences."""
 
     def loss():
         return solver.loss(instance, torch.Generator().manual_seed(0))
@@ -35,4 +35,4 @@ def check_gradient_of_loss(solver, instance, step=1e-5):
             parameter += step * direction
         slope = (parameter.grad * direction).sum().item()
         assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4, abs=1e-8), name
-        assert slope != 0, f"{name} does not learn"
+        assert slope != 0, f"{name} has no gradient"

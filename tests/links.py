@@ -1,4 +1,4 @@
-"""Questions about links that share a total power, posed in arrays and answered in them."""
+"""Problems of links under one total power, with arrays as input and output."""
 
 from __future__ import annotations
 

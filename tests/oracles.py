@@ -1,4 +1,4 @@
-"""References written from definitions with NumPy and SciPy, and from nothing in the package."""
+"""References by definition in NumPy and SciPy, independent of the package."""
 
 import numpy as np
 from scipy.optimize import brentq

@@ -1,4 +1,4 @@
-"""Independent answers to the convex problems: second-order cone programs (CVXPY, Clarabel) and NumPy."""
+"""Independent solutions of the convex problems: second-order cone programs (CVXPY, Clarabel) and NumPy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
 
 
 class LeastPower:
-    """Minimise a power subject to SINR targets, as a cone program that is built once and solved for many channels.
+    """Minimise power subject to SINR targets by a cone program, which is built once and solved for many channels.
 
-    H [T, K, N] with rows h_k^H, noise [K], targets [K], serving [K]. Limits are watts of every antenna [T, N], of every
-    transmitter [T] and in all, or None. With ``peak`` the largest share of a limit is minimised instead of the total.
+    H [T, K, N] with rows h_k^H, noise [K], targets [K], serving [K]. Limits are watts per antenna [T, N], per
+    transmitter [T] and in total, or None. With ``peak`` the largest share of a limit is minimised instead of the total.
     """
 
     def __init__(self, T, K, N, serving, antenna=None, transmitter=None, total=None, peak=False):
@@ -49,16 +49,16 @@ class LeastPower:
         for k, own in enumerate(self.own):
             own.value = H[self.serving[k]][k] / np.sqrt(noise[k] * targets[k])
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says when it stops short of the tolerance asked for
+            warnings.simplefilter("ignore")  # CVXPY warns when the tolerance is not reached
             try:
                 self.program.solve(solver=cp.CLARABEL, **TIGHT)
-            except cp.SolverError:  # at the edge of what is feasible
+            except cp.SolverError:  # at the boundary of feasibility
                 return np.inf
         return np.inf if self.program.value is None else float(self.program.value) ** 2
 
 
 def max_min(peak, H, noise, shape, low, high, steps=40):
-    """Greatest level at which the SINRs ``shape(level)`` need no power beyond its limit, by bisection."""
+    """Largest level at which the SINRs ``shape(level)`` can be reached within the limits, by bisection."""
     for _ in range(steps):
         middle = (low + high) / 2
         if peak(H, noise, shape(middle)) <= 1:
@@ -74,7 +74,7 @@ def perron_root(matrix):
 
 
 def sinr(H, W, noise, serving):
-    """From the definition: H [T, K, N], W [N, K]."""
+    """SINRs [K] by definition; H [T, K, N], W [N, K]."""
     K = len(noise)
     found = []
     for k in range(K):

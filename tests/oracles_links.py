@@ -1,4 +1,4 @@
-"""Weighted sum rate of links by the book, in nats and watts, with NumPy, SciPy and CVXPY."""
+"""References for the weighted sum rate of links, in nats and watts, with NumPy, SciPy and CVXPY."""
 
 import cvxpy as cp
 import numpy as np
@@ -21,7 +21,7 @@ def nats(G, n, w, p):
 
 
 def slope(G, n, w, p):
-    """Its gradient."""
+    """Gradient of `nats`."""
     below = interference(G, n, p)
     above = below + np.diag(G) * p
     return G.T @ (w / above) - (G - np.diag(np.diag(G))).T @ (w / below)
@@ -34,7 +34,7 @@ def shares(G, p):
 
 
 def algorithm_one(G, n, w, power, p, beta, outer, tolerance=1e-10):
-    """Powers after every outer step of the published Algorithm 1, each loop run until nothing moves."""
+    """Powers after every outer step of the published Algorithm 1, with each loop run to convergence."""
     z, mu, path = p.copy(), np.zeros_like(p), [p]
     for _ in range(outer):
         alpha = shares(np.column_stack([G, n]), p)
@@ -88,7 +88,7 @@ def geometric_program(C, w, b):
 
 
 def quasi_inverse_program(G, n, w, power):
-    """The weighted sum rate, nats, that the geometric program in z of the quasi-inverse reaches, and its powers."""
+    """Optimal weighted sum rate, nats, and powers of the quasi-inverse's geometric program in z."""
     F = G / np.diag(G)[:, None] - np.eye(len(n))
     B = F + np.outer(n / np.diag(G), np.ones(len(n))) / power
     inverse = np.linalg.solve(np.eye(len(n)) + B, B)
@@ -103,7 +103,7 @@ def quasi_inverse_program(G, n, w, power):
 
 
 def limited_wmmse(G, noise, weights, limit, start, steps):
-    """WMMSE power control, a limit a link (Shi et al. 2011, Table I); G [L, L] (rx, tx). To powers."""
+    """Powers by WMMSE with a limit per link (Shi et al. 2011, Table I); G [L, L] (rx, tx)."""
     H, v = np.sqrt(G), np.sqrt(start)
     own = np.diag(H)
     for _ in range(steps):
@@ -118,3 +118,24 @@ def weighted_rate(G, noise, weights, p):
     """Weighted sum rate of powers p, bit/s/Hz."""
     signal = np.diag(G) * p
     return float(np.sum(weights * np.log2(1 + signal / (G @ p - signal + noise))))
+
+
+def best_of_limited_starts(G, noise, count=300, steps=600, seed=0):
+    """The best sum rates [B], bit/s/Hz, that WMMSE reaches within limits of one from many starts; G [B, L, L].
+
+    As `limited_wmmse`, for all instances and starts at once: one or two links on, halves and quarters of the links at
+    random, powers whose logarithms are random.
+    """
+    rng, L = np.random.default_rng(seed), G.shape[-1]
+    one = np.eye(L)
+    few = np.maximum(one[:, None], one[None]).reshape(-1, L)
+    subsets = rng.random((count, L)) < np.where(np.arange(count) % 2, 0.25, 0.5)[:, None]
+    start = np.concatenate([np.maximum(np.concatenate([few, subsets]), 1e-4), 10 ** (-5 * rng.random((count, L)))])
+    own = np.sqrt(np.diagonal(G, axis1=1, axis2=2))[:, None]
+    v = np.broadcast_to(np.sqrt(start), (len(G), *start.shape))
+    for _ in range(steps):
+        u = own * v / (v**2 @ G.swapaxes(1, 2) + noise)
+        w = 1 / (1 - u * own * v)
+        v = np.minimum(w * u * own / ((w * u**2) @ G), 1)
+    signal = (own * v) ** 2
+    return np.log2(1 + signal / (v**2 @ G.swapaxes(1, 2) - signal + noise)).sum(-1).max(-1)

@@ -1,4 +1,4 @@
-"""Independent NumPy references for the sum rate: written from definitions, one instance and one user at a time."""
+"""Independent NumPy references for the sum rate, by definition, for one instance."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def textbook_wmmse(H, W, serving, noise, limit, weights, steps):
 
 
 def pareto_sum_rate(H, power, noise, points=400, rounds=4):
-    """Best sum rate of two users on two transmitters over the exact Pareto boundary, lambda MRT + (1 - lambda) ZF.
+    """Best sum rate of two users of two transmitters on the exact Pareto boundary, lambda MRT + (1 - lambda) ZF.
 
     Source of the boundary: E. Jorswieck, E. Larsson, D. Danev, IEEE Trans. Signal Process. 56 (2008), corollary 2.
     """
@@ -100,7 +100,7 @@ def mimo_rate(H, W, user, noise, weights):
 
 
 def textbook_mimo_wmmse(H, W, user, noise, power, weights, steps):
-    """WMMSE with U_k, W_k and a bisected multiplier (Shi et al. 2011, Table I); one transmitter. Beams at the end."""
+    """WMMSE with U_k, W_k and a bisected multiplier (Shi et al. 2011, Table I); one transmitter. Returns the beams."""
     K, M, N = H.shape
     for _ in range(steps):
         A, right = np.zeros((N, N), complex), np.zeros((N, len(user)), complex)

@@ -1,4 +1,4 @@
-"""`beamforge solve` run in this process, and what a refusal must look like."""
+"""`beamforge solve` within this process, and a check of its errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def solve(channels, out, *more, problem="sum-rate"):
 
 
 def refused(capsys, folder, before, *arguments, status=2):
-    """The one sentence of a command that fails, and that it left the folder as it was."""
+    """The one-line error of a command that fails; asserts that the folder is unchanged."""
     capsys.readouterr()
     assert main([str(argument) for argument in arguments]) == status
     out, sentence = capsys.readouterr()

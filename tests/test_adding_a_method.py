@@ -1,6 +1,6 @@
-"""A new kind of method is one file and one line in the registry: one for joint sensing, one for an uncertain channel.
+"""New kinds of methods, each one file and one line in the registry: for joint sensing and for uncertain channels.
 
-The classes here are what such a file holds; `METHODS` gets its line in a fixture.
+The classes here are the contents of such files; a fixture adds the lines to `METHODS`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Illumination(Lower):
     angle: object = number("targets", domain="real", default=0.0)
 
     def with_also(self, other):
-        raise NotImplementedError  # levels of other angles are other limits
+        raise NotImplementedError  # levels at different angles are different limits
 
     def watts(self, network, W):
         n = torch.arange(network.antennas, dtype=self.angle.dtype)
@@ -48,9 +48,9 @@ class Illumination(Lower):
 
 
 class NullSpaceSensing(Solver):
-    """Regularised zero forcing for the users, and sensing streams at the targets in the null space of the users.
+    """Regularised zero forcing for the users, and sensing streams towards the targets in the null space of the users.
 
-    Each sensing stream points at one target; the users get what power is left.
+    Each sensing stream points at one target; the users get the remaining power.
     """
 
     capabilities = (
@@ -63,7 +63,7 @@ class NullSpaceSensing(Solver):
         H, K, D = network.channel, network.users, network.streams.count
         n = torch.arange(network.antennas, dtype=limit.dtype)
         a = torch.exp(1j * torch.pi * n * torch.sin(targets.angle).unsqueeze(-1)).to(H.dtype).mT / len(n) ** 0.5
-        free = a - torch.linalg.pinv(H) @ (H @ a)  # nobody hears this
+        free = a - torch.linalg.pinv(H) @ (H @ a)  # in the null space of H
         watts = 1.01 * targets.level / unit(free).mul(a.conj()).sum(-2).abs().square()
         sensing = torch.zeros_like(H.mH[..., :1]).expand(-1, -1, D - K).clone()
         count = targets.angle.shape[-1]
@@ -75,7 +75,7 @@ class NullSpaceSensing(Solver):
         return Solution(torch.cat([data, sensing], -1), status, torch.zeros_like(status))
 
 
-def sensed(users=3, antennas=8, batch=4, targets=2):
+def sensing_network(users=3, antennas=8, batch=4, targets=2):
     generator = torch.Generator().manual_seed(0)
     H = torch.randn(batch, users, antennas, dtype=torch.complex128, generator=generator)
     return Network.broadcast(H, 0.1, sensing_streams=targets)
@@ -92,7 +92,7 @@ def registered(monkeypatch):
 
 
 def test_a_method_for_joint_sensing(registered):
-    network = sensed()
+    network = sensing_network()
     assert methods_for(JOINT, network) == ["null-space-sensing"]
     solution = create(JOINT, network).solve(JOINT, network)
     assert solution.W.shape == (4, 8, 5)
@@ -103,22 +103,22 @@ def test_a_method_for_joint_sensing(registered):
     np.testing.assert_allclose(report.figures["illumination"], (np.abs(a.conj() @ W) ** 2).sum(-1), rtol=1e-10)
     silent = solution.W.clone()
     silent[..., 3:] = 0
-    torch.testing.assert_close(network.rate(silent), network.rate(solution.W))  # users hear no sensing stream
+    torch.testing.assert_close(network.rate(silent), network.rate(solution.W))  # users receive no sensing stream
 
 
-def test_it_conforms():
-    network = sensed()
+def test_the_sensing_method_conforms():
+    network = sensing_network()
     check_solver(NullSpaceSensing(), [Question("joint", JOINT.bind(network), Instance.perfect(network))])
 
 
-def test_without_the_line_no_method_answers():
+def test_an_unregistered_method_is_not_found():
     with pytest.raises(UnsupportedProblem, match="no method does"):
-        create(JOINT, sensed())
+        create(JOINT, sensing_network())
 
 
 # --- an estimate with an error model ---------------------------------------------------------------------------------
 class RobustRZF(Solver):
-    """Regularised zero forcing whose ridge has the expected interference through the error of the estimate.
+    """Regularised zero forcing with the expected interference due to estimation errors in the ridge.
 
     ``w_k ∝ (sum_j (h_j h_j^H + E_j) + K s2/P I)^-1 h_k`` with h_j the estimates and E_j the covariance of their errors,
     ``E = R - R (R + I/rho)^-1 R`` for pilots of quality rho.
@@ -141,7 +141,7 @@ class RobustRZF(Solver):
 
 
 def test_a_method_for_an_estimate_with_an_error_model(registered):
-    """Knowing the statistics of the error is worth something on the truth, which the method cannot see."""
+    """With the error statistics, the rate on the true channels, unknown to the method, is higher than without."""
     instance = PilotCSI(UPA(users=3, columns=4, rows=2), pilot_low_db=0.0, pilot_high_db=0.0).sample(
         400, seed=5, dtype=torch.complex128
     )
@@ -153,5 +153,5 @@ def test_a_method_for_an_estimate_with_an_error_model(registered):
     assert robust.mean() > 1.02 * plain.mean()
 
 
-def test_it_conforms_too():
+def test_the_robust_method_conforms():
     check_solver(RobustRZF())

@@ -1,4 +1,4 @@
-"""One call and the registry behind it."""
+"""`beamforge.solve`, its errors, and the registry."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from beamforge.registry import METHODS, configure, methods_for
 H = torch.randn(5, 3, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_name_a_problem_and_a_solver_give_the_same_beams():
+def test_named_problem_problem_object_and_solver_give_the_same_beams():
     named = beamforge.solve(H, noise=0.1, p_max=2.0, weights=[1.0, 2.0, 0.5])
     problem = Problem(SumRate([1.0, 2.0, 0.5]), (TotalPower(2.0),))
     typed = beamforge.solve(H, noise=0.1, problem=problem)
@@ -26,7 +26,7 @@ def test_a_name_a_problem_and_a_solver_give_the_same_beams():
     assert torch.equal(named.W, direct.W)
 
 
-def test_settings_reach_the_method_and_strings_are_read():
+def test_settings_are_passed_to_the_method_and_parsed_from_strings():
     solver = configure(ReducedWMMSE, {"tolerance": "1e-3", "max_iterations": "7", "acceleration": "none"})
     assert (solver.tolerance, solver.max_iterations, solver.acceleration) == (1e-3, 7, "none")
     few = beamforge.solve(H, noise=0.001, p_max=1.0, method="wmmse", max_iterations=2, starts=1)
@@ -117,7 +117,7 @@ def test_every_problem_has_a_default_method_on_every_form_of_network():
     assert {"mrt", "zf", "rzf", "slnr", "wslnr", "wmmse", "fastfp", "duality"} <= set(METHODS)
 
 
-def test_numpy_arrays_get_numpy_answers():
+def test_numpy_arrays_give_numpy_results():
     rng = np.random.default_rng(0)
     array = rng.standard_normal((5, 3, 4)) + 1j * rng.standard_normal((5, 3, 4))
     found = beamforge.solve(array, noise=0.1, p_max=2.0, weights=np.array([1, 2, 0.5], np.float32))
@@ -145,11 +145,11 @@ def test_a_limit_for_every_transmitter():
 def test_named_axes_are_put_in_order(axes):
     sizes = {"B": 2, "K": 3, "M": 1, "T": 1, "N": 4, "S": 2, "F": 3}
     rng = np.random.default_rng(0)
-    house = rng.standard_normal((2, 2, 3, 3, 4)) + 1j * rng.standard_normal((2, 2, 3, 3, 4))  # B S F K N
-    array = np.einsum("bsfkn->" + axes.lower().replace("m", "").replace("t", ""), house)
+    standard = rng.standard_normal((2, 2, 3, 3, 4)) + 1j * rng.standard_normal((2, 2, 3, 3, 4))  # B S F K N
+    array = np.einsum("bsfkn->" + axes.lower().replace("m", "").replace("t", ""), standard)
     array = array.reshape([sizes[letter] for letter in axes])
     found = beamforge.from_axes(array, axes)
-    np.testing.assert_array_equal(found, house.reshape(12, 3, 4))
+    np.testing.assert_array_equal(found, standard.reshape(12, 3, 4))
     np.testing.assert_array_equal(beamforge.from_axes(torch.as_tensor(array), axes), found)
     W = beamforge.solve(array, noise=0.1, p_max=1.0, axes=axes).W
     np.testing.assert_allclose(W, beamforge.solve(found, noise=0.1, p_max=1.0).W, rtol=1e-9)
@@ -165,12 +165,12 @@ def test_named_axes_are_put_in_order(axes):
         ("", "letters"),
     ],
 )
-def test_axes_that_name_no_channels_are_refused(axes, words):
+def test_invalid_axes_are_refused(axes, words):
     with pytest.raises(ShapeError, match=words):
         beamforge.from_axes(H, axes)
 
 
-def test_what_a_solution_achieves_is_asked_of_it():
+def test_a_solution_has_rates_and_utility():
     found = beamforge.solve(torch.cat([H, torch.full_like(H[:1], 0.0)]), noise=0.1, p_max=1.0)
     network = Network.broadcast(torch.cat([H, torch.zeros_like(H[:1])]), 0.1)
     torch.testing.assert_close(found.rate, network.rate(found.W))

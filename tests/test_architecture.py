@@ -1,4 +1,4 @@
-"""The picture of the tree in docs/architecture.md is the tree, and imports run down it."""
+"""The tree in docs/architecture.md shows every file, and imports go down the layers that it lists."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ LONGEST, MEDIAN = 400, 150
 
 
 def blocks() -> list[str]:
-    """Fenced blocks of the page: the tree, then the rooms from the top floor to the ground."""
+    """Fenced blocks of the page: the tree, then the layers from top to bottom."""
     page = (REPOSITORY / "docs" / "architecture.md").read_text()
     return re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
-def floors() -> dict[str, int]:
-    """Rooms (a module at the root, or a folder) by floor, the ground being 0."""
+def layers() -> dict[str, int]:
+    """The layer of each part (a module at the root, or a folder); 0 is the lowest."""
     lines = blocks()[1].splitlines()
-    return {room: floor for floor, line in enumerate(reversed(lines)) for room in line.split()}
+    return {part: layer for layer, line in enumerate(reversed(lines)) for part in line.split()}
 
 
 def name_of(path: Path) -> str:
@@ -35,7 +35,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts) or "beamforge"
 
 
-def room(module: str) -> str:
+def part_of(module: str) -> str:
     return module.partition(".")[0]
 
 
@@ -66,22 +66,22 @@ def test_the_tree_shows_every_file():
         else:
             shown.add("".join(folders) + path)
     files = {str(path.relative_to(PACKAGE)) for path in MODULES if path.name != "__init__.py"}
-    assert shown == files, f"docs/architecture.md lacks {sorted(files - shown)} and invents {sorted(shown - files)}"
+    assert shown == files, f"docs/architecture.md lacks {sorted(files - shown)} and has unknown {sorted(shown - files)}"
 
 
-def test_every_room_has_a_floor():
-    assert {room(name) for name in NAMES} == set(floors())
+def test_every_part_has_a_layer():
+    assert {part_of(name) for name in NAMES} == set(layers())
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_run_down(path):
-    here, floor = room(name_of(path)), floors()
+def test_imports_go_down(path):
+    here, layer = part_of(name_of(path)), layers()
     for name in imported(path):
-        other = room(name)
-        assert other == here or floor[other] < floor[here], f"{name_of(path)} imports {name}, which is not below it"
+        other = part_of(name)
+        assert other == here or layer[other] < layer[here], f"{name_of(path)} imports {name}, which is not below it"
 
 
-def test_no_circle_inside_a_room():
+def test_no_import_cycles():
     graph = {name_of(path): imported(path) - {name_of(path)} for path in MODULES}
     assert list(TopologicalSorter(graph).static_order())
 

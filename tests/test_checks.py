@@ -1,4 +1,4 @@
-"""The conformance suite itself: a solver broken in one way is caught by the check that is there for it."""
+"""The conformance suite: each kind of defect of a solver fails the check for it."""
 
 import dataclasses
 
@@ -16,51 +16,51 @@ from beamforge.core.utilities import MinRate, MinSinr, SumRate
 from beamforge.registry import METHODS
 
 
-class Broken(RZF):
-    """RZF with one defect, put in by `spoil`."""
+class DefectiveRZF(RZF):
+    """RZF with a `defect` in its beams."""
 
     def solve_batch(self, problem, observation, start, generator):
         solution = super().solve_batch(problem, observation, start, generator)
-        return dataclasses.replace(solution, W=self.spoil(solution.W, observation.network))
+        return dataclasses.replace(solution, W=self.defect(solution.W, observation.network))
 
 
-class Averages(Broken):
-    def spoil(self, W, network):
+class MixesInstances(DefectiveRZF):
+    def defect(self, W, network):
         return 0.5 * (W + W.mean(0, keepdim=True))
 
 
-class FavoursTheFirst(Broken):
-    def spoil(self, W, network):
+class HalvesTheFirstUser(DefectiveRZF):
+    def defect(self, W, network):
         return torch.cat([W[..., :1] * 0.5, W[..., 1:]], -1)
 
 
-class ForgetsUnits(Broken):
-    def spoil(self, W, network):
+class DependsOnUnits(DefectiveRZF):
+    def defect(self, W, network):
         return W / (1 + network.noise.mean(-1))[:, None, None].sqrt() / 1.1
 
 
-class SeesPhases(Broken):
-    def spoil(self, W, network):
+class DependsOnPhases(DefectiveRZF):
+    def defect(self, W, network):
         return W * (1 - 0.1 * (network.H[:, 0, :, :1].mT.real > 0))
 
 
-class Overspends(Broken):
-    def spoil(self, W, network):
+class Overspends(DefectiveRZF):
+    def defect(self, W, network):
         return W * 1.01
 
 
-class RollsGlobalDice(Broken):
-    def spoil(self, W, network):
+class UsesTheGlobalGenerator(DefectiveRZF):
+    def defect(self, W, network):
         return W * (1 - 0.5 * torch.rand(()))
 
 
-class RollsAnUnseededDie(Broken):
-    def spoil(self, W, network):
+class UsesAnUnseededGenerator(DefectiveRZF):
+    def defect(self, W, network):
         return W * (1 - 0.5 * torch.rand((), generator=torch.Generator().manual_seed(torch.seed() % 1000)))
 
 
-class SpoilsNeighbours(RZF):
-    """Hands a failure on: whoever stands beside a flagged instance loses its beams."""
+class ClearsOtherInstances(RZF):
+    """If one instance of a batch fails, all instances lose their beams."""
 
     def solve(self, problem, instance, *, start=None, generator=None):
         solution = super().solve(problem, instance, start=start, generator=generator)
@@ -69,13 +69,13 @@ class SpoilsNeighbours(RZF):
         return solution
 
 
-class CutsGradients(Broken):
-    def spoil(self, W, network):
+class CutsGradients(DefectiveRZF):
+    def defect(self, W, network):
         return W.detach() + 0 * W
 
 
 class MarksAllInfeasible(RZF):
-    """No answer is never a wrong one."""
+    """Reports every instance as infeasible."""
 
     def solve_batch(self, problem, observation, start, generator):
         solution = super().solve_batch(problem, observation, start, generator)
@@ -83,7 +83,7 @@ class MarksAllInfeasible(RZF):
 
 
 class DropsStreams(RZF):
-    """Says that it can handle sensing streams, and answers without them."""
+    """Has sensing streams in its capabilities, and returns no beams for them."""
 
     capabilities = tuple(dataclasses.replace(each, handles=(Feature.SENSING,)) for each in RZF.capabilities)
 
@@ -94,23 +94,23 @@ class DropsStreams(RZF):
 
 
 class IgnoresStreams(RZF):
-    """Says nothing of sensing streams, and answers as if they were not there."""
+    """Has no sensing streams in its capabilities, and ignores them."""
 
     @classmethod
     def supports(cls, problem, network):
-        return super().supports(problem, dataclasses.replace(network, streams=usual(network)))
+        return super().supports(problem, dataclasses.replace(network, streams=without_sensing(network)))
 
     def solve_batch(self, problem, observation, start, generator):
-        network = dataclasses.replace(observation.network, streams=usual(observation.network))
+        network = dataclasses.replace(observation.network, streams=without_sensing(observation.network))
         return super().solve_batch(problem, Observation(network), start, generator)
 
 
-def usual(network):
+def without_sensing(network):
     return Streams(network.streams.transmitter[..., : network.users])
 
 
 class ReadsTheTruth(RZF):
-    """Goes round the door, to the channels that it should not know."""
+    """Uses the true channels instead of the observation."""
 
     def solve(self, problem, instance, *, start=None, generator=None):
         known = instance.truth if isinstance(instance, Instance) else instance
@@ -118,7 +118,7 @@ class ReadsTheTruth(RZF):
 
 
 class MatchesSubclasses(RZF):
-    """Takes every utility that looks like one that it knows for that one."""
+    """Treats every subclass of a known utility as that utility."""
 
     @classmethod
     def supports(cls, problem, network):
@@ -126,17 +126,17 @@ class MatchesSubclasses(RZF):
         return super().supports(dataclasses.replace(problem, maximise=known()), network)
 
 
-class WrongForTheWeakestInABatch(Broken):
-    """In a batch, the user of the weakest channel of all gets half its power: a trifle beside the strong ones."""
+class WrongForTheWeakestInABatch(DefectiveRZF):
+    """In a batch, the user of the weakest channel gets half its power, a small error compared with strong users."""
 
-    def spoil(self, W, network):
+    def defect(self, W, network):
         gain = network.H.abs().square().sum((1, 3))
         weakest = (gain == gain.min()) & (len(gain) > 1)
         return W * torch.where(weakest, 0.5**0.5, 1.0).unsqueeze(-2)
 
 
 class TakesTheFirstLimit(RZF):
-    """Of two limits of a kind, keeps the one that comes first."""
+    """Of two limits of a kind, keeps only the first."""
 
     def solve(self, problem, instance, *, start=None, generator=None):
         first = {type(limit): limit for limit in reversed(problem.subject_to)}
@@ -144,8 +144,8 @@ class TakesTheFirstLimit(RZF):
         return super().solve(problem, instance, start=start, generator=generator)
 
 
-class AlwaysTheSame(RZF):
-    """One answer for all channels: the same beams for all users."""
+class IgnoresChannels(RZF):
+    """Returns the same beams for all channels and users."""
 
     def solve_batch(self, problem, observation, start, generator):
         network = observation.network
@@ -158,18 +158,18 @@ DEFECTS = [
     (DropsStreams, "every_instance_is_answered"),
     (Overspends, "limits_are_met"),
     (TakesTheFirstLimit, "all_limits_of_a_kind_are_met"),
-    (Averages, "batch_equals_loop"),
+    (MixesInstances, "batch_equals_loop"),
     (WrongForTheWeakestInABatch, "batch_equals_loop"),
-    (FavoursTheFirst, "users_can_be_relabelled"),
-    (ForgetsUnits, "units_do_not_matter"),
-    (SeesPhases, "phases_do_not_matter"),
+    (HalvesTheFirstUser, "users_can_be_relabelled"),
+    (DependsOnUnits, "units_do_not_matter"),
+    (DependsOnPhases, "phases_do_not_matter"),
     (ReadsTheTruth, "the_truth_is_not_read"),
-    (AlwaysTheSame, "channels_matter"),
+    (IgnoresChannels, "channels_matter"),
     (MatchesSubclasses, "unknown_terms_are_refused"),
     (IgnoresStreams, "unusual_streams_are_refused"),
-    (RollsGlobalDice, "same_generator_same_result"),
-    (RollsAnUnseededDie, "same_generator_same_result"),
-    (SpoilsNeighbours, "neighbours_are_independent"),
+    (UsesTheGlobalGenerator, "same_generator_same_result"),
+    (UsesAnUnseededGenerator, "same_generator_same_result"),
+    (ClearsOtherInstances, "neighbours_are_independent"),
     (CutsGradients, "gradients_are_right"),
 ]
 
@@ -189,13 +189,13 @@ def test_a_defect_is_caught_by_its_check(kind, check):
         check_solver(kind(), failed[:1])
 
 
-def test_every_check_has_a_defect_that_proves_it():
+def test_every_check_has_a_defect_that_fails_it():
     assert {check for _, check in DEFECTS} == {check.__name__ for check in CHECKS}
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_kind_of_question_a_method_claims_can_be_asked(name):
-    """Each utility it says it serves is among the questions the checks would ask it."""
+def test_there_is_a_question_for_every_utility_of_a_method(name):
+    """Each utility of its capabilities is among the questions of the checks."""
     for kind in METHODS[name]:
         asked = {type(question.problem.maximise) for question in questions_for(kind)}
         assert asked == {serves.utility for serves in kind.capabilities}

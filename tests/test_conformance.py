@@ -1,10 +1,10 @@
-"""Every registered method passes the conformance suite, and gives on every device what it gives on the CPU."""
+"""Every registered method passes the conformance suite and gives the same beams on every device."""
 
 import pytest
 import torch
 
 from beamforge.checks import check_solver, questions_for
-from beamforge.checks.conformance import answer, as_single, same
+from beamforge.checks.conformance import answer, as_single, assert_same
 from beamforge.core import batching
 from beamforge.registry import METHODS
 
@@ -18,8 +18,8 @@ def test_a_registered_method_conforms(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_nothing_is_made_on_a_default_device_or_of_a_default_precision(kind):
-    """With a default device that holds no numbers and another default precision, the answer is the same."""
+def test_the_default_device_and_precision_do_not_matter(kind):
+    """With "meta" as default device and another default precision, the solution is the same."""
     for question in questions_for(kind):
         solver = kind()
         expected = answer(solver, question.problem, question.instance)
@@ -31,16 +31,16 @@ def test_nothing_is_made_on_a_default_device_or_of_a_default_precision(kind):
             precision = solver.solve(*single).W.dtype
         finally:
             torch.set_default_dtype(torch.float32)
-        same(question.instance.truth, expected, found)
+        assert_same(question.instance.truth, expected, found)
         assert precision == torch.complex64
 
 
 @pytest.mark.parametrize("device", CUDA)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_a_device_changes_nothing(kind, device):
+def test_solutions_on_a_device_are_those_of_the_cpu(kind, device):
     for question in questions_for(kind):
         problem, instance = batching.tree_map(lambda leaf: leaf.to(device), (question.problem, question.instance))
         there = answer(kind().to(device), problem, instance)
         assert there.W.device == instance.observation.network.H.device
         back = batching.tree_map(lambda leaf: leaf.cpu(), there)
-        same(question.instance.observation.network, answer(kind(), question.problem, question.instance), back)
+        assert_same(question.instance.observation.network, answer(kind(), question.problem, question.instance), back)

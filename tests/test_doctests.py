@@ -1,4 +1,4 @@
-"""Every example in a docstring runs and prints what it says, to the digits that any processor gives."""
+"""Every example in a docstring runs and prints the expected output, up to rounding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\d.
 
 
 class Checker(doctest.OutputChecker):
-    """Numbers agree to a thousandth or a millionth, however many digits are printed; the words between them exactly."""
+    """Compares numbers to 1e-3 relative or 1e-6 absolute, and the text between them exactly."""
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
         if super().check_output(want, got, optionflags):

@@ -1,4 +1,4 @@
-"""The demonstration: its beam patterns against the ray tracer's channels, and a run with few iterations."""
+"""The example `munich.py`: its beam patterns on the ray-traced channels, and a run with few iterations."""
 
 import importlib.util
 from importlib import resources
@@ -46,7 +46,7 @@ def test_one_antenna_radiates_the_element_pattern(munich):
     assert power_db.min() == pytest.approx(-30, abs=0.01)
 
 
-def test_the_demonstration_leaves_table_figures_and_solutions(munich, tmp_path, monkeypatch, capsys):
+def test_the_example_writes_table_figures_and_solutions(munich, tmp_path, monkeypatch, capsys):
     quick = ("--set", "max_iterations=3", "--set", "starts=1")
     monkeypatch.setattr(munich, "JOBS", {"RZF": ("sum-rate", "rzf"), "WMMSE": ("sum-rate", "wmmse", *quick)})
     monkeypatch.setattr("sys.argv", ["munich.py", "--out", str(tmp_path / "demo")])

@@ -1,4 +1,4 @@
-"""What is installed is whole, works from anywhere, and costs little to import."""
+"""The wheels: their contents, size, installed command and imports."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 PACKAGE = REPOSITORY / "src" / "beamforge"
 LARGEST = 15e6
-"""Bytes that the wheel of the library may have."""
+"""Largest size of the library's wheel, in bytes."""
 
 
 def run(*command: object, cwd: Path) -> str:
-    """Standard output of a command that must succeed, with nothing of this checkout on its path."""
+    """Standard output of a command that must succeed, without this checkout on its path."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -34,7 +34,7 @@ def build(project: Path, folder: Path) -> Path:
 
 
 def environment(home: Path, *wheels: Path) -> Path:
-    """The bin folder of a fresh environment: the wheels, and this environment's packages for their dependencies."""
+    """The bin folder of a new environment with the wheels and, for their dependencies, this environment's packages."""
     run(sys.executable, "-m", "venv", "--without-pip", home, cwd=home)
     python = home / "bin" / "python"
     run(sys.executable, "-m", "pip", "-q", "--python", python, "install", "--no-deps", "--no-index", *wheels, cwd=home)
@@ -67,7 +67,7 @@ def test_the_wheel_holds_the_package_and_its_licence(wheel):
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_the_wheel_is_small_and_asks_for_the_large_weights_as_an_extra(wheel, weights):
+def test_the_wheel_is_small_and_has_the_large_weights_as_an_extra(wheel, weights):
     assert wheel.stat().st_size < LARGEST
     with zipfile.ZipFile(wheel) as archive:
         about = archive.read(next(name for name in archive.namelist() if name.endswith("/METADATA"))).decode()
@@ -106,7 +106,7 @@ def test_the_installed_command_solves_a_file_from_another_directory(installed, t
 
 
 def imported_by(statement: str, cwd: Path) -> set[str]:
-    """Top-level packages, torch's own and the standard library's aside, that a statement loads in a fresh process."""
+    """Top-level packages that a statement loads in a new process, besides those of torch and the standard library."""
     script = (
         "import sys, torch; before = set(sys.modules)\n"
         f"{statement}\n"
@@ -119,6 +119,6 @@ def test_importing_the_library_loads_nothing_but_torch(tmp_path):
     assert imported_by("import beamforge", tmp_path) == {"beamforge"}
 
 
-def test_the_command_line_leaves_what_is_heavy_for_later(tmp_path):
+def test_the_command_line_loads_no_heavy_packages_at_start(tmp_path):
     heavy = {"sionna", "mitsuba", "drjit", "cvxpy", "clarabel", "matplotlib", "scipy", "pandas"}
     assert not heavy & imported_by("import beamforge.cli", tmp_path)

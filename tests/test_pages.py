@@ -1,7 +1,7 @@
-"""The pages do what they say: Python and console blocks of every Markdown page run, and print what stands below them.
+"""Python and console blocks of every Markdown page run and print the output that the page shows.
 
-The blocks of a page share one namespace and one directory. A ``text`` block right after a ``python`` block is what it
-prints; in a ``console`` block the lines below a command are.
+The blocks of a page share one namespace and one directory. A ``text`` block right after a ``python`` block is its
+output; in a ``console`` block the lines below a command are its output.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PAGES = [
 ]
 
 
-def same(shown: str, printed: str) -> bool:
-    """The same words, and numbers that agree to a hundredth or a millionth; times are whatever they are."""
+def same_output(shown: str, printed: str) -> bool:
+    """Whether words are equal and numbers agree to 1e-2 relative or 1e-6 absolute; lines of times are not compared."""
     words = [
         [word for line in text.splitlines() if not line.startswith("seconds") for word in line.split()]
         for text in (shown, printed)
@@ -60,18 +60,18 @@ def test_blocks_run(page, tmp_path, monkeypatch):
             for command, expected in commands(code):
                 run_command(command, expected)
         elif printed is not None and follows:
-            assert same(code, printed), f"expected:\n{code}\nprinted:\n{printed}"
+            assert same_output(code, printed), f"expected:\n{code}\nprinted:\n{printed}"
         printed, end = printed if language == "python" else None, block.end()
 
 
 def commands(code: str) -> list[tuple[str, str]]:
-    """Commands of a console block, continuation lines joined, and what is shown below each."""
+    """Commands of a console block, with continuation lines joined, and the output shown for each."""
     parts = re.split(r"^\$ ", code.replace("\\\n", " "), flags=re.MULTILINE)[1:]
     return [(part.partition("\n")[0], part.partition("\n")[2]) for part in parts]
 
 
 def run_command(command: str, expected: str) -> None:
-    """Run a command of ours and compare what it prints, if anything is shown; others are only checked to be known."""
+    """Run a `beamforge` command and compare its output, if shown; of other commands, only check the program."""
     program, *arguments = shlex.split(command)
     if program != "beamforge":
         assert program in ("make", "pip", "git"), f"a page tells people to run {program}"
@@ -80,4 +80,4 @@ def run_command(command: str, expected: str) -> None:
     with contextlib.redirect_stdout(output):
         assert main(arguments) == 0, command
     printed = output.getvalue()
-    assert not expected.strip() or same(expected, printed), f"expected:\n{expected}\nprinted:\n{printed}"
+    assert not expected.strip() or same_output(expected, printed), f"expected:\n{expected}\nprinted:\n{printed}"

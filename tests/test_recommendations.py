@@ -1,4 +1,4 @@
-"""What README and the manual recommend exists, and serves what it is recommended for."""
+"""The methods that README and the manual recommend exist and serve the problems in question."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ REPOSITORY = Path(__file__).parent.parent
 
 QUESTIONS = {
     "the largest sum rate": ("sum-rate", {}),
-    "... and to know how good it is": ("sum-rate", {}),
+    "... and how close it is to the optimum": ("sum-rate", {}),
     "the largest least rate or SINR": ("max-min", {}),
     "the least power for SINR targets": ("min-power", {"sinr_target": 1.0}),
-    "an answer in one step": ("sum-rate", {}),
+    "a closed form": ("sum-rate", {}),
     "the sum rate under a prescribed fairness": ("fair-sum-rate", {"jain": 0.9}),
-    "fairness by a parameter, in one step": ("sum-rate", {}),
+    "fairness by a parameter, in closed form": ("sum-rate", {}),
 }
 one = torch.ones(1, 2, 2, dtype=torch.complex128)
 NETWORKS = [
@@ -33,7 +33,7 @@ NETWORKS = [
 
 
 def rows(page: str, first: str) -> dict[str, list[str]]:
-    """Cells by the first one of the table whose head begins so."""
+    """Rows, by their first cell, of the table whose head starts with `first`."""
     lines = (REPOSITORY / page).read_text().splitlines()
     head = next(place for place, line in enumerate(lines) if line.startswith(f"| {first} |"))
     table = itertools.takewhile(lambda line: line.startswith("|"), lines[head + 2 :])
@@ -48,7 +48,7 @@ def test_readme_names_every_method():
 
 
 @pytest.mark.parametrize("wish", QUESTIONS)
-def test_what_is_recommended_serves(wish):
+def test_recommended_methods_serve_the_problem(wish):
     problem, stated = QUESTIONS[wish]
     for cell, (network, limit) in zip(rows("docs/how-to-choose.md", "you want")[wish], NETWORKS, strict=True):
         limits = {} if problem == "min-power" else limit
@@ -58,5 +58,5 @@ def test_what_is_recommended_serves(wish):
             assert name in suitable, f"{name} for {wish} on {network.H.shape[:-3]}; {suitable} would do"
 
 
-def test_every_wish_is_in_the_table():
+def test_the_table_has_these_rows():
     assert list(rows("docs/how-to-choose.md", "you want")) == list(QUESTIONS)

@@ -1,4 +1,4 @@
-"""Renews index.json, the sizes and checksums of the weights here; the version is the one that the library asks for."""
+"""Updates index.json with sizes and checksums of the weights, and the version that the library requires."""
 
 from __future__ import annotations
 

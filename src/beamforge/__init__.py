@@ -1,4 +1,4 @@
-"""beamforge: the best beamformers and transmit powers for many users, classical and learned, behind one interface."""
+"""beamforge: optimal beamformers and transmit powers for many users, by classical and learned methods."""
 
 from beamforge.api import solve
 from beamforge.core.errors import BeamforgeError, ChannelFileError, ConfigError, ShapeError, UnsupportedProblem

@@ -1,4 +1,4 @@
-"""``python -m beamforge`` is the command line."""
+"""Runs the command line by ``python -m beamforge``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The whole library in one call."""
+"""`solve`, the library in one call."""
 
 from __future__ import annotations
 
@@ -45,31 +45,31 @@ def solve(
     generator: torch.Generator | None = None,
     **settings: Any,
 ) -> Solution:
-    """The best beams or powers that a method finds, for one instance or a batch.
+    """Optimise beams or powers by a method, for one instance or a batch.
 
     H                  complex [..., K, N] (one transmitter), complex [..., T, K, N] together with `serving` [K] or
                        [..., K], or real power gains G [..., K, K] (rx, tx). With `axes`, complex of any shape.
     noise              watts, scalar or [..., K].
-    p_max              watts: the total for one transmitter and for G, the limit of each with `serving` (scalar or
-                       [..., T]).
+    p_max              watts: the total for one transmitter and for G; with `serving`, the limit of each transmitter
+                       (scalar or [..., T]).
     problem            a name ("sum-rate", "max-min", "min-power", "fair-sum-rate", "isac") or a `Problem`.
-    method             a name from `beamforge list methods`; left out, the recommended one.
-    weights            of the rates, [K] or [..., K].
-    sinr_target        linear, [K] or [..., K]; 0 for a user who needs nothing.
-    p_max_transmitter  watts of each transmitter or link, [T] or [..., T].
-    p_max_antenna      watts of each antenna, [N], [T, N] or [..., T, N].
-    jain               mean of Jain's index over the batch that fair-sum-rate is to meet, in (1/K, 1].
-    target_angles      radians, [M] or [..., M]: the sensing targets of isac, which gets N sensing streams.
-    target_gain        complex, [M] or [..., M].
-    sensing_snr_target sensing SNR of every target, linear, scalar or [...].
-    sensing_noise      watts at the sensing receiver, scalar or [...] (0.01 by default).
-    axes               a letter an axis of H, in its order (see `beamforge.from_axes`); users may have several antennas.
+    method             a name from `beamforge list methods`; by default the recommended method.
+    weights            weights of the rates, [K] or [..., K].
+    sinr_target        linear, [K] or [..., K]; 0 for a user without a requirement.
+    p_max_transmitter  limit of each transmitter or link in watts, [T] or [..., T].
+    p_max_antenna      limit of each antenna in watts, [N], [T, N] or [..., T, N].
+    jain               target of fair-sum-rate: mean of Jain's index over the batch, in (1/K, 1].
+    target_angles      radians, [M] or [..., M]: sensing targets of isac, which gets N sensing streams.
+    target_gain        complex reflection gains of the targets, [M] or [..., M].
+    sensing_snr_target least sensing SNR of every target, linear, scalar or [...].
+    sensing_noise      noise power of the sensing receiver in watts, scalar or [...] (default 0.01).
+    axes               one letter per axis of H, in order (see `beamforge.from_axes`); users may have several antennas.
     checkpoint         a file of trained weights of a learned method, instead of the shipped ones.
-    settings           of the method, by name.
+    settings           settings of the method, by name.
 
-    Raises a `BeamforgeError` that says what to change. Beams are ``solution.W`` [..., N, D] (powers of G are |W|^2);
-    ``solution.rate``, ``solution.sinr`` and ``solution.utility`` say what they achieve. For NumPy arrays all of these
-    are NumPy arrays.
+    Raises a `BeamforgeError` that says what to change. Beams are ``solution.W`` [..., N, D] (powers for G are |W|^2);
+    ``solution.rate``, ``solution.sinr`` and ``solution.utility`` are what they achieve. If H is a NumPy array, all of
+    these are NumPy arrays.
 
     >>> H = torch.randn(8, 4, 6, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     >>> solution = solve(H, noise=0.1, p_max=1.0)
@@ -114,7 +114,7 @@ def solve(
 
 
 def network_of(H: Tensor, noise: Number, serving: Tensor | None = None, axes: str | None = None) -> Network:
-    """The network a bare tensor means: G if real, one transmitter if complex, several where `serving` says who."""
+    """The network of a bare tensor: gains G if real, one transmitter if complex, several if `serving` is given."""
     if not isinstance(H, Tensor):
         raise ShapeError(f"H must be a torch tensor or a NumPy array, got {type(H).__name__}")
     if H.layout != torch.strided or H.is_meta:
@@ -148,7 +148,7 @@ def network_with_axes(H: Tensor, noise: Number, serving: Tensor | None, axes: st
 
 
 def tensor(value: Any, like: np.ndarray | Tensor) -> Any:
-    """A NumPy array as a tensor, real numbers in the precision of the channels; anything else as it is."""
+    """A NumPy array as a tensor, real numbers in the precision of the channels; any other value unchanged."""
     if not isinstance(value, np.ndarray):
         return value
     found = torch.from_numpy(np.ascontiguousarray(value))
@@ -159,7 +159,7 @@ def tensor(value: Any, like: np.ndarray | Tensor) -> Any:
 
 
 def numpy_answer(solution: Solution) -> Solution:
-    """A solution whose arrays, and those of its report, are NumPy's."""
+    """The solution and its report with NumPy arrays in place of tensors."""
 
     def array(leaf: Tensor) -> Any:
         return leaf.resolve_conj().detach().cpu().numpy()

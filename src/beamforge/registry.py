@@ -1,6 +1,6 @@
-"""Methods by name. A method is one line here: its name, and the solver classes behind it, first fit first.
+"""Methods by name. A method is one line here: its name and its solver classes; the first class that fits is used.
 
-The order of `METHODS` is the order of recommendation: the first that serves a question is its default.
+`METHODS` is in order of recommendation: the first method that supports a problem and network is the default.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from beamforge.classical.duality.max_min import MaxMin
 from beamforge.classical.duality.min_power import Duality
 from beamforge.classical.duality.power_limited import PowerLimitedMaxMin, PowerLimitedMinPower
 from beamforge.classical.fairness.pareto import Pareto
+from beamforge.classical.interference.linear import LocalMRT, LocalSLNR, LocalZF
+from beamforge.classical.interference.pareto_boundary import ParetoBoundary
+from beamforge.classical.interference.zhang_cui import ZhangCuiMaxMin, ZhangCuiSumRate
 from beamforge.classical.isac.null_space import NullSpaceSensing
 from beamforge.classical.isac.sdr import SensingSDR
 from beamforge.classical.isac.wmmse import SensingWMMSE
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.links.branch_and_bound import LinkBranchAndBound
-from beamforge.classical.links.limited_wmmse import LimitedLinkWMMSE, LimitedManyStarts
+from beamforge.classical.links.limited_many_starts import LimitedManyStarts
+from beamforge.classical.links.limited_wmmse import LimitedLinkWMMSE
 from beamforge.classical.links.many_starts import ManyStarts
 from beamforge.classical.links.mm_admm import MMADMM
 from beamforge.classical.links.quasi_inverse import QuasiInverse
@@ -37,8 +41,15 @@ from beamforge.core.network import Network
 from beamforge.core.problem import Problem
 from beamforge.core.settings import convert
 from beamforge.core.solver import Solver
+from beamforge.decentralised.solver import DecentralisedSolver
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.learned.fairness.wit import WiT
+from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
+from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
+from beamforge.learned.interference.multipliers import MaxMinInterference, SumRateInterference
+from beamforge.learned.l2o.graph_transformer import GraphTransformer
+from beamforge.learned.l2o.hpe_transformer import HPETransformer
+from beamforge.learned.l2o.masked_transformer import MTSAO, DTSAOLift, MTSAOLift
 from beamforge.learned.links.gnn import GNN
 from beamforge.learned.links.neural_sum_rate import NeuralSumRate
 from beamforge.learned.links.neural_sum_rate_shared import NeuralSumRateShared
@@ -51,7 +62,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "foschini-miljanic": (FoschiniMiljanic,),
     "wmmse": (ReducedWMMSE, LinkWMMSE, LimitedLinkWMMSE, MulticellWMMSE, ReducedMimoWMMSE),
     "pareto": (Pareto,),
-    "multipliers": (SumRateMultipliers, FairMultipliers),
+    "multipliers": (SumRateMultipliers, FairMultipliers, SumRateInterference, MaxMinInterference),
     "global": (LinkBranchAndBound, ManyStarts, LimitedManyStarts),
     "neural-sum-rate-shared": (NeuralSumRateShared,),
     "neural-sum-rate": (NeuralSumRate,),
@@ -61,13 +72,23 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "sca": (SuccessiveGP,),
     "quasi-inverse": (QuasiInverse,),
     "fastfp": (FastFP,),
+    "pareto-boundary": (ParetoBoundary,),
+    "zhang-cui": (ZhangCuiSumRate, ZhangCuiMaxMin),
     "rzf": (RZF, RegularisedBlockDiagonalisation),
-    "slnr": (RZF,),
+    "slnr": (RZF, LocalSLNR),
     "wslnr": (WeightedSLNR,),
     "wit": (WiT,),
-    "zf": (ZF,),
-    "mrt": (MRT,),
+    "mt-sao-lift": (MTSAOLift,),
+    "mt-sao": (MTSAO,),
+    "dt-sao-lift": (DTSAOLift,),
+    "hpe-transformer": (HPETransformer,),
+    "graph-transformer": (GraphTransformer,),
+    "zf": (ZF, LocalZF),
+    "mrt": (MRT, LocalMRT),
     "branch-and-bound": (BranchAndBound,),
+    "itnet-dualnet": (SumRateITNet, MaxMinITNet),
+    "nfl": (NaiveFeatureLearning,),
+    "dbl": (DirectBeamLearning,),
     "isac-wmmse": (SensingWMMSE,),
     "isac-sdr": (SensingSDR,),
     "rzf-null-space": (NullSpaceSensing,),
@@ -76,47 +97,72 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
 MODELS: dict[str, type[Solver]] = {
     "multipliers": SumRateMultipliers,
     "fair-multipliers": FairMultipliers,
+    "interference-sum-rate": SumRateInterference,
+    "interference-max-min": MaxMinInterference,
     "wit": WiT,
     "neural-sum-rate": NeuralSumRate,
     "neural-sum-rate-shared": NeuralSumRateShared,
     "gnn": GNN,
     "td3": TD3,
+    "itnet-dualnet-sum-rate": SumRateITNet,
+    "itnet-dualnet-max-min": MaxMinITNet,
+    "nfl": NaiveFeatureLearning,
+    "dbl": DirectBeamLearning,
+    "mt-sao-lift": MTSAOLift,
+    "mt-sao": MTSAO,
+    "dt-sao-lift": DTSAOLift,
+    "hpe-transformer": HPETransformer,
+    "graph-transformer": GraphTransformer,
 }
-"""What can be trained, by the name that recipes and headers of weights give it; a method may have one per problem."""
+"""Trainable models, by their names in recipes and headers of weights; a method may have one model per problem."""
 
 
-def methods_for(problem: Problem, network: Network) -> list[str]:
-    """Names of the methods that serve a question, the recommended one first."""
-    return [name for name, kinds in METHODS.items() if any(kind.supports(problem, network) for kind in kinds)]
+def kinds_of(method: str, decentralised: bool = False) -> list[type[Solver]]:
+    """The solver classes of a method, or those of them whose base stations decide alone."""
+    return [kind for kind in METHODS.get(method, ()) if not decentralised or issubclass(kind, DecentralisedSolver)]
+
+
+def methods_for(problem: Problem, network: Network, *, decentralised: bool = False) -> list[str]:
+    """Names of the (decentralised) methods that support a problem and network, the recommended one first."""
+    return [name for name in METHODS if any(kind.supports(problem, network) for kind in kinds_of(name, decentralised))]
 
 
 def create(
-    problem: Problem, network: Network, method: str | None = None, settings: Mapping[str, Any] | None = None
+    problem: Problem,
+    network: Network,
+    method: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    decentralised: bool = False,
 ) -> Solver:
-    """The solver behind a method's name for a problem and network; the recommended one where no name is given.
+    """The solver of a method for a problem and network; by default that of the recommended method.
 
-    Raises `ConfigError` for an unknown name or setting (with the nearest known one) and `UnsupportedProblem`, with the
-    methods that would do, for a pair that does not fit.
+    decentralised  whether it must be a `DecentralisedSolver`, whose base stations decide alone.
+
+    Raises `ConfigError` for an unknown name or setting, with the nearest known one, and `UnsupportedProblem`, with the
+    methods that support the problem and network, if this one does not.
     """
-    suitable = methods_for(problem, network)
+    suitable = methods_for(problem, network, decentralised=decentralised)
     if method is None and suitable:
         method = suitable[0]
     if method is not None and method not in METHODS:
         raise ConfigError(unknown("method", method, METHODS))
+    kinds = kinds_of(method or "", decentralised)
     if method not in suitable:
-        for kind in METHODS.get(method or "", ()) if "checkpoint" in (settings or {}) else ():
+        for kind in kinds if "checkpoint" in (settings or {}) else ():
             if (trained := configure(kind, settings or {}, method)).fits(problem, network):
                 return trained
         would = f"methods that do: {', '.join(suitable)}" if suitable else "no method does"
-        asks = {kind.scope for kind in METHODS.get(method or "", ()) if kind.scope}
+        asks = {kind.scope for kind in kinds if kind.scope}
         name = " ".join([method or "beamforge", *(f"({words})" for words in sorted(asks))])
-        raise UnsupportedProblem(f"{name} does not serve {describe(problem, network)}; {would}")
-    kind = next(kind for kind in METHODS[method] if kind.supports(problem, network))
+        alone = " with base stations that decide alone" if decentralised else ""
+        raise UnsupportedProblem(f"{name} does not serve {describe(problem, network)}{alone}; {would}")
+    kind = next(kind for kind in kinds if kind.supports(problem, network))
     return configure(kind, settings or {}, method)
 
 
 def trainable(model: str, settings: Mapping[str, Any]) -> Solver:
-    """A new copy of a model, to be trained; `ConfigError` for a name or setting that there is none of."""
+    """A new model to be trained; raises `ConfigError` for an unknown name or setting."""
     if model not in MODELS:
         raise ConfigError(unknown("model", model, MODELS))
     plain = {name: value if isinstance(value, list) else str(value) for name, value in settings.items()}
@@ -124,14 +170,17 @@ def trainable(model: str, settings: Mapping[str, Any]) -> Solver:
 
 
 def configure(kind: type[Solver], settings: Mapping[str, Any], method: str | None = None) -> Solver:
-    """A solver with the given settings; values may be strings, read by the annotations of the constructor."""
+    """A solver with the given settings; strings are converted by the annotations of the constructor.
+
+    Raises `ConfigError` for an unknown setting, with the nearest known one.
+    """
     known = {name: p for name, p in inspect.signature(kind.__init__).parameters.items() if name != "self"}
     known = {name: p for name, p in known.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     hints = get_type_hints(kind.__init__)
     values = {}
     for name, value in settings.items():
         if name not in known and name == "weights" and "checkpoint" in known:
-            raise ConfigError(f"trained weights are named by checkpoint, got weights = {value!r}; weights are of rates")
+            raise ConfigError(f"trained weights must be given as checkpoint, got weights = {value!r} (rate weights)")
         if name not in known:
             raise ConfigError(unknown(f"setting of {method or kind.__name__}", name, known))
         values[name] = convert(name, value, hints[name])

@@ -1,4 +1,4 @@
-"""``beamforge bench`` as a user calls it."""
+"""``beamforge bench`` from the command line."""
 
 import pytest
 
@@ -34,14 +34,14 @@ def test_a_table_on_the_terminal_and_a_report_in_the_folder(tmp_path, capsys):
     assert (tmp_path / "a" / "b" / "report.html").exists()
 
 
-def test_nothing_is_written_unless_asked_for(tmp_path, monkeypatch, capsys):
+def test_without_out_nothing_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["bench", "tiny"]) == 0
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["partly", "wholly"])
-def test_a_method_that_fails_is_our_fault_and_the_others_are_reported(name, tmp_path, capsys):
+def test_a_method_that_fails_gives_status_1_and_the_others_are_reported(name, tmp_path, capsys):
     assert main(["bench", name, "--out", str(tmp_path)]) == 1
     out, err = capsys.readouterr()
     assert err == "raising: ValueError: no [bold]luck[/bold]\n"
@@ -49,7 +49,7 @@ def test_a_method_that_fails_is_our_fault_and_the_others_are_reported(name, tmp_
     assert "no [bold]luck[/bold]" in (tmp_path / "report.html").read_text()
 
 
-def test_an_unknown_suite_is_the_users_fault(capsys):
+def test_an_unknown_suite_gives_status_2(capsys):
     assert main(["bench", "overlaoded"]) == 2
     assert capsys.readouterr().err == "unknown suite 'overlaoded'; did you mean 'overloaded'?\n"
 

@@ -1,4 +1,4 @@
-"""A comparison's numbers against recomputation, and what becomes of methods that fail."""
+"""Numbers of a comparison against recomputation, and methods that fail."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ class RaisingAlone(MRT):
 
 
 class Mixed(RZF):
-    """Every status, and one answer that breaks the power limit."""
+    """All statuses, and some solutions that violate the power limit."""
 
     def solve_batch(self, problem, observation, start, generator):
         solution = super().solve_batch(problem, observation, start, generator)
@@ -57,7 +57,7 @@ def small(*methods, baseline="rzf", count=10):
     return Suite("small", "three users", source, "sum-rate", candidates(*methods), baseline, count)
 
 
-def test_the_table_is_what_the_scorer_says():
+def test_the_table_has_the_scores_of_evaluate():
     suite = small("mrt", "rzf")
     found = compare(suite)
     instance = suite.source.sample(10, seed=TEST_SEEDS[0], dtype=torch.complex128)
@@ -81,7 +81,7 @@ def test_the_table_is_what_the_scorer_says():
     assert row.batched_ms > 0
 
 
-def test_a_method_that_raises_loses_nobody_else():
+def test_a_method_that_raises_does_not_stop_the_others():
     found = compare(small("raising", "mrt", "raising-alone", "rzf", "no-such-method"))
     assert set(found.runs) == {"mrt", "rzf"}
     assert found.errors["raising"] == "ZeroDivisionError: no <b>luck</b>"
@@ -97,7 +97,7 @@ def test_a_baseline_that_raises_leaves_differences_unknown():
     assert found.rows[1].utility_mean > 0
 
 
-def test_a_bound_that_raises_loses_no_method(monkeypatch):
+def test_a_bound_that_raises_does_not_stop_the_methods(monkeypatch):
     monkeypatch.setattr(module, "bound", lambda problem, network: 1 / 0)
     found = compare(small("mrt", "rzf"))
     assert set(found.runs) == {"mrt", "rzf"}
@@ -114,7 +114,7 @@ def test_the_bound_is_that_of_the_problem_and_unknown_where_infinite(monkeypatch
     assert found.rows[0].percent_of_bound == pytest.approx(100 * (utility[:5] / 200).mean(), rel=1e-12)
 
 
-def test_statuses_are_counted_and_only_valid_answers_enter_the_means():
+def test_statuses_are_counted_and_means_are_over_valid_solutions():
     found = compare(small("mixed", "rzf"))
     mixed, reference = found.rows
     counts = (mixed.converged, mixed.max_iterations, mixed.infeasible, mixed.numerical_failure, mixed.violated)
@@ -149,7 +149,7 @@ def test_every_shipped_suite_runs(name, monkeypatch):
         assert not row.percent_of_bound > 100 * (1 + 1e-6)
 
 
-def test_labels_tell_settings_apart():
+def test_labels_contain_the_settings():
     labels = [candidate.label for candidate in candidates("wmmse", Candidate("wmmse", {"starts": 1}))]
     assert labels == ["wmmse", "wmmse starts=1"]
     for suite in SUITES.values():
@@ -158,7 +158,7 @@ def test_labels_tell_settings_apart():
         assert suite.baseline in labels
 
 
-def test_an_unknown_suite_is_answered_with_the_nearest():
+def test_an_unknown_suite_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="did you mean 'rayleigh-square'"):
         find_suite("rayleigh-squar")
 

@@ -1,4 +1,4 @@
-"""The report on disk: CSV that parses back to the numbers, a page that needs nothing else and escapes everything."""
+"""The report: CSV with all digits, and a self-contained HTML page with escaped text."""
 
 import base64
 import csv
@@ -25,7 +25,7 @@ class Raising(MRT):
 
 
 class Page(HTMLParser):
-    """Collects what a browser would."""
+    """Collects tags, sources and text of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -75,7 +75,7 @@ def test_the_table_parses_back_to_every_digit(finished):
                 assert line[name] == ""
 
 
-def test_the_instances_are_what_the_scorer_said(finished):
+def test_the_instances_have_the_scores_of_evaluate(finished):
     found, folder, _ = finished
     lines = read(folder / "instances.csv")
     assert len(lines) == 3 * 6
@@ -108,7 +108,7 @@ def test_everything_is_escaped(finished):
     assert "users & antennas" in page.text
 
 
-def test_the_page_says_how_and_where(finished):
+def test_the_page_states_suite_and_machine(finished):
     found, folder, _ = finished
     text = Page((folder / "report.html").read_text()).text
     machine = found.machine

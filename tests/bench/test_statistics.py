@@ -22,7 +22,7 @@ def test_a_case_by_hand():
     assert (found.mean, found.low, found.high) == pytest.approx((2, -0.484138, 4.484138), abs=1e-6)
 
 
-def test_where_less_is_better_a_saving_is_a_gain():
+def test_where_less_is_better_less_is_a_gain():
     found = paired_difference(np.array([1.0, 2.0, 2.0]), np.array([3.0, 3.0, 5.0]), sense=-1)
     assert found.mean == pytest.approx(2.0)
 
@@ -38,7 +38,7 @@ def test_only_pairs_that_both_solved_count():
 def test_the_interval_covers_the_truth_in_95_percent_of_the_cases():
     rng = np.random.default_rng(1)
     trials, truth = 2000, 0.3
-    difficulty = rng.normal(0, 5, (trials, 15))  # shared by both methods: pairing has to take it out
+    difficulty = rng.normal(0, 5, (trials, 15))  # shared by both methods, so pairing must remove it
     ours = difficulty + truth + rng.normal(0, 1, (trials, 15))
     baseline = difficulty + rng.normal(0, 1, (trials, 15))
     found = [paired_difference(a, b) for a, b in zip(ours, baseline, strict=True)]
@@ -47,7 +47,7 @@ def test_the_interval_covers_the_truth_in_95_percent_of_the_cases():
     assert np.mean([d.high - d.low for d in found]) < 2  # unpaired it would be about 7.5
 
 
-def test_identical_methods_differ_by_exactly_nothing():
+def test_identical_methods_differ_by_exactly_zero():
     values = np.array([1.0, 7.0, 3.0])
     found = paired_difference(values, values)
     assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)
@@ -60,7 +60,7 @@ def test_too_few_pairs_have_no_interval(count):
     assert np.isnan([found.low, found.high]).all()
 
 
-def test_percentile_and_mean_leave_out_what_was_not_solved():
+def test_percentile_and_mean_leave_out_nan():
     values = np.array([[4.0, np.nan], [1.0, 2.0], [np.nan, 3.0]])
     assert percentile(values, 5) == pytest.approx(np.percentile([1, 2, 3, 4], 5))
     assert mean(values) == 2.5

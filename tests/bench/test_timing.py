@@ -1,4 +1,4 @@
-"""The timing harness measures what it says, on tasks that record their calls and a clock that they turn."""
+"""Timing of tasks that record their calls and advance a fake clock."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def clock(monkeypatch):
     return clock
 
 
-def test_every_task_is_warmed_up_and_then_they_take_turns(clock):
+def test_tasks_are_warmed_up_and_then_interleaved(clock):
     calls = []
     tasks = {name: lambda index, name=name: calls.append((name, index)) for name in "ab"}
     timing.interleaved(tasks, 2)
@@ -39,13 +39,13 @@ def test_the_result_is_the_median_without_the_warm_up(clock):
     assert timing.interleaved({name: task(name) for name in "ab"}, 3) == {"a": 2.0, "b": 5.0}
 
 
-def test_the_machine_is_named():
+def test_the_machine_is_described():
     machine = timing.Machine.here()
     assert machine.processor
     assert machine.threads >= 1
     assert machine.torch.split(".")[0].isdigit()
 
 
-def test_no_commit_is_claimed_where_git_does_not_track_the_package(monkeypatch, tmp_path):
+def test_the_commit_is_unknown_where_git_does_not_track_the_package(monkeypatch, tmp_path):
     monkeypatch.setattr(timing, "__file__", str(tmp_path / "timing.py"))
     assert timing.commit() == "unknown"

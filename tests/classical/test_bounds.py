@@ -1,4 +1,4 @@
-"""Bounds: CVXPY, Jindal's water-filling and closed forms for the capacity, weak duality, and nothing above them."""
+"""Bounds: the capacity by CVXPY, by Jindal's water-filling and in closed form; weak duality; no beams above bounds."""
 
 import cvxpy
 import numpy as np
@@ -85,10 +85,10 @@ def test_no_beams_exceed_it(K, N, snr_db):
     reached = (np.asarray(weights) * rates(H, W, 1.0)).sum(-1)
     above = np.asarray(bound(problem, broadcast(H)))
     assert (above >= reached * (1 - 1e-12)).all()
-    assert (above <= np.minimum(reached * 2, reached + 4 * K)).all()  # and it is no trivial bound
+    assert (above <= np.minimum(reached * 2, reached + 4 * K)).all()  # the bound is not trivial
 
 
-def test_capacity_grows_with_power_and_knows_no_units():
+def test_capacity_grows_with_power_and_does_not_depend_on_units():
     H = channels(1, 5, 4, seed=4)
     powers = torch.logspace(-6, 6, 40, dtype=torch.float64)
     found = dpc_sum_capacity(Network.broadcast(torch.as_tensor(H).expand(40, 5, 4), 1.0), powers)
@@ -97,7 +97,7 @@ def test_capacity_grows_with_power_and_knows_no_units():
     torch.testing.assert_close(dpc_sum_capacity(scaled, powers), found, rtol=1e-8, atol=0)
 
 
-def test_a_user_without_a_channel_and_a_neighbour_change_nothing():
+def test_users_without_a_channel_and_other_instances_change_nothing():
     H = channels(3, 4, 4, seed=5)
     H[1] *= 1e6
     found = dpc_sum_capacity(broadcast(H), 10.0)
@@ -146,7 +146,7 @@ def test_bounds_hold_for_several_transmitters(limit):
         assert (above >= problem.value(network, RZF().solve(problem, network).W)).all()
 
 
-def test_cells_that_do_not_hear_each_other_reach_the_bound():
+def test_cells_without_mutual_interference_reach_the_bound():
     H = torch.zeros(2, 2, 3, dtype=torch.complex128)
     H[0, 0], H[1, 1] = torch.as_tensor(channels(3)), torch.as_tensor(channels(3, seed=1))
     gains = np.array([np.linalg.norm(H[0, 0]) ** 2, np.linalg.norm(H[1, 1]) ** 2]) / 0.5
@@ -158,7 +158,7 @@ def test_cells_that_do_not_hear_each_other_reach_the_bound():
 
 
 def uplink_sinr(H, q):
-    """From the definition, one user at a time."""
+    """SINRs of the uplink from their definition, one user at a time."""
     found = []
     for k in range(len(H)):
         rest = sum(q[j] * np.outer(H[j].conj(), H[j]) for j in range(len(H)) if j != k) + np.eye(H.shape[1])
@@ -179,7 +179,7 @@ def test_least_rate_and_sinr_are_those_of_a_grid_of_uplink_powers(snr_db):
     assert bound(Problem(MinRate(), limits), broadcast(H)) == 0
 
 
-def test_least_power_is_that_of_orthogonal_users_and_never_above_what_beams_need():
+def test_least_power_is_exact_for_orthogonal_users_and_below_that_of_any_beams():
     gains, target = np.array([4.0, 0.5, 1.0]), np.array([1.0, 3.0, 0.2])
     problem = Problem(TransmitPower(), (SinrAtLeast(torch.as_tensor(target)),))
     below = bound(problem, broadcast(np.diag(np.sqrt(gains)) + 0j, 0.1))
@@ -201,14 +201,14 @@ def test_least_power_is_that_of_orthogonal_users_and_never_above_what_beams_need
         assert below[b].item() == pytest.approx(program.value, rel=1e-5)
 
 
-def test_nothing_known_says_nothing_and_several_transmitters_have_no_capacity():
+def test_unknown_bounds_are_infinite_and_several_transmitters_have_no_capacity():
     assert bound(Problem(SumRate()), broadcast(channels(2, 2))) == torch.inf
-    with pytest.raises(ShapeError, match="transmitters"):
+    with pytest.raises(ShapeError, match="one transmitter, got 2"):
         dpc_sum_capacity(Network.interference(torch.as_tensor(channels(2, 2, 3)), 1.0), 1.0)
 
 
-# --- streams and antennas beyond one a user --------------------------------------------------------------------------
-def test_weighted_rates_of_several_antennas_stay_below_and_one_user_reaches_it():
+# --- streams and antennas beyond one per user ------------------------------------------------------------------------
+def test_rates_with_several_antennas_are_below_the_bound_and_one_user_reaches_it():
     H = torch.as_tensor(channels(5, 6, 4, seed=3))
     network = Network.broadcast(H, torch.tensor([0.1, 0.5, 0.02], dtype=torch.float64), receive_antennas=2)
     for weights in ([1.0, 1.0, 1.0], [3.0, 0.5, 1.0], [0.0, 2.0, 0.0]):
@@ -229,7 +229,7 @@ def test_weighted_rates_of_several_antennas_stay_below_and_one_user_reaches_it()
 
 
 @pytest.mark.parametrize("goal", [SumRate(), MinRate(), MinSinr()])
-def test_streams_without_data_and_their_order_move_no_bound(goal):
+def test_bounds_do_not_depend_on_streams_without_data_and_stream_order(goal):
     H = torch.as_tensor(channels(2, 3, 4, seed=4))
     problem = Problem(goal, (TotalPower(2.0),))
     usual = bound(problem, broadcast(H, 0.1))
@@ -238,7 +238,7 @@ def test_streams_without_data_and_their_order_move_no_bound(goal):
         torch.testing.assert_close(again, usual, rtol=1e-6, atol=0)
 
 
-def test_streams_without_data_and_their_order_move_no_bound_of_several_transmitters():
+def test_bounds_of_several_transmitters_do_not_depend_on_streams_without_data():
     H, problem = torch.as_tensor(channels(2, 2, 3, 4, seed=5)), Problem(SumRate(), (PerTransmitterPower(1.0),))
     usual = bound(problem, Network.multicell(H, 0.1, torch.tensor([0, 1, 1])))
     sensing = Network.multicell(H, 0.1, torch.tensor([0, 1, 1, 0]))

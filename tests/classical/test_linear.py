@@ -1,4 +1,4 @@
-"""Closed forms against NumPy's, and what each is known for."""
+"""Closed forms against NumPy, and the known properties of each."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_zero_forcing_leaves_no_interference(K, N):
 
 
 def test_wslnr_maximises_its_weighted_ratio():
-    """Eq. 6: no random perturbation of a beam has a larger weighted signal to leakage and noise."""
+    """Eq. 6: no random perturbation of a beam has a larger weighted signal-to-leakage-and-noise ratio."""
     H, noise, alpha = channels(1, 4, 5)[0] * np.array([[0.1], [1.0], [3.0], [0.5]]), 0.1, 0.7
     weight = np.linalg.norm(H, axis=1) ** (-2 * alpha)
     weight *= len(H) / weight.sum()
@@ -63,14 +63,14 @@ def test_wslnr_maximises_its_weighted_ratio():
         assert max(ratio(f, u) for f in tries.T) <= ratio(F[:, u], u)
 
 
-def test_alpha_buys_fairness():
+def test_fairness_increases_with_alpha():
     H = channels(200, 6, 8) * 10 ** (np.linspace(-1, 1, 6)[:, None] / 2)
     found = [rates(H, solve(H, "wslnr", alpha=alpha), 0.1) for alpha in (0.0, 0.5, 1.0, 2.0)]
     jain = [np.mean(r.sum(-1) ** 2 / (6 * (r**2).sum(-1))) for r in found]
     assert jain == sorted(jain)
 
 
-def test_mrt_hears_most_and_rzf_tends_to_it_and_to_zf():
+def test_mrt_has_the_most_signal_and_rzf_tends_to_mrt_and_zf():
     H = channels(5, 3, 4)
     own = np.abs(np.einsum("bkn,bnk->bk", H, normalised(solve(H, "mrt"))))
     np.testing.assert_allclose(own, np.linalg.norm(H, axis=-1), rtol=1e-10)
@@ -80,7 +80,7 @@ def test_mrt_hears_most_and_rzf_tends_to_it_and_to_zf():
 
 
 @pytest.mark.parametrize("method", ["mrt", "zf", "rzf", "wslnr"])
-def test_a_user_without_a_channel_gets_nothing_and_costs_directions_nothing(method):
+def test_a_user_without_a_channel_gets_no_beam_and_does_not_change_directions(method):
     H = channels(3, 4, 6)
     H[:, 2] = 0
     W = solve(H, method)
@@ -92,7 +92,7 @@ def test_a_user_without_a_channel_gets_nothing_and_costs_directions_nothing(meth
         np.testing.assert_allclose(normalised(W[..., others]), normalised(alone), rtol=1e-8, atol=1e-10)
 
 
-def test_power_limits_scale_each_transmitter_by_itself():
+def test_power_limits_scale_each_transmitter_independently():
     generator = torch.Generator().manual_seed(0)
     H = torch.randn(4, 2, 3, 5, dtype=torch.complex128, generator=generator)
     network = Network.multicell(H, 0.1, torch.tensor([0, 1, 1]))
@@ -109,7 +109,7 @@ def test_power_limits_scale_each_transmitter_by_itself():
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 @pytest.mark.parametrize("scale", [1e-14, 1e-7, 1e6])
-def test_directions_hold_at_any_scale(dtype, scale):
+def test_directions_do_not_depend_on_the_scale(dtype, scale):
     H = torch.as_tensor(channels(5, 4, 6)).to(dtype)
     for multipliers in (torch.zeros(4), torch.full((4,), 2.0), torch.tensor([0.0, 1.0, 3.0, 10.0])):
         lam = multipliers.to(H.real.dtype)
@@ -126,7 +126,7 @@ def test_directions_are_the_columns_of_the_stated_inverse():
     np.testing.assert_allclose(found, normalised(expected), rtol=1e-7, atol=1e-9)
 
 
-def test_unit_survives_numbers_whose_squares_are_no_float32():
+def test_unit_is_accurate_where_squares_underflow_in_single_precision():
     W = torch.tensor([[3e-30, 0.0, 3e30], [4e-30, 0.0, 4e30]], dtype=torch.complex64)
     expected = torch.tensor([[0.6, 0.0, 0.6], [0.8, 0.0, 0.8]], dtype=torch.complex64)
     torch.testing.assert_close(unit(W), expected)

@@ -1,4 +1,4 @@
-"""Derivatives of resolvents to second order, and of rates by power gains of zero."""
+"""Derivatives of resolvents to second order, and of rates with respect to zero power gains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def hermitian(K, seed=0):
 
 
 def columns(A, ridges):
-    """Of a matrix that stays Hermitian whatever is added to A."""
+    """Resolvent columns of the Hermitian part of A, so that any perturbation of A is allowed."""
     return torch.view_as_real(resolvent_columns((A + A.mH) / 2, ridges))
 
 
@@ -36,7 +36,7 @@ def test_the_second_derivative_of_one_over_m_plus_nu():
     np.testing.assert_allclose(second.item(), 2 / 27, rtol=1e-12)
 
 
-def test_equal_eigenvalues_do_no_harm():
+def test_derivatives_are_correct_for_equal_eigenvalues():
     A = torch.eye(3, dtype=torch.complex128).expand(2, 3, 3).clone().requires_grad_()
     ridges = torch.tensor([[0.5, 1.0, 2.0]] * 2, dtype=torch.float64, requires_grad=True)
     torch.autograd.gradgradcheck(columns, (A, ridges))
@@ -45,7 +45,7 @@ def test_equal_eigenvalues_do_no_harm():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rates_have_their_derivatives_by_gains_of_zero(dtype):
+def test_rates_have_derivatives_with_respect_to_zero_gains(dtype):
     G = torch.tensor([[1.0, 0.0, 0.2], [0.0, 2.0, 0.0], [0.3, 0.0, 0.0]], dtype=dtype)
     p = torch.tensor([1.0, 2.0, 0.5], dtype=dtype)
     W = torch.complex(p.sqrt(), torch.zeros_like(p)).unsqueeze(0)

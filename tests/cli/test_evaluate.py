@@ -1,4 +1,4 @@
-"""`beamforge evaluate`: anybody's beams are scored by their physics, their limits and the bound."""
+"""`beamforge evaluate`: evaluates beams from any source by their rates, power limits and the bound."""
 
 from __future__ import annotations
 

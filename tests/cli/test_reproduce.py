@@ -19,7 +19,7 @@ from beamforge.core.evaluate import evaluate
 from beamforge.core.named_problems import build_problem
 from beamforge.learned.multipliers.sum_rate import SumRateMultipliers
 from beamforge.reproduce.exhibits import Goal, Table
-from beamforge.reproduce.multipliers import time_to_rate as race
+from beamforge.reproduce.multipliers import time_to_rate
 from beamforge.reproduce.multipliers.methods import ANNEALED, Learned, Wmmse
 from beamforge.scenarios import Rayleigh
 from beamforge.scenarios.base import Scenario
@@ -35,7 +35,7 @@ class Missing(Scenario):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Three cases, one of which cannot be sampled here, and a short race."""
+    """Three cases, one of which cannot be sampled here, and a short time_to_rate."""
     square, _, *_, munich, _ = multipliers.CASES
     cases = (
         multipliers.Case("small", Rayleigh(4, 4, 20.0), {1: 1.0, 10: 1000.0}),
@@ -47,9 +47,9 @@ def tiny(monkeypatch):
     monkeypatch.setattr(multipliers, "PICTURED", ("small", "Munich, ray-traced, 16×64"))
     monkeypatch.setattr(multipliers, "QUICK", 4)
     monkeypatch.setattr(multipliers, "CONVERGED", 40)
-    monkeypatch.setattr(race, "SOURCE", Rayleigh(6, 6, 20.0))
-    monkeypatch.setattr(race, "BATCH", 8)
-    monkeypatch.setattr(race, "CURVE", (1, 5))
+    monkeypatch.setattr(time_to_rate, "SOURCE", Rayleigh(6, 6, 20.0))
+    monkeypatch.setattr(time_to_rate, "BATCH", 8)
+    monkeypatch.setattr(time_to_rate, "CURVE", (1, 5))
 
 
 def rows(path):
@@ -97,7 +97,7 @@ def test_tables_figures_and_what_is_wanted(tiny, tmp_path, capsys):
     assert [row["Published"] for row in published] == ["2.0", "6.0"]
     assert goals["published channels, 20 dB: rate after 10"]["Wanted"] == "≥ 71"
     time = rows(out / "time.csv")
-    assert all(float(row["Time (ms)"]) > 0 and 0 <= int(row["Steps"]) <= race.LIMIT for row in time)
+    assert all(float(row["Time (ms)"]) > 0 and 0 <= int(row["Steps"]) <= time_to_rate.MAX_STEPS for row in time)
     assert {row["Percent"] for row in time} == {"99", "99.9"}
 
 
@@ -128,9 +128,9 @@ def drawn(K=5, N=4):
 
 
 @torch.no_grad()
-def after(way, steps):
+def after(method, steps):
     problem, instance = drawn()
-    return evaluate(problem, instance, way.beams(problem, instance, steps)).utility
+    return evaluate(problem, instance, method.beams(problem, instance, steps)).utility
 
 
 def reduced_wmmse(h, noise, steps):
@@ -160,21 +160,21 @@ def test_steps_are_counted_alike():
     learned = Learned(SumRateMultipliers(checkpoint="random"))
     rising = torch.stack([after(learned, n) for n in (0, 1, 2, 8)], -1)
     assert (rising.diff(dim=-1) >= -1e-9).all()
-    for way, least in ((Wmmse("RZF"), 1), (Wmmse("MRT", "squarem"), 2), (Wmmse(ANNEALED), 5)):
-        assert way.least == least
-    assert Wmmse(ANNEALED, "anderson").least == 6
+    for method, least in ((Wmmse("RZF"), 1), (Wmmse("MRT", "squarem"), 2), (Wmmse(ANNEALED), 5)):
+        assert method.min_steps == least
+    assert Wmmse(ANNEALED, "anderson").min_steps == 6
     torch.testing.assert_close(after(Wmmse("RZF", "squarem"), 2), after(Wmmse("RZF"), 2))
     assert (after(Wmmse("RZF"), 2) > after(Wmmse("RZF"), 1)).all()
 
 
 def test_the_least_number_of_steps():
-    track = race.Track(8)
-    way = Wmmse("RZF")
+    track = time_to_rate.TimedBatch(8)
+    method = Wmmse("RZF")
     for steps in (1, 2, 7):
-        rate = track.run(way, steps)
-        assert track.least(way, rate) == steps
-        assert track.least(way, rate * (1 + 1e-6)) == steps + 1
-    assert track.least(way, 1e3) is None
+        rate = track.run(method, steps)
+        assert track.fewest_steps(method, rate) == steps
+        assert track.fewest_steps(method, rate * (1 + 1e-6)) == steps + 1
+    assert track.fewest_steps(method, 1e3) is None
 
 
 # --- numbers and tables ----------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_a_goal_is_met_at_its_limit_and_never_by_nan():
     assert not Goal("", math.nan, 0.4).met and not Goal("", math.nan, 0.4, at_most=True).met
     assert Goal("", 1.0, None).met is None
     table = Goal.table([Goal("a", 1.0, 0.0), Goal("b", 1.0, 2.0), Goal("c", 1.0, None)])
-    assert table.title == "What is wanted: 1 of 2 met"
+    assert table.title == "Goals: 1 of 2 met"
     assert table.texts() == [["a", "1.000", "≥ 0", "yes"], ["b", "1.000", "≥ 2", "NO"], ["c", "1.000", "–", "–"]]
 
 

@@ -29,19 +29,19 @@ def rows(path):
 def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
     for name, value in {
         "QUICK": 8,
-        "KNOWN_QUICK": 4,
-        "ENDS": (0.0, 20.0, 200.0),
+        "FRONTIER_QUICK": 4,
+        "EXTRA_PRICES": (0.0, 20.0, 200.0),
         "TARGETS": (0.75, 0.9),
         "TIMED": 8,
     }.items():
         monkeypatch.setattr(fairness, name, value)
     monkeypatch.setattr(fairness, "SIZES", ((4, 8),))
-    monkeypatch.setattr(fairness, "ELSEWHERE", (0.8,))
+    monkeypatch.setattr(fairness, "OTHER_TARGETS", (0.8,))
     monkeypatch.setattr(fairness_networks, "targets", dict)  # with no transformer at all
     arguments = ["reproduce", "fairness", "--quick", "--set", "checkpoint=random", "--out", str(tmp_path)]
     assert main(arguments) == 0
     said, err = capsys.readouterr()
-    assert err == "" and "What is wanted" in said
+    assert err == "" and "Goals: " in said
     tables = {"table-2", "along", "frontier", "sizes", "time", "goals"}
     assert {path.stem for path in tmp_path.glob("*.csv")} == tables
     assert len(list(tmp_path.glob("figure-*.png"))) == 5
@@ -54,22 +54,22 @@ def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
 
 def test_the_tangents_bound_what_any_beams_have():
     """Weighted SLNR is below the frontier at each alpha, and points of the frontier are on it."""
-    best = frontier.frontier(DROPS, [0.0, 15.0, 30.0, 50.0, 80.0])
+    best = frontier.frontier_rates(DROPS, [0.0, 15.0, 30.0, 50.0, 80.0])
     for alpha in (0.0, 1.0, 2.0):
-        slnr = frontier.run(WeightedSLNR(alpha), DROPS, 0.9)
+        slnr = frontier.solve_drops(WeightedSLNR(alpha), DROPS, 0.9)
         share = frontier.percent_of_frontier(slnr, best).value
         assert 70 < share < 100.0
         by_hand = min(b.sum_rate.mean() + b.scalar * (b.jain.mean() - slnr.jain.mean()) for b in best)
         assert share == pytest.approx(100 * slnr.sum_rate.mean() / by_hand, rel=1e-9)
-    between = frontier.run(Pareto(40.0), DROPS, 0.9)
+    between = frontier.solve_drops(Pareto(40.0), DROPS, 0.9)
     assert 98.5 < frontier.percent_of_frontier(between, best).value <= 100.01
     assert frontier.percent_of_frontier(best[2], best).value == pytest.approx(100, abs=0.02)
 
 
 def test_gains_are_those_at_equal_means_and_pieces_do_not_matter(monkeypatch):
-    one = frontier.run(WeightedSLNR(1.0), DROPS, 0.9)
+    one = frontier.solve_drops(WeightedSLNR(1.0), DROPS, 0.9)
     assert frontier.percent_of_slnr(one, DROPS).value == pytest.approx(100, abs=1e-3)
-    monkeypatch.setattr(frontier, "PIECE", 3)
-    np.testing.assert_allclose(frontier.run(WeightedSLNR(1.0), DROPS, 0.9).rate, one.rate, rtol=1e-4)
-    few = frontier.run(WeightedSLNR(1.0), batching.take(DROPS, slice(5)), 0.9)
+    monkeypatch.setattr(frontier, "CHUNK", 3)
+    np.testing.assert_allclose(frontier.solve_drops(WeightedSLNR(1.0), DROPS, 0.9).rate, one.rate, rtol=1e-4)
+    few = frontier.solve_drops(WeightedSLNR(1.0), batching.take(DROPS, slice(5)), 0.9)
     np.testing.assert_allclose(one.first(5).rate, few.rate, rtol=1e-4)

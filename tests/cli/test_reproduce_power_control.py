@@ -56,9 +56,9 @@ def test_no_certificate_no_answer(measured):
 
 
 def test_trajectories_end_at_the_optimum():
-    problem, instance = unrolling.posed(unrolling.ThreeLinks(), 1, 0)
+    problem, instance = unrolling.sampled_problem(unrolling.ThreeLinks(), 1, 0)
     for start in unrolling.STARTS:
-        powers = unrolling.path(problem, instance, start)
+        powers = unrolling.iteration_powers(problem, instance, start)
         np.testing.assert_allclose(powers[0], start)
         np.testing.assert_allclose(powers[-1], PAPER_OPTIMUM, atol=2e-3)
 
@@ -66,7 +66,7 @@ def test_trajectories_end_at_the_optimum():
 def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(power_control, "LINKS", (4,))
     monkeypatch.setattr(power_control, "QUICK", 2)
-    monkeypatch.setitem(power_control.CONTESTANTS, "mm-admm", ("mm-admm", {"max_iterations": 3}))
+    monkeypatch.setitem(power_control.METHODS, "mm-admm", ("mm-admm", {"max_iterations": 3}))
     monkeypatch.setattr(power_control, "UNSEEN", {3: 90.0})
     for name in ("NEAR", "NEAR_WEAK", "NEAR_SAMPLED"):
         monkeypatch.setattr(power_control, name, {4: 50.0})

@@ -22,11 +22,11 @@ def rows(path):
 
 def test_tables_and_what_is_wanted(monkeypatch, tmp_path, capsys):
     cases = (
-        module.Case("few", Strong(4), {module.ALONE: 10.0, module.SEVERAL: 100.1}, slow=True),
-        module.Case("weak", Weak(3), {module.ALONE: 99.0}),
+        module.Case("few", Strong(4), {module.ONE_SAMPLE: 10.0, module.SEVERAL_SAMPLES: 100.1}, slow=True),
+        module.Case("weak", Weak(3), {module.ONE_SAMPLE: 99.0}),
     )
     monkeypatch.setattr(module, "CASES", cases)
-    monkeypatch.setattr(module, "RACED", (3,))
+    monkeypatch.setattr(module, "TIMED_LINKS", (3,))
     monkeypatch.setattr(module, "QUICK", 2)
     monkeypatch.setattr(module, "BATCH", 2)
     assert main(["reproduce", "neural-sum-rate-shared", "--quick", "--out", str(tmp_path)]) == 0
@@ -35,11 +35,11 @@ def test_tables_and_what_is_wanted(monkeypatch, tmp_path, capsys):
     rates = {(row["Links"], row["Method"]): float(row["Percent"]) for row in rows(tmp_path / "rates.csv")}
     assert ("few", module.SLOW) in rates and ("weak", module.SLOW) not in rates
     assert all(0 < value <= 100 + 1e-9 for value in rates.values()), "nothing is better than the best known"
-    assert rates["few", module.ALONE] >= rates["few", f"{module.OURS}, 0 steps"] > rates["few", "equal power"]
+    assert rates["few", module.ONE_SAMPLE] >= rates["few", f"{module.OURS}, 0 steps"] > rates["few", "equal power"]
     assert rates["few", "wmmse, 16 starts"] >= rates["few", "wmmse from equal power"] - 1e-6
     assert all(float(row["Time (ms)"]) > 0 for row in rows(tmp_path / "time.csv"))
     met = {row[""]: row["Met"] for row in rows(tmp_path / "goals.csv")}
-    assert met[f"few: {module.ALONE}"] == "yes" and met[f"few: {module.SEVERAL}"] == "NO"
+    assert met[f"few: {module.ONE_SAMPLE}"] == "yes" and met[f"few: {module.SEVERAL_SAMPLES}"] == "NO"
     assert len(met) == 5
 
 
@@ -47,7 +47,7 @@ def test_tables_and_what_is_wanted(monkeypatch, tmp_path, capsys):
 def test_the_best_link_alone_is_the_best_of_all_alone(links):
     instance = Strong(links, random_weights=True).sample(6, seed=2, dtype=torch.complex128)
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
-    found = problem.value(instance.truth, module.alone(problem, instance))
+    found = problem.value(instance.truth, module.best_link_alone(problem, instance))
     each = (2**0.5 * torch.eye(links, dtype=torch.complex128)).unsqueeze(1)
     values = [problem.value(instance.truth, W.expand(6, 1, links)) for W in each]
     torch.testing.assert_close(found, torch.stack(values).amax(0))

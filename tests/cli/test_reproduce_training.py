@@ -61,7 +61,7 @@ def test_interrupted_it_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(cli, "PAPERS", {"toy": paper})
     assert main(["reproduce", "toy", "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr()
-    assert said.err == "interrupted; the same command goes on where a training stopped\n"
+    assert said.err == "interrupted; the same command resumes where a training stopped\n"
     assert main(["reproduce", "toy", "--out", str(tmp_path / "out")]) == 0  # from behind step 2
     assert "done" in capsys.readouterr().out
 
@@ -88,7 +88,7 @@ def test_the_full_run_trains_every_network_and_begins_with_neighbours(tmp_path, 
             "model.jain": "0.973",
             "model.price": "6.5",
             "model.checkpoint": str(tmp_path / "wit-97"),
-            **fairness_networks.SHORT,
+            **fairness_networks.SHORT_RUN,
         },
     )
 

@@ -49,7 +49,7 @@ def test_a_run_by_its_recipe(recipe, capsys):
         (["toy.toml", "--set", "model.widht=3"], ["'widht'", "did you mean 'width'"]),
         (["toy.toml", "--set", "model.width=3.5"], ["width must be int", "3.5"]),
         (["toy.toml", "--set", f"run.seed={TEST_SEEDS[5]}"], ["seed must not be a test seed", "1000000005"]),
-        (["toy.toml", "--set", "run.device=abacus"], ["device must be one that torch has here", "'abacus'"]),
+        (["toy.toml", "--set", "run.device=abacus"], ["device must be one that torch can use here", "'abacus'"]),
         (["toy.toml", "--out", "toy.toml/runs"], ["out must be a folder that can be written"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Trees of tensors: what goes in comes out, for every container the library uses."""
+"""Trees of tensors: inverse operations are inverse, for every container that the library uses."""
 
 from typing import NamedTuple
 

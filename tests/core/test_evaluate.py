@@ -1,4 +1,4 @@
-"""The scorer against numbers worked out by hand."""
+"""`evaluate` against numbers computed by hand."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, Sin
 from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower
 
 H = torch.tensor([[3.0, 0.0], [0.0, 1.0]], dtype=torch.complex128)
-W = torch.tensor([[1.0, 0.0], [1.0, 2.0]], dtype=torch.complex128)  # user 2 hears 1 of user 1's beam
+W = torch.tensor([[1.0, 0.0], [1.0, 2.0]], dtype=torch.complex128)  # user 2 receives amplitude 1 of user 1's beam
 NETWORK = Network.broadcast(H, noise=torch.tensor([1.0, 3.0], dtype=torch.float64))  # SINR 9 and 4 / (1 + 3) = 1
 
 
@@ -35,7 +35,7 @@ def test_violations_are_relative_and_flagged():
     assert evaluate(Problem(SumRate(), (PerTransmitterPower(6.0),)), NETWORK, W).feasible
 
 
-def test_beams_are_scored_on_the_truth_not_on_what_the_solver_saw():
+def test_beams_are_scored_on_the_truth_not_on_the_estimate():
     blurred = Network.broadcast(H * 0.5, noise=torch.tensor([1.0, 3.0], dtype=torch.float64))
     report = evaluate(Problem(SumRate()), Instance.estimated(NETWORK, blurred), W)
     np.testing.assert_allclose(report.sinr, [9.0, 1.0], rtol=1e-12)

@@ -1,4 +1,4 @@
-"""The signal model against NumPy written from the definition, and hostile input at the door."""
+"""The signal model against its definition in NumPy, and the refusal of wrong input."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_sinr_is_its_definition(T, serving):
     np.testing.assert_allclose(network.rate(W), np.log2(1 + np.asarray(network.sinr(W))), rtol=1e-12)
 
 
-def test_power_is_counted_where_it_is_sent():
+def test_power_is_counted_at_the_transmitter_that_sends_it():
     network, W = random_network(T=2, serving=(1, 0, 1))
     power = (W.abs() ** 2).numpy()
     np.testing.assert_allclose(network.antenna_power(W)[:, 1], power[..., 0] + power[..., 2], rtol=1e-12)
@@ -54,7 +54,7 @@ def test_power_gains_become_amplitudes_of_the_right_pair():
     torch.testing.assert_close(network.gains, G)
 
 
-def test_interference_is_not_lost_beside_a_signal_80_db_above_it():
+def test_interference_80_db_below_the_signal_is_not_lost_to_rounding():
     H = torch.eye(2, dtype=torch.complex64)
     W = torch.tensor([[1e4, 1.0], [0.0, 1e-4]], dtype=torch.complex64)
     sinr = Network.broadcast(H, 1e-6).sinr(W)
@@ -96,7 +96,7 @@ RECEIVERS = {
     "a sensing stream in between": {"user": torch.tensor([0, -1, 1, 2])},
     "several streams for single antennas": {"M": 1, "user": torch.tensor([1, 1, 0, 2, 0])},
     "several transmitters": {"T": 2, "user": torch.tensor([0, 1, 2, 2, -1]), "serving": torch.tensor([0, 1, 1, 0, 1])},
-    "several transmitters in the usual order": {"T": 2, "serving": torch.tensor([0, 1, 1, 0])},
+    "several transmitters, streams in the default order": {"T": 2, "serving": torch.tensor([0, 1, 1, 0])},
 }
 
 
@@ -120,16 +120,16 @@ def test_by_default_a_user_has_as_many_streams_as_its_channel_can_carry():
     assert Network.broadcast(network.H[:, 0], 0.1).streams.user is None
 
 
-def test_a_user_who_is_drowned_in_one_direction_keeps_the_rate_of_the_other_in_single_precision():
+def test_strong_interference_in_one_direction_leaves_the_rate_of_the_other_in_single_precision():
     H = torch.eye(4, dtype=torch.complex64)  # two users; the second's beam is 90 dB above the noise at the first
     H[0, 2] = H[1, 2] = 3e4
     network = Network.broadcast(H, 1.0, stream_user=torch.tensor([0, 1]), receive_antennas=2)
     W = torch.zeros(4, 2, dtype=torch.complex64)
-    W[0, 0], W[1, 0], W[2, 1] = 1.0, -1.0, 1.0  # the first hears its own across the interference
+    W[0, 0], W[1, 0], W[2, 1] = 1.0, -1.0, 1.0  # the first user's signal is orthogonal to the interference
     np.testing.assert_allclose(network.rate(W), [np.log2(3), 1.0], rtol=1e-3)
 
 
-def test_receivers_without_a_channel_have_rate_zero_and_finite_derivatives():
+def test_users_without_a_channel_have_rate_zero_and_finite_derivatives():
     network, W = several_antennas(K=2, M=2, N=3)
     H = network.H.clone()
     H[:, :, :2] = 0
@@ -141,7 +141,7 @@ def test_receivers_without_a_channel_have_rate_zero_and_finite_derivatives():
 
 
 @pytest.mark.parametrize("case", RECEIVERS.values(), ids=RECEIVERS)
-def test_derivatives_of_rates_are_those_of_differences(case):
+def test_derivatives_of_rates_agree_with_finite_differences(case):
     network, W = several_antennas(**case)
     direction = torch.randn(W.shape, dtype=W.dtype, generator=torch.Generator().manual_seed(1))
     step = torch.zeros(3, 1, 1, dtype=torch.float64, requires_grad=True)
@@ -156,11 +156,11 @@ def test_amplitudes_and_their_adjoint_agree(case):
     A = network.apply(W)
     assert A.shape == (3, network.users * network.receive_antennas, network.streams.count)
     other = torch.randn(A.shape, dtype=A.dtype, generator=torch.Generator().manual_seed(1))
-    there, here = (other.conj() * A).sum((-2, -1)), (network.adjoint(other).conj() * W).sum((-2, -1))
-    torch.testing.assert_close(there, here)
+    at_users, at_transmitter = (other.conj() * A).sum((-2, -1)), (network.adjoint(other).conj() * W).sum((-2, -1))
+    torch.testing.assert_close(at_users, at_transmitter)
 
 
-def test_turning_a_user_s_antennas_changes_no_rate():
+def test_a_unitary_transform_of_a_user_s_antennas_changes_no_rate():
     network, W = several_antennas(K=2, M=3, N=4)
     Q, _ = torch.linalg.qr(torch.randn(3, 2, 3, 3, dtype=W.dtype, generator=torch.Generator().manual_seed(1)))
     turned = (Q @ network.H[:, 0].unflatten(1, (2, 3))).flatten(1, 2).unsqueeze(1)
@@ -178,7 +178,10 @@ def test_turning_a_user_s_antennas_changes_no_rate():
         (lambda: Network.broadcast(torch.ones(3, 4, dtype=torch.complex64), float("nan")), "positive"),
         (lambda: Network.broadcast(torch.ones(3, 4, dtype=torch.complex64), torch.ones(4)), "broadcast"),
         (lambda: Network.broadcast(torch.ones(3, 4, dtype=torch.complex64), torch.ones(3).double()), "float32"),
-        (lambda: Network.interference(torch.ones(2, 3, 4, dtype=torch.complex64), 0.1), "transmitter a user"),
+        (
+            lambda: Network.interference(torch.ones(2, 3, 4, dtype=torch.complex64), 0.1),
+            "one transmitter for each user",
+        ),
         (lambda: Network.multicell(torch.ones(2, 3, 4, dtype=torch.complex64), 0.1, torch.tensor([0, 1, 2])), "0..1"),
         (lambda: Network.multicell(torch.ones(2, 3, 4, dtype=torch.complex64), 0.1, torch.tensor([0, 1])), "serving"),
         (lambda: Network.broadcast(torch.ones(3, 4) + 0j, 0.1, receive_antennas=2), "divisor of the 3 rows"),

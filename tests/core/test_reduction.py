@@ -1,4 +1,4 @@
-"""Users who need nothing and antennas that are off have no part in a question, and exact zeros in its answer."""
+"""Users with a SINR target of 0 and antennas with a limit of 0: left out of the problem, exact zeros in the beams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def channels(*shape, seed=0):
 TARGETS = torch.tensor([[0.0, 1.0, 2.0], [1.0, 1.0, 1.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
 
 
-def test_a_user_with_a_target_of_zero_gets_nothing_and_costs_nothing():
+def test_a_user_with_a_target_of_zero_gets_no_power_and_costs_none():
     H = channels(4, 3, 5)
     problem = Problem(TransmitPower(), (SinrAtLeast(TARGETS),))
     network = Network.broadcast(H, 0.1)
@@ -34,7 +34,7 @@ def test_a_user_with_a_target_of_zero_gets_nothing_and_costs_nothing():
     np.testing.assert_allclose(power[0].sum(), expected, rtol=1e-9)
 
 
-def test_balanced_sinrs_are_those_without_the_user_who_needs_nothing():
+def test_balanced_sinrs_are_those_without_the_user_with_a_target_of_zero():
     H = channels(4, 3, 5)
     problem, network = Problem(MinSinr(TARGETS[:1]), (TotalPower(1.0),)), Network.broadcast(H[:1], 0.1)
     solution = create(problem, network).solve(problem, network)
@@ -44,7 +44,7 @@ def test_balanced_sinrs_are_those_without_the_user_who_needs_nothing():
     np.testing.assert_allclose(evaluate(problem, network, solution.W).utility[0], expected, rtol=1e-9)
 
 
-def test_links_lose_the_transmitter_with_the_user():
+def test_of_links_the_transmitter_is_left_out_with_its_user():
     G = torch.rand(4, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.1 + torch.eye(3)
     network = Network.power_control(G, 0.1)
     for name in ("foschini-miljanic", "duality"):
@@ -66,7 +66,7 @@ ANTENNAS = torch.tensor([[1.0, 0.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 
     [(SumRate(), name) for name in ("wmmse", "fastfp", "rzf", "zf", "mrt")] + [(MinRate(), "duality")],
 )
 def test_an_antenna_with_a_limit_of_zero_is_off(goal, name):
-    """The others do what they do without it."""
+    """The other antennas get the beams of the problem without it."""
     H = channels(3, 2, 4)
     network = Network.broadcast(H, 0.1)
     problem = Problem(goal, (PerAntennaPower(ANTENNAS.unsqueeze(1)),))
@@ -90,7 +90,7 @@ def test_a_transmitter_with_a_limit_of_zero_is_off():
         assert evaluate(problem, network, solution.W).feasible.all()
 
 
-def test_power_where_none_may_be_sent_breaks_the_limit():
+def test_power_at_an_antenna_that_is_off_violates_the_limit():
     network = Network.broadcast(channels(2, 4), 0.1)
     problem = Problem(SumRate(), (PerAntennaPower([[1.0, 0.0, 1.0, 1.0]]),))
     report = evaluate(problem, network, 0.1 * torch.ones(4, 2, dtype=torch.complex128))

@@ -1,4 +1,4 @@
-"""The door of every method: batch dimensions, refusals, and failures that stay where they are."""
+"""`Solver.solve`: batch dimensions, refusals, and failures that do not affect other instances."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_forms_of_networks():
     assert forms(Network.power_control(torch.ones(1, 1), 1.0)) == set(Form)
 
 
-def test_a_question_it_does_not_serve_is_refused():
+def test_a_problem_that_a_method_does_not_serve_is_refused():
     for problem in (
         Problem(SumRate()),
         Problem(SumRate(), (PerAntennaPower(1.0),)),
@@ -52,7 +52,7 @@ def test_numbers_that_do_not_fit_are_refused():
         ReducedWMMSE().solve(PROBLEM, network(2, 3, 4), start=torch.ones(4, 3, dtype=torch.complex128))
 
 
-def test_a_failed_instance_is_flagged_and_empty_and_alone():
+def test_a_failed_instance_is_flagged_has_zero_beams_and_does_not_affect_others():
     clean = network(3, 4, 4)
     H = clean.H.clone()
     H[1, 0, 2, 3] = torch.inf
@@ -64,7 +64,7 @@ def test_a_failed_instance_is_flagged_and_empty_and_alone():
         torch.testing.assert_close(other.W[[0, 2]], one.W[[0, 2]], rtol=1e-9, atol=1e-12)
 
 
-def test_settling_keeps_what_is_infeasible_infeasible():
+def test_settled_keeps_infeasible_and_flags_numerical_failures():
     W = torch.ones(3, 2, 2, dtype=torch.complex64)
     W[0, 0, 0] = torch.nan
     W[1, 0, 0] = torch.nan

@@ -1,4 +1,4 @@
-"""What the types carry beyond one stream and one antenna a user: streams, observations, terms, factors, reports."""
+"""The types beyond one stream and one antenna per user: streams, observations, terms, factors, reports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def gaussian(*shape, seed=0):
 
 
 # --- streams ---------------------------------------------------------------------------------------------------------
-def test_streams_say_who_sends_them_and_whose_data_they_carry():
+def test_streams_have_a_transmitter_and_a_user():
     streams = Streams(torch.tensor([1, 0, 1, 1]), torch.tensor([2, 0, 2, -1]))
     np.testing.assert_array_equal(streams.sent_by(2), [[0, 1, 0, 0], [1, 0, 1, 1]])
     np.testing.assert_array_equal(streams.data_of(3), [[0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 1, 0]])
@@ -76,14 +76,14 @@ def test_the_rate_is_that_of_joint_decoding(T, M, sender, user):
     np.testing.assert_allclose(network.whitened().rate(W), expected, rtol=1e-10)
 
 
-def test_the_rate_of_users_with_several_antennas_has_the_derivatives_of_its_differences():
+def test_derivatives_of_the_rate_of_users_with_several_antennas_agree_with_differences():
     H, W = gaussian(4, 3), gaussian(3, 4, seed=1)
     torch.autograd.gradcheck(
         lambda H, W: Network.broadcast(H, 0.3, receive_antennas=2).rate(W), (H.requires_grad_(), W.requires_grad_())
     )
 
 
-def test_the_usual_order_is_recognised_however_it_is_stated():
+def test_the_default_order_of_streams_is_recognised_when_stated_explicitly():
     H = gaussian(3, 4)
     assert Network.broadcast(H, 1.0, stream_user=torch.tensor([0, 1, 2, -1])).streams.user is None
     assert Network.broadcast(H, 1.0, stream_user=torch.tensor([1, 0, 2])).streams.user is not None
@@ -105,23 +105,23 @@ def test_the_usual_order_is_recognised_however_it_is_stated():
         ({"stream_user": torch.zeros(2, 3, dtype=torch.long)}, "stream_user"),
     ],
 )
-def test_streams_that_fit_no_network_are_refused(change, words):
+def test_streams_that_do_not_fit_the_network_are_refused(change, words):
     with pytest.raises(ShapeError, match=words):
         Network.broadcast(gaussian(5, 3, 4), 1.0, **change)
 
 
-def test_a_network_is_checked_however_it_is_made():
+def test_a_network_is_checked_by_every_constructor():
     network = Network.broadcast(gaussian(5, 3, 4), 1.0)
     with pytest.raises(ShapeError, match="noise and streams"):
         Network(network.H, network.noise[:, :2], network.streams)
     with pytest.raises(ShapeError, match="noise and streams"):
         Network(network.H[:4], network.noise, network.streams)
-    with pytest.raises(ShapeError, match="transmitter for each"):  # an extra stream does not leave transmitter 0
+    with pytest.raises(ShapeError, match="transmitter for each"):  # serving is shorter than the number of users
         Network.multicell(gaussian(2, 3, 4), 1.0, torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize("method", [ReducedWMMSE, RZF])
-def test_streams_that_a_method_does_not_know_are_refused(method):
+def test_streams_that_a_method_cannot_handle_are_refused(method):
     problem = Problem(SumRate(), (TotalPower(1.0),))
     for network, words in [
         (Network.broadcast(gaussian(3, 4), 1.0, sensing_streams=1), "streams without data"),
@@ -145,7 +145,7 @@ def test_a_transmitter_knows_its_own_channels_and_limits_alone():
         assert local.network.H[:, others].isnan().all() and local.context["p_max_transmitter"][:, others].isnan().all()
 
 
-def test_side_data_has_documented_names_and_shapes():
+def test_the_context_has_documented_names_and_shapes():
     network = Network.broadcast(gaussian(5, 3, 4), 1.0)
     with pytest.raises(ConfigError, match="unknown entry of a context 'csi_qualty'; did you mean 'csi_quality'"):
         Instance.perfect(network, csi_qualty=torch.ones(5))
@@ -157,7 +157,7 @@ def test_side_data_has_documented_names_and_shapes():
     assert Instance.perfect(network, target_angles=angles).context["target_angles"] is angles  # an axis of its own
 
 
-def test_the_truth_is_out_of_a_solver_s_reach():
+def test_a_solver_does_not_use_the_true_network():
     network = Network.broadcast(gaussian(5, 3, 4), 0.1)
     poisoned = replace(network, H=torch.full_like(network.H, torch.nan))
     problem = Problem(SumRate(), (TotalPower(1.0),))
@@ -186,7 +186,7 @@ class BeamGain(Constraint):
         return {"beam_gain": self.gains(instance.truth, beams.W)}
 
 
-def test_numbers_may_be_complex_negative_and_of_an_axis_of_their_own():
+def test_numbers_of_a_term_may_be_complex_or_negative_and_have_their_own_axis():
     network = Network.broadcast(gaussian(5, 3, 4), 1.0)
     angle = torch.tensor([-0.5, 0.3], dtype=torch.float64)
     bound = BeamGain(angle, torch.tensor([1.0 + 1j, -2.0], dtype=torch.complex128)).bind(network)
@@ -231,20 +231,20 @@ def test_several_constraints_of_a_type_are_all_kept_and_all_reported():
     np.testing.assert_allclose(sinr, np.tile([1.0, 2.0, 1.0], (5, 1)), rtol=1e-6)
 
 
-def test_constraints_that_no_single_one_stands_for_are_refused():
+def test_several_constraints_without_an_equivalent_single_one_are_refused():
     problem = Problem(SumRate(), (EqualPower(1.0), EqualPower(2.0), MeanJainAtLeast(0.9)))
     with pytest.raises(UnsupportedProblem, match="one EqualPower"):
         problem.bind(Network.broadcast(gaussian(3, 4), 1.0)).merged()
 
 
 class Doubled(SumRate):
-    """A sum rate with another value."""
+    """A subclass of `SumRate` with twice its value."""
 
     def value(self, instance, beams):
         return 2 * super().value(instance, beams)
 
 
-def test_a_utility_that_a_method_does_not_know_is_refused_though_it_derives_from_one_that_it_does():
+def test_a_subclass_of_a_supported_utility_is_refused():
     network = Network.broadcast(gaussian(3, 4), 1.0)
     problem = Problem(Doubled(), (TotalPower(1.0),))
     with pytest.raises(UnsupportedProblem, match="Doubled"):
@@ -253,7 +253,7 @@ def test_a_utility_that_a_method_does_not_know_is_refused_though_it_derives_from
     assert evaluate(problem, network, W).utility == pytest.approx(2 * plain.utility.item())
 
 
-def test_one_of_several_limits_may_be_needed():
+def test_a_capability_may_need_one_of_several_constraints():
     either = Capability(SumRate, (Form.BROADCAST,), needs_one_of=(TotalPower, EqualPower))
     network = Network.broadcast(gaussian(3, 4), 1.0)
     assert either.accepts(Problem(SumRate(), (EqualPower(1.0),)), network)
@@ -275,14 +275,14 @@ def test_an_outage_is_measured_over_the_realisations_of_an_instance():
     report = evaluate(Problem(SumRate(), (outage,)), instance, W)
     np.testing.assert_allclose(report.violation["SinrOutage"], (share / 0.1 - 1).max(-1), rtol=1e-12)
     assert report.feasible.tolist() == (share <= 0.1 * (1 + 1e-7)).all(-1).tolist()
-    alone = evaluate(Problem(SumRate(), (outage,)), estimate, W)  # the truth is the one realisation
+    alone = evaluate(Problem(SumRate(), (outage,)), estimate, W)  # without realisations: over the truth alone
     missed = (estimate.sinr(W) < target).any(-1)
     assert alone.feasible.tolist() == (~missed).tolist()
     assert isinstance(outage, ChanceConstraint)
 
 
 # --- factors and figures ---------------------------------------------------------------------------------------------
-def test_a_solution_may_be_made_of_factors():
+def test_a_solution_may_have_factors():
     factors = Factors(gaussian(5, 4, 2), gaussian(5, 2, 3, seed=1), torch.rand(5, 3, dtype=torch.float64))
     status = torch.tensor([0, 0, 2, 0, 3])
     solution = Solution.hybrid(factors, status, torch.zeros(5, dtype=torch.long)).settled()
@@ -294,7 +294,7 @@ def test_a_solution_may_be_made_of_factors():
 
 @dataclass(frozen=True)
 class RFChains(Constraint):
-    """At most so many RF chains."""
+    """At most `most` RF chains."""
 
     most: object = number()
 
@@ -310,7 +310,7 @@ def test_terms_see_the_factors():
         assert bool(report.feasible) is held
 
 
-def test_a_solution_knows_what_it_achieves_where_it_knows_the_question():
+def test_a_solution_has_rates_and_utility_if_it_has_its_problem_and_instance():
     network = Network.broadcast(gaussian(5, 3, 4), 0.1)
     problem = Problem(SumRate(), (TotalPower(1.0),))
     solution = ReducedWMMSE().solve(problem, network)

@@ -147,10 +147,10 @@ def test_streams_are_one_row_where_all_instances_share_them(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"W": (B, N, 5), "stream_user": [0, 1, 2]}, "each of 5 columns"),
+        ({"W": (B, N, 5), "stream_user": [0, 1, 2]}, "each of the 5 columns"),
         ({"W": (B, N, 3), "stream_user": [0, 1, 3]}, "0..2"),
         ({"W": (B, N, 3), "stream_user": [0.5, 1, 2]}, "integers"),
-        ({"W": (B, N, 4), "serving": [0, 1, 1]}, "each of 4 columns"),
+        ({"W": (B, N, 4), "serving": [0, 1, 1]}, "each of the 4 columns"),
         ({"W": (B, N, 4), "serving": [0, 1, 1, 2]}, "0..1"),
         ({"W": (B, N, 4), "stream_user": [0, 1, 2, -1]}, "serving must be given"),
         ({"W": (B, N, 4)}, r"\(3, 4, 3\)"),

@@ -35,10 +35,10 @@ def test_other_files_are_refused_in_a_sentence(tmp_path):
         weights.load("toy", path)
     for metadata in (None, {"format": "pt"}, {weights.KEY: "{}"}, {weights.KEY: "3"}):
         save_file({"a": torch.ones(2)}, path, metadata)
-        with pytest.raises(ConfigError, match="header that names their model"):
+        with pytest.raises(ConfigError, match="header that names its model"):
             weights.load("toy", path)
     weights.save(path, Weights({"a": torch.ones(2)}, {"model": "other", "settings": {}}))
-    with pytest.raises(ConfigError, match="checkpoint must be of model toy, got those of other"):
+    with pytest.raises(ConfigError, match="checkpoint must be of model toy, got one of other"):
         weights.load("toy", path)
     with pytest.raises(ConfigError, match="unknown weights 'multiplier'; did you mean 'multipliers'"):
         weights.load("multiplier")

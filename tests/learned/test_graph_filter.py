@@ -1,4 +1,4 @@
-"""The graph filter: equivariance, what a shift carries, and the way it begins."""
+"""The graph filter: equivariance, range of a shift, its equation and its initial output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from beamforge.learned.graph_filter import GraphFilter
 
 
-def stirred(seed=0, **sizes):
+def random_filter(seed=0, **sizes):
     """A filter whose weights are all random, in double precision."""
     generator = torch.Generator().manual_seed(seed)
     network = GraphFilter(**{"inputs": 3, "outputs": 2, "shifts": 2} | sizes).double()
@@ -26,7 +26,7 @@ def graph(K, batch=3, seed=1):
 
 
 def test_relabelled_users_get_relabelled_outputs():
-    network, (nodes, shifts) = stirred(), graph(7)
+    network, (nodes, shifts) = random_filter(), graph(7)
     order = torch.tensor([4, 0, 6, 2, 1, 5, 3])
     there = network(nodes, shifts)[:, order]
     here = network(nodes[:, order], shifts[:, :, order][..., order])
@@ -36,15 +36,15 @@ def test_relabelled_users_get_relabelled_outputs():
 
 @pytest.mark.parametrize("K", [1, 2, 30])
 def test_any_number_of_users_and_each_instance_by_itself(K):
-    network, (nodes, shifts) = stirred(), graph(K)
+    network, (nodes, shifts) = random_filter(), graph(K)
     together = network(nodes, shifts)
     alone = torch.cat([network(nodes[i : i + 1], shifts[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-12)
 
 
-def test_users_hear_along_the_shifts_and_no_further():
-    """Row k of a shift is what user k hears: on a directed path 0 <- 1 <- 2 <- 3 news travels one user a round."""
-    network = stirred(shifts=1, rounds=2)
+def test_information_travels_one_edge_per_round():
+    """Row k of a shift holds the influences on user k: on a path 0 <- 1 <- 2 <- 3 a change moves one user per round."""
+    network = random_filter(shifts=1, rounds=2)
     nodes, shifts = graph(4)[0], torch.diag_embed(torch.ones(3, 1, 3, dtype=torch.float64), 1)
     before = network(nodes, shifts)
     nodes[:, 3] += 1
@@ -54,7 +54,7 @@ def test_users_hear_along_the_shifts_and_no_further():
 
 def test_one_round_is_its_equation():
     """x + out(SiLU(mix([y, S1 V y, S2 V y]))) with y = LayerNorm(x), in NumPy."""
-    network, (nodes, shifts) = stirred(rounds=1), graph(5, batch=1)
+    network, (nodes, shifts) = random_filter(rounds=1), graph(5, batch=1)
     p = {name: value.detach().numpy() for name, value in network.state_dict().items()}
     x = nodes[0].numpy() @ p["enter.weight"].T + p["enter.bias"]
     centred = x - x.mean(-1, keepdims=True)
@@ -68,7 +68,7 @@ def test_one_round_is_its_equation():
     np.testing.assert_allclose(network(nodes, shifts)[0].detach().numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
-def test_it_begins_as_nothing_and_can_leave_that():
+def test_the_initial_output_is_zero_with_a_gradient():
     network = GraphFilter(inputs=3, outputs=2, shifts=2).double()
     nodes, shifts = graph(5)
     output = network(nodes, shifts)

@@ -1,4 +1,4 @@
-"""The weights that come with the package: what they say of themselves, and a floor under what they reach."""
+"""The weights that come with the package: their header, and lower limits on the rates they reach."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from beamforge.scenarios.base import TEST_SEEDS
 from beamforge.training.recipe import Recipe
 
 
-def rates(way, instance: Instance, steps):
+def rates(method, instance: Instance, steps):
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
     with torch.no_grad():
-        return evaluate(problem, instance, way.beams(problem, instance, steps)).utility.double()
+        return evaluate(problem, instance, method.beams(problem, instance, steps)).utility.double()
 
 
 def test_the_header_tells_where_they_come_from():

@@ -1,4 +1,4 @@
-"""The weights of fair multipliers that come with the package: what they say of themselves, and what they reach."""
+"""The shipped weights of fair multipliers: their header, and the objective they reach."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_they_are_listed_and_come_with_a_card(capsys):
     [(12, 16, 10.0, 99.7), (12, 16, 35.0, 99.3), (12, 16, 80.0, 99.6), (6, 16, 25.0, 99.5), (20, 16, 35.0, 98.5)],
 )
 def test_they_are_near_the_frontier(users, antennas, price, percent):
-    """``S + price J`` against the climb's, on drops held out."""
+    """``S + price J`` against that of `Pareto`, on held-out drops."""
     drops = Fairness(users=users, antennas=antennas).sample(24, seed=TEST_SEEDS[2]).truth
     problem = Problem(SumRate(), (EqualPower(10.0), MeanJainAtLeast(0.9)))
     found = []

@@ -1,4 +1,4 @@
-"""Weights of power control that come with the package: where they say they come from, and what they reach at least."""
+"""The shipped weights of power control: their headers, and lower limits on their accuracy."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_they_are_listed_and_come_with_cards(capsys):
         assert "beamforge reproduce power-control" in told
         for links in SIZES:
             assert f"{model}-{links}" in listed and f"beamforge train {model}-{links}" in told
-    assert all(len(line.split()) > 2 for line in listed.splitlines()), "weights without a word on what they are"
+    assert all(len(line.split()) > 2 for line in listed.splitlines()), "weights without a description"
     assert main(["list", "methods"]) == 0
     assert "neural-sum-rate         sum-rate (power-control)" in capsys.readouterr().out
 
 
-def compare(method, source, count=40):
+def accuracy_and_share(method, source, count=40):
     """Power accuracy and the mean share of the rate of the best powers known."""
     instance = source.sample(count, seed=TEST_SEEDS[5], dtype=torch.complex128)
     problem = build_problem("sum-rate", instance.context)
@@ -60,28 +60,28 @@ def compare(method, source, count=40):
 
 @pytest.mark.parametrize(("links", "least", "weighted"), [(4, 0.9836, 0.97), (16, 0.9943, 0.97), (64, 0.9854, 0.94)])
 def test_neural_sum_rate_is_as_accurate_as_published(links, least, weighted):
-    accuracy, _ = compare("neural-sum-rate", Weak(links))
+    accuracy, _ = accuracy_and_share("neural-sum-rate", Weak(links))
     assert accuracy.mean() >= least
-    accuracy, _ = compare("neural-sum-rate", Weak(links, random_weights=True))
+    accuracy, _ = accuracy_and_share("neural-sum-rate", Weak(links, random_weights=True))
     assert accuracy.mean() >= weighted
 
 
 @pytest.mark.parametrize(("method", "weak", "strong"), [("gnn", 0.995, 0.9), ("td3", 0.97, 0.8)])
 def test_baselines_have_learned(method, weak, strong):
     for source, least in ((Weak(4), weak), (Weak(4, random_weights=True), weak - 0.02), (Strong(4), strong)):
-        assert compare(method, source)[1].mean() >= least
+        assert accuracy_and_share(method, source)[1].mean() >= least
 
 
 def test_weights_are_chosen_by_the_number_of_links():
-    solver = create(*posed(16), "neural-sum-rate")
+    solver = create(*problem_and_network(16), "neural-sum-rate")
     for links in (16, 4):
-        problem, network = posed(links)
+        problem, network = problem_and_network(links)
         one, other = (s.solve(problem, network).W for s in (solver, create(problem, network, "neural-sum-rate")))
         assert torch.equal(one, other)
     assert not any(parameter.requires_grad for parameter in solver.parameters())
 
 
-def posed(links):
+def problem_and_network(links):
     instance = Weak(links).sample(2)
     return build_problem("sum-rate", instance.context), instance.observation.network
 

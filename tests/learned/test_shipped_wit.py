@@ -1,4 +1,4 @@
-"""The weights of the wireless transformer that come with the package: where they come from, and what they reach."""
+"""The shipped weights of the wireless transformer: their headers, and the fairness and rates they reach."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_headers_tell_where_they_come_from():
         assert header["recipe"]["model"]["jain"] == target and name in told
         assert header["recipe"]["data"] == {**header["recipe"]["data"], "source": "cells", "named_share": 1.0}
         assert len(header["commit"]) >= 7 and "dirty" not in header["commit"]
-        assert not header["settings"]["checkpoint"].startswith("/"), "a place on one machine says nothing on another"
+        assert not header["settings"]["checkpoint"].startswith("/"), "a path on one machine is useless on another"
 
 
 @pytest.mark.parametrize("target", sorted(targets()))
@@ -51,25 +51,25 @@ def test_they_meet_their_targets_and_beat_weighted_slnr(target, drops):
         assert rate > (1.01 if jain < 0.95 else 1.05) * reference
 
 
-def test_the_nearest_network_is_taken_and_what_none_reaches_is_refused(drops):
+def test_the_nearest_network_is_used_and_unreachable_targets_are_refused(drops):
     known = sorted(targets())
     assert nearest(known[0]) == known[0] and nearest(0.2) == known[0]
     assert nearest(known[-1] + 0.9 * SLACK) == known[-1]
-    with pytest.raises(ConfigError, match=r"jain must be one that wit was trained for .*; methods that reach further"):
+    with pytest.raises(ConfigError, match=r"jain must be one that wit was trained for .*; methods that reach higher"):
         reached(WiT(), drops, known[-1] + 2 * SLACK)
     own = WiT(checkpoint=targets()[known[0]])
     with pytest.raises(ConfigError, match=f"jain must be at most {known[0]:g}"):
         reached(own, drops, known[-1])
 
 
-def test_other_sizes_are_refused_with_the_methods_that_would_do():
+def test_other_sizes_are_refused_with_the_methods_that_serve_them():
     instance = Rayleigh(4, 16, 10.0).sample(2)
     problem = build_problem("fair-sum-rate", {**instance.context, "jain": 0.9})
     with pytest.raises(UnsupportedProblem, match=r"wit \(made for 12 users of equal .* pareto"):
         create(problem, instance.observation.network, "wit")
 
 
-def test_weights_of_the_rates_that_it_would_ignore_are_refused(drops):
+def test_unequal_weights_of_the_rates_are_refused(drops):
     few = Network.broadcast(drops.truth.channel[:2], drops.truth.noise[:2])
     asked = {"p_max": 10.0, "jain": 0.86}
     unequal = build_problem("fair-sum-rate", {**asked, "weights": torch.arange(1.0, 13.0)})
@@ -85,8 +85,8 @@ def test_by_name(drops):
     assert found.W.shape == (8, 16, 12) and torch.equal(found.info["trained_jain"], torch.full((8,), 0.86))
 
 
-def test_elsewhere_another_network_makes_up_for_the_mean(drops):
-    """Where users' gains differ more than in the cell; and what no network reaches is refused with what can be met."""
+def test_on_other_channels_a_network_for_a_higher_target_is_used(drops):
+    """Users' gains differ more than in the cell; a mean out of reach is refused with the largest possible."""
     draw = torch.rand(100, 12, 1, generator=torch.Generator().manual_seed(1))
 
     def spread(decades):
@@ -103,7 +103,7 @@ def test_elsewhere_another_network_makes_up_for_the_mean(drops):
     assert tuned.trained_jain == pytest.approx(found.info["trained_jain"][0].item()) and tuned.trained_jain > 0.86
     assert torch.equal(tuned.solve(problem, wider).W, found.W)
     H, noise = torch.cat([wider.channel[:1] * 1e30, wider.channel]), torch.cat([wider.noise[:1], wider.noise])
-    beside = WiT().solve(problem, Network.broadcast(H, noise))  # rates that are no numbers are not fair
+    beside = WiT().solve(problem, Network.broadcast(H, noise))  # NaN rates are not counted
     assert torch.equal(beside.info["trained_jain"][1:], found.info["trained_jain"])
     torch.testing.assert_close(beside.W[1:], found.W, rtol=1e-4, atol=1e-4)
     widest = spread(1.5)
@@ -113,7 +113,7 @@ def test_elsewhere_another_network_makes_up_for_the_mean(drops):
     assert fairness(WiT(), widest, most) >= most - SLACK
 
 
-def test_the_solution_tells_whose_network_it_was(drops, tmp_path):
+def test_the_solution_states_the_target_of_its_network(drops, tmp_path):
     channels = {"H": drops.truth.channel[:8].numpy(), "noise": drops.truth.noise[:8].numpy(), "p_max": np.float64(10)}
     np.savez(tmp_path / "drops.npz", **channels)
     asked = ["--problem", "fair-sum-rate", "--method", "wit", "--jain", "0.8", "--out", str(tmp_path / "beams.npz")]

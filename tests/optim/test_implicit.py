@@ -1,4 +1,4 @@
-"""Derivatives of fixed points: exact, batched, withheld where there is no fixed point, refused to second order."""
+"""Derivatives of fixed points: exact, batched, none for instances that have not converged, no second derivatives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def contraction(A, b):
     return lambda x: 0.4 * torch.tanh((A @ x.unsqueeze(-1)).squeeze(-1)) + b
 
 
-def settled(A, b):
+def fixed_point(A, b):
     x = torch.zeros_like(b)
     with torch.no_grad():
         for _ in range(200):
@@ -31,7 +31,7 @@ def test_the_derivative_is_that_of_the_fixed_point(size):
     generator = torch.Generator().manual_seed(0)
     A = torch.randn(3, size, size, dtype=torch.float64, generator=generator) / size
     b = torch.randn(3, size, dtype=torch.float64, generator=generator)
-    torch.autograd.gradcheck(settled, (A.requires_grad_(), b.requires_grad_()), atol=1e-8)
+    torch.autograd.gradcheck(fixed_point, (A.requires_grad_(), b.requires_grad_()), atol=1e-8)
 
 
 def test_operators_without_a_batching_rule_are_differentiated_one_by_one():
@@ -42,7 +42,7 @@ def test_operators_without_a_batching_rule_are_differentiated_one_by_one():
 
         @staticmethod
         def backward(context, gradient):
-            return torch.from_numpy(gradient.numpy() / 2)  # nothing that vmap could see through
+            return torch.from_numpy(gradient.numpy() / 2)  # vmap cannot trace NumPy
 
     b = torch.tensor([[1.0, -2.0]], dtype=torch.float64, requires_grad=True)
     x = attach_fixed_point(lambda x: Half.apply(x) + b, 2 * b.detach())
@@ -52,14 +52,14 @@ def test_operators_without_a_batching_rule_are_differentiated_one_by_one():
 
 def test_second_derivatives_are_refused():
     b = torch.ones(1, 2, dtype=torch.float64, requires_grad=True)
-    x = settled(torch.eye(2, dtype=torch.float64).unsqueeze(0), b)
-    with pytest.raises(RuntimeError, match=r'no second derivatives.*gradient="unrolled"'):
+    x = fixed_point(torch.eye(2, dtype=torch.float64).unsqueeze(0), b)
+    with pytest.raises(RuntimeError, match=r'no second derivatives: use gradient="unrolled"'):
         torch.autograd.grad(x.square().sum(), b, create_graph=True)
 
 
-def test_an_instance_that_did_not_come_to_its_fixed_point_has_no_derivative():
+def test_the_derivative_of_an_instance_that_has_not_converged_is_finite():
     H = torch.randn(6, 4, 4, dtype=torch.complex128, generator=torch.Generator().manual_seed(1))
-    H[0] = torch.eye(4)  # done at once
+    H[0] = torch.eye(4)  # converges at once
     H.requires_grad_()
     problem = Problem(SumRate(), (TotalPower(1.0),))
     solution = ReducedWMMSE(starts=1, max_iterations=12, tolerance=1e-6).solve(problem, Network.broadcast(H, 1e-2))
@@ -67,6 +67,6 @@ def test_an_instance_that_did_not_come_to_its_fixed_point_has_no_derivative():
     value = (solution.W.abs().square() * weight).sum((-2, -1))
     unfinished = solution.status == int(Status.MAX_ITERATIONS)
     if not unfinished.any():
-        pytest.skip("every instance came to its fixed point")
+        pytest.skip("every instance has converged")
     (slope,) = torch.autograd.grad(value[unfinished].sum(), H, retain_graph=True)
     assert torch.isfinite(slope.real).all()

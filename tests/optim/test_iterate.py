@@ -1,4 +1,4 @@
-"""The one loop, on maps whose fixed points, rates and derivatives are known in closed form."""
+"""`iterate` on maps whose fixed points, rates of convergence and derivatives are known in closed form."""
 
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ def test_every_acceleration_ends_at_the_fixed_point_and_saves_evaluations():
 
 
 @pytest.mark.parametrize("acceleration", ["none", "squarem", "anderson"])
-def test_the_size_of_the_batch_changes_nothing(acceleration):
+def test_results_do_not_depend_on_the_size_of_the_batch(acceleration):
     data = quadratic(batch=9)
     method = Ascent(tolerance=1e-10, max_iterations=5000, acceleration=acceleration)
     together = iterate(method, data, torch.zeros_like(data.b))
@@ -77,7 +77,7 @@ def test_a_start_at_the_solution_stops_at_once():
     assert (iterate(Ascent(), data, solution).iterations <= 2).all()
 
 
-def test_an_instance_cut_off_says_so():
+def test_an_instance_stopped_at_max_iterations_has_that_status():
     data = quadratic()
     outcome = iterate(Ascent(max_iterations=3), data, torch.zeros_like(data.b))
     assert (outcome.status == Status.MAX_ITERATIONS).all()
@@ -89,7 +89,7 @@ def test_an_instance_cut_off_says_so():
 
 
 @pytest.mark.parametrize("acceleration", ["none", "squarem", "anderson"])
-def test_a_neighbour_without_a_solution_changes_nothing(acceleration):
+def test_an_instance_with_nan_does_not_affect_others(acceleration):
     data = quadratic()
     spoilt = Quadratic(data.A, data.b.clone())
     spoilt.b[0] = torch.nan
@@ -109,7 +109,7 @@ def test_the_derivative_of_the_fixed_point_is_that_of_the_inverse(gradient, acce
     found = torch.autograd.grad((state * weight).sum(), (A, b))
     adjoint = torch.linalg.solve(data.A.mT, weight.expand_as(data.b))
     expected = (-adjoint.unsqueeze(-1) * torch.linalg.solve(data.A, data.b).unsqueeze(-2), adjoint)
-    close = 1e-6 if gradient == "implicit" else 1e-3  # derivatives of the iterates trail behind the iterates
+    close = 1e-6 if gradient == "implicit" else 1e-3  # derivatives converge later than the iterates
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=close, atol=close)
 

@@ -1,4 +1,4 @@
-"""Quasi-Newton ascent on functions whose top is known."""
+"""Quasi-Newton ascent on functions whose maximum is known."""
 
 import numpy as np
 import pytest
@@ -17,62 +17,62 @@ def climb(function, start, steps):
     return state, torch.stack(values)
 
 
-def bowls(spread):
-    """Concave quadratics of condition number 10^spread, each with its own top."""
+def quadratics(spread):
+    """Five concave quadratics of condition number 10^spread, and their maximum points."""
     generator = torch.Generator().manual_seed(0)
-    top = torch.randn(5, 12, dtype=torch.float64, generator=generator)
+    maximum = torch.randn(5, 12, dtype=torch.float64, generator=generator)
     Q, _ = torch.linalg.qr(torch.randn(5, 12, 12, dtype=torch.float64, generator=generator))
     A = Q @ torch.diag(torch.logspace(0, spread, 12, dtype=torch.float64)) @ Q.mT
 
     def function(x):
-        slope = -(A @ (x - top).unsqueeze(-1)).squeeze(-1)
-        return 0.5 * (slope * (x - top)).sum(-1), slope
+        slope = -(A @ (x - maximum).unsqueeze(-1)).squeeze(-1)
+        return 0.5 * (slope * (x - maximum)).sum(-1), slope
 
-    return function, top
+    return function, maximum
 
 
-def banana(x):
+def rosenbrock(x):
     points = x.numpy()
     return -torch.as_tensor([rosen(p) for p in points]), -torch.as_tensor(np.stack([rosen_der(p) for p in points]))
 
 
 @pytest.mark.parametrize(("spread", "steps"), [(0, 30), (2, 80), (4, 400)])
-def test_it_finds_the_top_of_a_quadratic(spread, steps):
-    function, top = bowls(spread)
-    state, _ = climb(function, torch.zeros_like(top), steps)
-    torch.testing.assert_close(state.point, top, rtol=1e-5, atol=1e-5)
+def test_it_finds_the_maximum_of_a_quadratic(spread, steps):
+    function, maximum = quadratics(spread)
+    state, _ = climb(function, torch.zeros_like(maximum), steps)
+    torch.testing.assert_close(state.point, maximum, rtol=1e-5, atol=1e-5)
 
 
-def test_it_finds_the_top_of_a_curved_ridge():
+def test_it_finds_the_maximum_of_the_rosenbrock_function():
     start = torch.as_tensor([[-1.2, 1.0, -1.2, 1.0], [0.0, 0.0, 0.0, 0.0], [2.0, -1.0, 2.0, 0.5]], dtype=torch.float64)
-    state, _ = climb(banana, start, 300)
+    state, _ = climb(rosenbrock, start, 300)
     torch.testing.assert_close(state.point, torch.ones_like(start), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("function", [bowls(3)[0], banana])
-def test_values_never_fall(function):
+@pytest.mark.parametrize("function", [quadratics(3)[0], rosenbrock])
+def test_values_never_decrease(function):
     generator = torch.Generator().manual_seed(1)
     start = torch.randn(5, 12, dtype=torch.float64, generator=generator)
     _, values = climb(function, start, 100)
     assert (values.diff(dim=0) >= -1e-12 * values[1:].abs()).all()
 
 
-def test_neighbours_do_not_matter():
-    function, top = bowls(2)
-    together, _ = climb(function, torch.zeros_like(top), 25)
+def test_results_do_not_depend_on_the_batch():
+    function, maximum = quadratics(2)
+    together, _ = climb(function, torch.zeros_like(maximum), 25)
 
     def third(x):
         value, slope = function(x.expand(5, -1))
         return value[2:3], slope[2:3]
 
-    alone, _ = climb(third, torch.zeros_like(top[2:3]), 25)
+    alone, _ = climb(third, torch.zeros_like(maximum[2:3]), 25)
     torch.testing.assert_close(alone.point[0], together.point[2], rtol=1e-9, atol=1e-9)
 
 
-def test_nothing_happens_at_the_top_and_nan_is_never_stepped_on():
-    function, top = bowls(1)
-    state, _ = climb(function, top, 3)
-    torch.testing.assert_close(state.point, top)
+def test_the_maximum_is_kept_and_steps_to_nan_are_rejected():
+    function, maximum = quadratics(1)
+    state, _ = climb(function, maximum, 3)
+    torch.testing.assert_close(state.point, maximum)
     edge = torch.full((1, 2), 0.5, dtype=torch.float64)
     state, values = climb(lambda x: (x.log().sum(-1) - 2 * x.sum(-1), 1 / x - 2), edge + 1, 60)  # NaN below 0
     assert torch.isfinite(values).all()

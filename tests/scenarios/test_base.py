@@ -1,4 +1,4 @@
-"""What holds for every scenario: reproducibility by (seed, index), independence, precision, and honest doors."""
+"""Every scenario: reproducible by (seed, index), independent instances, precision, refusal of wrong arguments."""
 
 import json
 
@@ -23,7 +23,7 @@ def sampled(name, *args, **options):
 
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "munich"])
-def test_seed_and_index_alone_decide_an_instance(name):
+def test_an_instance_depends_on_seed_and_index_alone(name):
     count = SLOW.get(name, 6)
     whole = sampled(name, count, seed=3, first=4, dtype=torch.complex128)
     one = sampled(name, 1, seed=3, first=4, dtype=torch.complex128)
@@ -48,12 +48,12 @@ def test_streams_of_neighbouring_seeds_and_indices_are_uncorrelated():
     assert abs(numbers.mean() - 0.5) < 5 / np.sqrt(12 * numbers.size)
 
 
-def test_seeds_that_agree_in_32_bits_are_told_apart():
+def test_seeds_that_agree_in_32_bits_give_different_instances():
     assert not torch.equal(torch.rand(8, generator=seeded(5, 0)), torch.rand(8, generator=seeded(5 + 2**32, 0)))
 
 
-def test_the_words_of_the_twister_are_where_seeded_puts_them():
-    """The reference initialisation of MT19937 from one seed, word by word."""
+def test_the_words_of_the_twister_have_the_place_that_seeded_assumes():
+    """They are compared with the reference initialisation of MT19937 from one seed, word by word."""
     words = torch.Generator().manual_seed(7).get_state().view(torch.int64)[3:627].tolist()
     word = 7
     for i, stored in enumerate(words):
@@ -61,8 +61,8 @@ def test_the_words_of_the_twister_are_where_seeded_puts_them():
         word = (1812433253 * (word ^ (word >> 30)) + i + 1) & 0xFFFFFFFF
 
 
-def test_a_seeded_generator_continues_as_the_reference_twister_does():
-    """NumPy's MT19937 on the same 624 words."""
+def test_a_seeded_generator_draws_the_numbers_of_the_reference_twister():
+    """The reference is NumPy's MT19937 with the same 624 words."""
     words = np.random.SeedSequence(3, spawn_key=(9,)).generate_state(624)
     reference = np.random.MT19937()
     reference.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": 624}}
@@ -70,7 +70,7 @@ def test_a_seeded_generator_continues_as_the_reference_twister_does():
     np.testing.assert_array_equal(drawn.numpy(), reference.random_raw(700) % 2**20)
 
 
-def test_the_global_generator_is_left_alone():
+def test_the_global_generator_is_unchanged():
     state = torch.get_rng_state()
     for name in SCENARIOS:
         if name not in SLOW:
@@ -79,7 +79,7 @@ def test_the_global_generator_is_left_alone():
 
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in SLOW])
-def test_precision_is_that_asked_for_and_single_is_double_rounded(name):
+def test_precision_is_as_requested_and_single_is_double_rounded(name):
     double, single = (scenario(name).sample(3, dtype=dtype) for dtype in (torch.complex128, torch.complex64))
     assert double.truth.H.dtype == torch.complex128 and single.truth.H.dtype == torch.complex64
     for exact, rounded in zip(leaves(double), leaves(single), strict=True):
@@ -90,7 +90,7 @@ def test_precision_is_that_asked_for_and_single_is_double_rounded(name):
 
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in SLOW])
-def test_every_instance_states_a_power_limit_and_its_context_leads_with_the_batch(name):
+def test_every_context_has_a_power_limit_and_leads_with_the_batch(name):
     instance = scenario(name).sample(3)
     assert {"p_max", "p_max_transmitter"} & set(instance.context)
     assert all(value.shape[0] == 3 for value in instance.context.values())
@@ -117,6 +117,6 @@ def test_a_bad_request_is_refused_in_one_sentence(arguments, message):
         Rayleigh().sample(**arguments)
 
 
-def test_a_scenario_without_statistics_says_so():
-    with pytest.raises(ConfigError, match="Weak states no channel covariance"):
+def test_a_scenario_without_a_known_covariance_raises():
+    with pytest.raises(ConfigError, match="Weak has no known channel covariance"):
         SCENARIOS["weak"]().covariance({})

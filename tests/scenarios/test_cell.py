@@ -1,4 +1,4 @@
-"""The cell against distributions written out here, and the fairness table that its `fairness` form must meet."""
+"""`Cell` against its distributions, and `Fairness` against the published table."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from beamforge.core.utilities import SumRate
 from beamforge.scenarios import Cell, Fairness, PathLoss
 
 LOUD = 1e12
-"""A Rician factor that leaves nothing of the fading."""
+"""A Rician factor so large that there is no fading."""
 
 
 def sampled(scenario, count, seed=0) -> Instance:
@@ -43,14 +43,14 @@ def test_path_loss_follows_distance_frequency_and_height():
     np.testing.assert_allclose(gain_db, expected, atol=1e-4)
 
 
-def test_path_loss_terms_are_each_their_own():
+def test_path_loss_terms_are_independent():
     free_space = PathLoss(intercept_db=32.45, slope_db=20.0, frequency_slope_db=20.0)
     wavelength = 299_792_458 / 3.5e9
     expected = 20 * np.log10(4 * np.pi * 700.0 / wavelength)
     assert abs(free_space.decibels(torch.tensor(700.0), 3.5e9).item() - expected) < 0.01
 
 
-def test_shadowing_is_gaussian_in_decibels_and_each_users_own():
+def test_shadowing_is_gaussian_in_decibels_and_independent_among_users():
     instance = sampled(Cell(shadowing_db=7.0, rician_factor=LOUD), 1000)
     gain_db = 20 * np.log10(instance.truth.channel.abs()[..., 0].numpy())
     shadow = gain_db + loss_db(instance.context["user_position"].numpy(), 10.0, 3.5e9)
@@ -95,7 +95,7 @@ def test_noise_and_power_are_in_watts():
     [(0.0, 30.96, 0.667), (0.7, 28.33, 0.737), (1.0, 24.71, 0.858), (1.3, 21.87, 0.930), (5.0, 15.10, 0.967)],
 )
 def test_weighted_slnr_meets_the_fairness_table(alpha, sum_rate, jain):
-    """Means of 10,000 drops by another implementation; ours of 2000, apart by less than 4 joint standard errors."""
+    """The means of 2000 drops agree with 10,000 drops by another implementation, to 4 joint standard errors."""
     instance = Fairness().sample(2000, seed=7)
     problem = Problem(SumRate(), (TotalPower(10.0),))
     report = evaluate(problem, instance, WeightedSLNR(alpha=alpha).solve(problem, instance).W)

@@ -1,4 +1,4 @@
-"""The interference channel: who is heard how loudly by whom."""
+"""The interference channel: its gains from every transmitter to every user."""
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ def test_entries_are_independent():
     assert np.abs(flat.T @ flat / len(flat)).max() < 5 * np.sqrt(2 / len(flat))
 
 
-def test_without_cross_gain_the_cells_are_alone():
+def test_without_cross_gain_there_is_no_interference():
     network = Interference(cells=3, cross_gain=0.0).sample(5).truth
     W = torch.randn(5, 8, 3, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     direct = torch.einsum("bkn,bnk->bk", torch.stack([network.H[:, k, k] for k in range(3)], 1), W).abs().square()
@@ -34,7 +34,7 @@ def test_each_transmitter_has_the_snr_for_its_power_limit():
     assert (instance.truth.noise == 1).all() and instance.truth.streams.transmitter.tolist() == [[0, 1]] * 3
 
 
-def test_weights_are_uniform_when_asked_for_and_leave_the_channels_as_they_are():
+def test_random_weights_are_uniform_and_do_not_change_the_channels():
     plain, weighted = (Interference(random_weights=choice).sample(1000, seed=2) for choice in (False, True))
     assert "weights" not in plain.context
     assert torch.equal(plain.truth.H, weighted.truth.H)

@@ -1,4 +1,4 @@
-"""Families of gain matrices: their distributions, the certificate that `weak` promises, and the worked example."""
+"""Families of gain matrices: their distributions, the spectral condition of `weak`, and the worked example."""
 
 import numpy as np
 import pytest
@@ -40,8 +40,8 @@ def test_strong_gains_are_exponential_at_full_coupling():
     assert stats.kstest(cross.ravel(), "expon").pvalue > 1e-3
 
 
-def test_the_coupling_is_uniform_and_one_for_all_links_of_an_instance():
-    """With 64 links an instance's mean cross gain is its coupling to within 2 %."""
+def test_the_coupling_is_uniform_and_the_same_for_all_links_of_an_instance():
+    """With 64 links the mean cross gain of an instance is its coupling to within 2 %."""
     coupling = split(gains(Strong(links=64), 300))[1].mean(-1)
     assert 0.05 < coupling.min() < 0.08 and 0.97 < coupling.max() < 1.06
     assert stats.kstest(coupling, stats.uniform(0.05, 0.95).cdf).pvalue > 1e-3
@@ -59,7 +59,7 @@ def test_limits_and_equal_weights():
     assert instance.context["p_max"].tolist() == [2.0] * 3
 
 
-def test_random_weights_are_uniform_on_the_simplex_and_leave_the_gains_as_they_are():
+def test_random_weights_are_uniform_on_the_simplex_and_do_not_change_the_gains():
     plain, weighted = (Weak(random_weights=choice).sample(3000, seed=1, dtype=torch.complex128) for choice in (0, 1))
     weights = weighted.context["weights"].numpy()
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-12)
@@ -67,7 +67,7 @@ def test_random_weights_are_uniform_on_the_simplex_and_leave_the_gains_as_they_a
     assert torch.equal(plain.truth.H, weighted.truth.H)
 
 
-def test_the_worked_example_has_its_optimum_where_the_literature_says():
+def test_the_worked_example_has_the_published_optimum():
     instance = ThreeLinks().sample(1, dtype=torch.complex128)
     G, weights = instance.truth.gains[0].numpy(), instance.context["weights"][0].numpy()
     noise, limit = instance.truth.noise[0].numpy(), instance.context["p_max"].item()

@@ -35,7 +35,7 @@ def test_gains_are_uniform_in_decibels_over_the_spread():
     assert stats.kstest(gain_db, stats.uniform(-15, 30).cdf).pvalue > 1e-3
 
 
-def test_antennas_are_correlated_exponentially_with_a_phase_of_each_users_own():
+def test_antennas_are_correlated_exponentially_with_an_independent_phase_per_user():
     scenario = Rayleigh(users=3, antennas=5, correlation=0.7, gain_spread_db=10.0)
     draws = {
         "phase": torch.tensor([0.1, 0.35, 0.8], dtype=torch.float64).expand(40_000, 3),
@@ -54,8 +54,8 @@ def test_antennas_are_correlated_exponentially_with_a_phase_of_each_users_own():
 
 
 @pytest.mark.parametrize("options", [{}, {"correlation": 0.6, "gain_spread_db": 20.0}])
-def test_covariance_prices_the_power_that_a_beam_delivers(options):
-    """E|h^H w|^2 = w^H R w: a conjugate in the wrong place would break this."""
+def test_covariance_gives_the_mean_received_power_of_a_beam(options):
+    """E|h^H w|^2 = w^H R w; a misplaced conjugate would violate this."""
     scenario = Rayleigh(users=1, antennas=4, **options)
     draws = {name: value.expand(30_000, *value.shape) for name, value in scenario.draw(torch.Generator()).items()}
     draws["fading"] = torch.randn(30_000, 1, 4, dtype=torch.complex128, generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""The committed Munich channels against physics computed here, and the tracer against the committed channels."""
+"""The Munich channels of the package against physics, and the ray tracer against these channels."""
 
 import json
 import random
@@ -59,7 +59,7 @@ def friis(munich):
 
 
 def line_of_sight(position, clearance=0.3):
-    """Whether no roof of the map rises to the straight line to the base station, its own roof's edge aside."""
+    """Whether the line to the base station is above all roofs of the map (the edge of its own roof excepted)."""
     step = np.linspace(0.03, 0.995, 600)
     line = BASE_STATION + (position[..., None, :] - BASE_STATION) * step[:, None]
     column, row = ((line[..., axis] - origin) // 2 for axis, origin in ((0, -250), (1, -150)))
@@ -70,7 +70,7 @@ def gain(munich):
     return (np.abs(munich.H.astype(complex)) ** 2).mean(-1)
 
 
-def test_the_file_holds_what_the_conventions_ask(munich):
+def test_the_file_follows_the_conventions(munich):
     assert munich.H.shape == (250, 16, 64) and munich.H.dtype == np.complex64
     assert munich.user_position.shape == (250, 16, 3)
     assert np.isfinite(munich.H).all() and np.isfinite(munich.user_position).all()
@@ -79,7 +79,7 @@ def test_the_file_holds_what_the_conventions_ask(munich):
     assert json.loads(str(munich.meta))["seed"] == 0
 
 
-def test_users_stand_apart_on_open_ground_in_front_of_the_map(munich):
+def test_users_are_apart_on_open_ground_within_the_map(munich):
     x, y, z = np.moveaxis(munich.user_position, -1, 0)
     np.testing.assert_array_equal(z, np.float32(1.5))
     cells = ((y + 150) // 2).astype(int), ((x + 250) // 2).astype(int)
@@ -87,24 +87,24 @@ def test_users_stand_apart_on_open_ground_in_front_of_the_map(munich):
     assert len(np.unique(munich.user_position.reshape(-1, 3), axis=0)) == 250 * 16
 
 
-def test_the_base_station_stands_six_metres_above_the_edge_of_a_roof():
+def test_the_base_station_is_six_metres_above_the_edge_of_a_roof():
     column, row = int((BASE_STATION[0] + 250) // 2), int((BASE_STATION[1] + 150) // 2)
     around = site()["height"][row - 2 : row + 3, column - 2 : column + 3]
     assert abs(site()["height"][row, column] - 26) < 0.1 and (around == 0).any()
 
 
-def test_no_user_hears_more_than_free_space_and_coherent_reflections_allow(munich):
+def test_no_gain_exceeds_free_space_with_coherent_reflections(munich):
     ratio = gain(munich) / friis(munich)
     sight = line_of_sight(munich.user_position)
     assert 0.3 < sight.mean() < 0.9
     assert abs(10 * np.log10(np.median(ratio[sight]))) < 1
     assert np.quantile(ratio[sight], 0.99) < 4  # direct and ground-reflected ray in phase
-    assert ratio[sight].max() < 9  # and a wall's, which the pattern may favour over the direct ray
+    assert ratio[sight].max() < 9  # and a wall reflection, where the element pattern may be stronger
     _, distance = direction(munich)
     strongest = 10**0.8 * 1.643 * (WAVELENGTH / (4 * np.pi * distance)) ** 2
     guided = gain(munich)[~sight] / strongest[~sight]
     assert np.quantile(guided, 0.99) < 2
-    assert guided.max() < 9  # a street guides: up to five rays of 0.4 to 0.65 of free space meet in phase
+    assert guided.max() < 9  # a street is a waveguide: up to five rays of 0.4 to 0.65 of free space add in phase
     assert np.median(10 * np.log10(guided)) < -15
     assert gain(munich).min() >= 1e-13 * (1 - 1e-5)
 
@@ -120,7 +120,7 @@ def test_channels_in_sight_are_the_steering_vectors_of_the_geometry(munich):
     assert np.median(match[~sight]) < 0.5
 
 
-def test_the_card_tells_the_truth(munich):
+def test_the_numbers_of_the_data_card_are_correct(munich):
     card = (DATA / "munich.md").read_text()
     snr_db = 10 * np.log10((np.abs(munich.H) ** 2).sum(-1) * munich.p_max / munich.noise)
     normal = munich.H / np.linalg.norm(munich.H, axis=-1, keepdims=True)
@@ -139,7 +139,7 @@ def test_snapshots_are_reproduced_from_seed_and_index_alone(munich, sionna):
     np.testing.assert_array_equal(before[1], np.random.get_state()[1])
     np.testing.assert_array_equal(batch.context["user_position"], munich.user_position[1:3])
     difference = np.linalg.norm(batch.truth.channel.numpy() - munich.H[1:3], axis=-1)
-    assert np.median(difference / np.linalg.norm(munich.H[1:3], axis=-1)) < 1e-3  # another machine may lose a weak path
+    assert np.median(difference / np.linalg.norm(munich.H[1:3], axis=-1)) < 1e-3  # another machine may miss a weak path
     scale = batch.truth.channel[1].norm(dim=-1, keepdim=True)
     torch.testing.assert_close(alone.truth.channel[0] / scale, batch.truth.channel[1] / scale, rtol=0, atol=1e-4)
     torch.testing.assert_close(batch.context["p_max"], torch.full((2,), 0.25))
@@ -150,7 +150,7 @@ def test_the_map_is_that_of_the_scene(sionna):
     np.testing.assert_allclose(raytraced.roof_height(x, y), site()["height"][::7, ::7], atol=0.011)
 
 
-def test_fewer_antennas_are_a_part_of_the_array_seen_from_its_centre(sionna):
+def test_fewer_antennas_are_the_central_part_of_the_array(sionna):
     place = torch.tensor([[60.0, 90.0, 1.5]])
     large, small = (raytraced.trace(place, rows, 2).reshape(2, rows) for rows in (4, 2))
     torch.testing.assert_close(small, large[:, 1:3], rtol=1e-4, atol=1e-9)
@@ -166,7 +166,7 @@ def test_draws_need_no_sionna_and_are_uniform_over_the_served_area():
 
 
 @pytest.mark.parametrize(("version", "told"), [((15, 0, 6), "found LLVM 15"), ((-1, -1, -1), "found none")])
-def test_a_missing_or_old_llvm_is_named_before_the_process_can_abort(monkeypatch, version, told):
+def test_a_missing_or_old_llvm_raises_before_the_process_can_abort(monkeypatch, version, told):
     backends = SimpleNamespace(CUDA="cuda")
     detail = SimpleNamespace(llvm_version=lambda: version)
     drjit = SimpleNamespace(detail=detail, has_backend=lambda backend: False, JitBackend=backends)

@@ -1,4 +1,4 @@
-"""Scenarios by name: configuration from strings, the nearest name for a slip, and no Sionna before it is needed."""
+"""Scenarios by name: configuration from strings, the nearest name for a wrong one, no import of Sionna."""
 
 import subprocess
 import sys
@@ -10,12 +10,12 @@ from beamforge.scenarios import SCENARIOS, Fairness, PilotCSI, Rayleigh, UMa, sc
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_every_name_makes_its_scenario_and_has_a_sentence(name):
+def test_every_name_gives_its_scenario_and_has_a_summary(name):
     assert type(scenario(name)) is SCENARIOS[name]
     assert summary(name).endswith(".") and len(summary(name)) > 30
 
 
-def test_strings_are_read_in_the_type_of_the_field():
+def test_strings_are_converted_to_the_type_of_the_field():
     made = scenario("rayleigh", users="5", snr_db="3", correlation="0.25")
     assert made == Rayleigh(users=5, snr_db=3.0, correlation=0.25)
     assert type(made.users) is int and type(made.snr_db) is float
@@ -27,13 +27,13 @@ def test_optional_fields_take_none_or_a_value():
     assert scenario("uma", line_of_sight="none") == UMa()
 
 
-def test_parts_are_reached_by_dotted_names():
+def test_nested_fields_have_dotted_names():
     made = scenario("fairness", users=6, **{"path_loss.slope_db": "40"})
     assert made.path_loss.slope_db == 40.0 and made.path_loss.intercept_db == 32.4
     assert made.users == 6 and made.antennas == Fairness().antennas
 
 
-def test_a_part_that_is_a_scenario_is_changed_by_name_in_any_order():
+def test_a_nested_scenario_is_replaced_by_name_in_any_order():
     expected = PilotCSI(Fairness(users=3), pilot_low_db=-10.0)
     changes = {"channels.users": "3", "pilot_low_db": "-10", "channels": "fairness"}
     assert scenario("pilot-csi", **changes) == expected
@@ -49,15 +49,15 @@ def test_a_part_that_is_a_scenario_is_changed_by_name_in_any_order():
         ("rayleigh", {"users": "2.5"}, "setting users must be int, got '2.5'"),
         ("rayleigh", {"users.x": 1}, "unknown field of Rayleigh 'users.x'"),
         ("cell", {"path_loss.slop_db": 1}, "unknown field of PathLoss 'slop_db'; did you mean 'slope_db'?"),
-        ("cell", {"path_loss": "free"}, "field path_loss must be set part by part"),
+        ("cell", {"path_loss": "free"}, "field path_loss must be set field by field"),
         ("pilot-csi", {"channels": "upaa"}, "unknown scenario 'upaa'; did you mean 'upa'?"),
-        ("pilot-csi", {"channels": "strong"}, "channels must be a scenario that states its covariance, got 'Strong'"),
+        ("pilot-csi", {"channels": "strong"}, "channels must be a scenario with a known covariance, got 'Strong'"),
         ("strong", {"random_weights": "perhaps"}, "setting random_weights must be bool, got 'perhaps'"),
         ("weak", {"name": "strong"}, "unknown field of Weak 'name'"),
         ("upa", {"antennas": 3}, "unknown field of UPA 'antennas'"),
     ],
 )
-def test_a_slip_is_refused_with_what_was_meant(name, changes, message):
+def test_a_wrong_setting_is_refused_with_a_helpful_message(name, changes, message):
     with pytest.raises(ConfigError) as caught:
         scenario(name, **changes)
     assert message in str(caught.value)
@@ -87,7 +87,7 @@ def test_a_slip_is_refused_with_what_was_meant(name, changes, message):
         ("pilot-csi", {"pilot_low_db": 21.0}),
     ],
 )
-def test_a_field_out_of_range_is_refused_by_name(name, changes):
+def test_a_field_out_of_range_is_named_in_the_message(name, changes):
     with pytest.raises(ConfigError, match=f"^{'|'.join(changes)} must be .*, got "):
         scenario(name, **changes)
 

@@ -1,4 +1,4 @@
-"""TR 38.901 scenarios against the standard's formulas, written out here in NumPy."""
+"""TR 38.901 scenarios against the formulas of the standard in NumPy."""
 
 import sys
 
@@ -16,7 +16,7 @@ GHZ = 3.5
 
 @pytest.fixture(scope="module", autouse=True)
 def first_import():
-    """The caller's generator before and after Sionna is loaded."""
+    """State of the global generator before and after Sionna is loaded."""
     before = torch.get_rng_state()
     try:
         tr38901._tr38901()
@@ -70,15 +70,15 @@ def test_gains_follow_the_path_loss_and_shadowing_of_the_standard(cell, sight_st
     azimuth, zenith, distance = angles(scenario, instance.context["user_position"].double().numpy())
     excess = gain_db(instance) + path_loss_db(cell.__name__, distance, sight) - element_gain_db(azimuth, zenith)
     std = sight_std if sight else blocked_std
-    if cell is RMa:  # everybody outdoors sits in a car: N(9, 5^2) dB
+    if cell is RMa:  # users outdoors are in cars, with a loss of N(9, 5^2) dB
         excess, std = excess + 9, np.hypot(std, 5)
-    # without sight, scattering averages the pattern over angles and fading lowers the mean of decibels
+    # without line of sight, scattering averages the pattern over angles, and fading lowers the mean in dB
     assert -1 < excess.mean() < 1 if sight else -4 < excess.mean() < 2
     assert std - 0.7 < excess.std() < std + 2.5
 
 
-def test_walls_cost_what_the_standard_says_below_six_gigahertz():
-    """Table 7.4.3-3: 20 dB and 0.5 dB a metre over U(0, 25) metres; a user on a higher storey wins 0.3 dB a metre."""
+def test_penetration_loss_is_that_of_the_standard_below_six_gigahertz():
+    """Table 7.4.3-3: 20 dB, and 0.5 dB per metre over U(0, 25) metres; a user's height gains 0.3 dB per metre."""
 
     def excess(scenario):
         instance = scenario.sample(60, seed=2)
@@ -96,13 +96,13 @@ def test_walls_cost_what_the_standard_says_below_six_gigahertz():
 )
 def test_an_instance_depends_on_seed_and_index_alone(scenario):
     batch = scenario.sample(5, seed=4)
-    tr38901._cell_model.cache_clear()  # as in a new process: nothing may be left of earlier drops
+    tr38901._cell_model.cache_clear()  # as in a new process, without earlier drops
     torch.testing.assert_close(scenario.sample(2, seed=4, first=3).truth.H, batch.truth.H[3:], rtol=0, atol=0)
     assert not torch.equal(scenario.sample(1, seed=5).truth.H, batch.truth.H[:1])
     assert not torch.equal(batch.truth.H[0], batch.truth.H[1])
 
 
-def test_no_random_state_of_the_caller_moves():
+def test_random_states_of_the_caller_are_unchanged():
     from sionna.phy import config
 
     states = lambda: (torch.get_rng_state(), config.torch_rng("cpu").get_state())  # noqa: E731
@@ -112,13 +112,13 @@ def test_no_random_state_of_the_caller_moves():
     assert all(torch.equal(a, b) for a, b in zip(before, states(), strict=True))
 
 
-def test_loading_sionna_leaves_the_global_generator_alone(first_import):
+def test_loading_sionna_does_not_change_the_global_generator(first_import):
     before, after = first_import
     assert torch.equal(before, after)
 
 
 @pytest.mark.parametrize("cell", [UMa, UMi, RMa])
-def test_users_fill_the_sector_evenly_beyond_the_least_distance(cell):
+def test_users_are_uniform_in_the_sector_beyond_the_least_distance(cell):
     scenario = cell(users=400)
     draws = scenario.draw(torch.Generator().manual_seed(0))
     object.__setattr__(scenario, "_channel", lambda position, indoor, seed: torch.ones(400, 1, dtype=torch.complex64))
@@ -142,8 +142,8 @@ def test_noise_and_power_are_those_of_twenty_megahertz():
 
 
 @pytest.mark.parametrize("profile", ["D", "E"])
-def test_links_in_sight_point_along_the_users_azimuth(profile):
-    """Table 7.7.1-4 and -5: the direct ray leaves at azimuth 0 and zenith 98.5 (D) or 99.6 (E), 13.3 or 22 dB."""
+def test_line_of_sight_links_have_the_user_s_azimuth(profile):
+    """Tables 7.7.1-4 and -5: the direct ray departs at azimuth 0, zenith 98.5 (D) or 99.6 (E); K = 13.3 or 22 dB."""
     scenario = CDL(profile, users=6)
     draws = [scenario.draw(seeded(3, index)) for index in range(4)]
     azimuth = torch.stack([each["azimuth"] for each in draws]).numpy()
@@ -158,7 +158,7 @@ def test_links_in_sight_point_along_the_users_azimuth(profile):
     assert abs(np.median(10 * np.log10(power) - expected)) < 1
 
 
-def test_profiles_without_sight_have_unit_energy_under_an_isotropic_array(monkeypatch):
+def test_profiles_without_line_of_sight_have_unit_energy_with_an_isotropic_array(monkeypatch):
     panel = tr38901._panel
     monkeypatch.setattr(tr38901, "_panel", lambda rows, columns, _, carrier: panel(rows, columns, "omni", carrier))
     H = CDL("B", users=100).sample(4).truth.channel

@@ -1,4 +1,4 @@
-"""The planar array's correlation against its formula written entry by entry, and against samples."""
+"""The correlation of the planar array against its formula, entry by entry, and against samples."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def axis(angle, spread, size):
 
 
 def fixed(scenario, count, seed=0):
-    """Draws of one instance's directions with `count` draws of the fading."""
+    """The directions of one instance with `count` draws of the fading."""
     draws = {name: value.expand(count, *value.shape) for name, value in scenario.draw(torch.Generator()).items()}
     shape, generator = draws["fading"].shape, torch.Generator().manual_seed(seed)
     return draws | {"fading": torch.randn(*shape, dtype=torch.complex128, generator=generator)}

@@ -1,4 +1,4 @@
-"""Dual ascent by hand, in one process and in two, and through an interruption."""
+"""Dual ascent computed by hand, in one process and in two, and resumed after a kill."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def test_the_price_follows_the_violation():
         expected += change
         assert dual.price.item() == pytest.approx(expected, rel=1e-6)
     dual.adapt(1.5)
-    assert dual.price.item() == 0, "a price below zero would pay for violations"
+    assert dual.price.item() == 0, "a negative price would reward violations"
     assert "price" in dual.state_dict()
 
 
-def test_only_a_violation_costs():
+def test_only_a_violation_is_penalised():
     dual = DualAscent(target=0.8, price=3.0)
     value = torch.tensor([0.7, 0.9], requires_grad=True)
     cost = dual.penalty(value)
@@ -63,7 +63,7 @@ def prices(run):
     return [line["price"] for line in log.read(run / "log.jsonl") if "price" in line]
 
 
-def test_two_processes_agree_on_the_price_and_a_killed_run_finds_it_again(tmp_path):
+def test_two_processes_agree_on_the_price_and_a_killed_run_resumes_it(tmp_path):
     torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d")
     shared = start(tmp_path, "--out", "shared", launcher=(*torchrun, "--rdzv-endpoint", "localhost:0"))
     whole = start(tmp_path, "--out", "whole")

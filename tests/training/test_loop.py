@@ -1,4 +1,4 @@
-"""The loop against an optimiser written out in NumPy, and what it does when numbers or people stop it."""
+"""The training loop against an optimiser in NumPy; non-finite steps, resumption, checkpoints, log and curves."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ device = "cpu"
 
 
 class Line(nn.Module):
-    """A straight line ``a + b x`` fitted to ``y``, by least squares; `spoiled` steps have no number for a loss."""
+    """A straight line ``a + b x`` fitted to ``y`` by least squares; the loss of `non_finite` steps is NaN."""
 
-    def __init__(self, spoiled=()):
+    def __init__(self, non_finite=()):
         super().__init__()
         self.theta = nn.Parameter(torch.tensor([0.5, -0.5]))
-        self.spoiled, self.calls = spoiled, 0
+        self.non_finite, self.calls = non_finite, 0
 
     def loss(self, instance, generator):
         x, y = data(instance)
         error = (self.theta[0] + self.theta[1] * x - y).square().mean()
         if self.training:
             self.calls += 1
-            if self.calls in self.spoiled:
+            if self.calls in self.non_finite:
                 error = error * math.nan
         return error, {"error": error.detach().sqrt(), "users": float(instance.truth.users)}
 
@@ -66,15 +66,15 @@ def data(instance):
     return instance.truth.noise[:, 0].log(), instance.truth.channel[:, 0].abs().square().sum(-1).log()
 
 
-def run(out, text=RECIPE, spoiled=(), **overrides):
+def run(out, text=RECIPE, non_finite=(), **overrides):
     recipe = Recipe.parse(text, {name.replace("__", "."): str(value) for name, value in overrides.items()})
-    told = []
-    progress = train(recipe, lambda: Line(spoiled), out, origin={"version": "1"}, report=told.append)
-    return recipe, progress, told
+    lines = []
+    progress = train(recipe, lambda: Line(non_finite), out, origin={"version": "1"}, report=lines.append)
+    return recipe, progress, lines
 
 
 def adamw(recipe, skipped=()):
-    """theta after every step, the rates and the gradient norms: AdamW, clipping and the cosine from their formulas."""
+    """theta after every step, learning rates, gradient norms, losses: AdamW, clipping and cosine by their formulas."""
     settings, n = recipe.optimiser, recipe.run.steps
     stream = Stream.training(recipe.data, recipe.run.seed, recipe.run.batch, torch.complex128)
     theta, m, v, updates = np.array([0.5, -0.5]), np.zeros(2), np.zeros(2), 0
@@ -97,36 +97,36 @@ def adamw(recipe, skipped=()):
     return found
 
 
-@pytest.mark.parametrize("spoiled", [(), (3, 4, 17)])
-def test_every_step_is_that_of_the_formulas(spoiled, tmp_path):
-    recipe, progress, _ = run(tmp_path, spoiled=spoiled)
-    expected = adamw(recipe, spoiled)
+@pytest.mark.parametrize("non_finite", [(), (3, 4, 17)])
+def test_every_step_follows_the_formulas(non_finite, tmp_path):
+    recipe, progress, _ = run(tmp_path, non_finite=non_finite)
+    expected = adamw(recipe, non_finite)
     theta = checkpoints.load(tmp_path / "last.pt")["model"]["theta"]
     np.testing.assert_allclose(theta, expected[-1][0], rtol=1e-10)
     lines = [line for line in log.read(tmp_path / "log.jsonl") if "validation" not in line]
     assert [line["step"] for line in lines] == list(range(1, 31))
-    assert [line["step"] for line in lines if line.get("skipped")] == list(spoiled)
-    assert progress.skipped == len(spoiled) and progress.step == 30
+    assert [line["step"] for line in lines if line.get("skipped")] == list(non_finite)
+    assert progress.skipped == len(non_finite) and progress.step == 30
     for line, (_, lr, norm, loss) in zip(lines, expected, strict=True):
         np.testing.assert_allclose(line["lr"], lr, rtol=1e-12)
-        if line["step"] in spoiled:
+        if line["step"] in non_finite:
             assert line["loss"] is None
         else:
             np.testing.assert_allclose([line["loss"], line["error"] ** 2, line["gradient_norm"]], [loss, loss, norm])
 
 
-def test_the_weights_are_the_best_on_batches_that_never_change(tmp_path):
+def test_the_weights_are_the_best_on_fixed_validation_batches(tmp_path):
     overrides = {
         "optimiser__weight_decay": 0.0,
         "optimiser__schedule": "constant",
         "optimiser__lr": 2.0,
         "run__steps": 40,
     }
-    recipe, progress, told = run(tmp_path, **overrides)
-    seen = {line["step"]: line["validation"]["loss"] for line in told if "validation" in line}
+    recipe, progress, lines = run(tmp_path, **overrides)
+    seen = {line["step"]: line["validation"]["loss"] for line in lines if "validation" in line}
     assert list(seen) == [10, 20, 30, 40]
     best = min(seen, key=seen.get)
-    assert best != 40, "the case must be one in which the last is not the best"
+    assert best != 40, "this test needs a run whose last weights are not the best"
     assert (progress.best_step, progress.best) == (best, seen[best])
     found = weights.load("line", tmp_path / "weights.safetensors")
     assert found.header["step"] == best and found.header["recipe"] == json.loads(json.dumps(recipe.tables()))
@@ -139,10 +139,10 @@ def test_the_weights_are_the_best_on_batches_that_never_change(tmp_path):
     np.testing.assert_allclose(found.header["validation_loss"], np.mean(losses), rtol=1e-12)
 
 
-def test_what_stays_without_a_number_ends_the_run(tmp_path):
-    spoiled = range(5, 5 + steps.PATIENCE)
+def test_a_loss_that_stays_non_finite_ends_the_run(tmp_path):
+    non_finite = range(5, 5 + steps.PATIENCE)
     with pytest.raises(ConfigError, match=r"loss and gradient must be finite, got 20 steps in a row up to step 24"):
-        run(tmp_path, spoiled=spoiled)
+        run(tmp_path, non_finite=non_finite)
     last = log.read(tmp_path / "log.jsonl")[-1]
     assert last["step"] == 23 and last["skipped"]
     assert not (tmp_path / "weights.safetensors").exists()
@@ -158,14 +158,14 @@ def test_schedules_meet_their_ends():
     assert learning_rate("cosine", 9, 10, lr=1.0, lr_end=0.0, warm_up=50) == 10 / 51
 
 
-def test_torch_is_left_as_it_was(tmp_path):
+def test_the_global_random_state_is_restored(tmp_path):
     torch.manual_seed(4)
     before = torch.get_rng_state()
     run(tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_folder_with_a_run_is_not_overwritten_and_another_recipe_does_not_go_on(tmp_path):
+def test_a_folder_with_a_run_is_not_overwritten_nor_resumed_by_another_recipe(tmp_path):
     run(tmp_path)
     kept = (tmp_path / "last.pt").read_bytes()
     with pytest.raises(ConfigError, match="out must be a folder without a run"):
@@ -174,19 +174,19 @@ def test_a_folder_with_a_run_is_not_overwritten_and_another_recipe_does_not_go_o
     with pytest.raises(ConfigError, match=r"run of the same recipe.*optimiser\.lr = 0\.1"):
         train(recipe, Line, tmp_path, resume=True)
     with pytest.raises(ConfigError, match="must fit the model line"):
-        train(Recipe.parse(RECIPE), lambda: Bent(), tmp_path, resume=True)
+        train(Recipe.parse(RECIPE), lambda: LineWithExtraParameter(), tmp_path, resume=True)
     assert (tmp_path / "last.pt").read_bytes() == kept
 
 
-class Bent(Line):
-    """With a parameter more."""
+class LineWithExtraParameter(Line):
+    """A model with one more parameter."""
 
     def __init__(self):
         super().__init__()
         self.more = nn.Parameter(torch.zeros(1))
 
 
-def test_what_is_no_checkpoint_is_refused_and_not_executed(tmp_path):
+def test_files_that_are_not_checkpoints_are_refused_and_not_executed(tmp_path):
     for content in (b"", b"PK", b"\x80\x02K\x01."):
         (tmp_path / "last.pt").write_bytes(content)
         with pytest.raises(ConfigError, match="must be a checkpoint of a training run"):
@@ -196,7 +196,7 @@ def test_what_is_no_checkpoint_is_refused_and_not_executed(tmp_path):
         train(Recipe.parse(RECIPE), Line, tmp_path, resume=True)
 
 
-def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
     checkpoints.save(path, {"recipe": "old"})
 
@@ -210,63 +210,65 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
     assert checkpoints.load(path)["recipe"] == "old"
 
 
-def test_a_log_that_was_cut_short_goes_on(tmp_path):
+def test_an_incomplete_log_is_continued(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
-    going_on = log.Log(path, 1)
-    going_on.write({"step": 2, "loss": math.inf})
-    going_on.close()
+    continued = log.Log(path, 1)
+    continued.write({"step": 2, "loss": math.inf})
+    continued.close()
     assert log.read(path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": None}]
 
 
-def test_tensorboard_is_told_where_there_is_one(tmp_path, monkeypatch):
-    told = []
+def test_tensorboard_gets_the_log_where_it_is_installed(tmp_path, monkeypatch):
+    calls = []
 
     class SummaryWriter:
         def __init__(self, folder, purge_step):
-            told.append((folder, purge_step))
+            calls.append((folder, purge_step))
 
         def add_scalar(self, name, value, step):
-            told.append((name, value, step))
+            calls.append((name, value, step))
 
         def close(self):
-            told.append("closed")
+            calls.append("closed")
 
     module = types.ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = SummaryWriter
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     _, progress, _ = run(tmp_path)
-    assert told[0] == (str(tmp_path / "tensorboard"), 1) and told[-1] == "closed"
-    assert [step for name, _, step in told[1:-1] if name == "training/loss"] == list(range(1, 31))
-    assert ("validation/loss", progress.best, progress.best_step) in told
+    assert calls[0] == (str(tmp_path / "tensorboard"), 1) and calls[-1] == "closed"
+    assert [step for name, _, step in calls[1:-1] if name == "training/loss"] == list(range(1, 31))
+    assert ("validation/loss", progress.best, progress.best_step) in calls
 
 
-def test_curves_say_what_they_show(tmp_path):
-    _, _, told = run(tmp_path, spoiled=(3,))
+def test_curves_show_the_log_and_are_labelled(tmp_path):
+    _, _, lines = run(tmp_path, non_finite=(3,))
     figure = curves.curves(log.read(tmp_path / "log.jsonl"))
     top, error, _, middle, bottom = figure.axes
     labels = ["Loss", "Error", "Users", "Gradient norm\n(before clipping)", "Learning rate"]
     assert [axis.get_ylabel() for axis in figure.axes] == labels
     each, _, watched = (line.get_ydata() for line in error.get_lines())
-    np.testing.assert_allclose(each, [x["error"] if math.isfinite(x["error"]) else math.nan for x in told if "lr" in x])
-    np.testing.assert_allclose(watched, [x["validation"]["error"] for x in told if "validation" in x])
+    np.testing.assert_allclose(
+        each, [x["error"] if math.isfinite(x["error"]) else math.nan for x in lines if "lr" in x]
+    )
+    np.testing.assert_allclose(watched, [x["validation"]["error"] for x in lines if "validation" in x])
     assert bottom.get_xlabel() == "Step"
     shown = {line.get_label(): line.get_xydata() for line in top.get_lines()}
-    np.testing.assert_allclose(shown["validation"][:, 1], [x["validation"]["loss"] for x in told if "validation" in x])
+    np.testing.assert_allclose(shown["validation"][:, 1], [x["validation"]["loss"] for x in lines if "validation" in x])
     assert np.isnan(shown["training"][2, 1]) and "its running mean" in shown
     assert middle.get_yscale() == "log"
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_validation_loss_of_another_kind_has_an_axis_of_its_own(tmp_path):
-    _, _, told = run(tmp_path)
-    moved = [x if "lr" in x else {**x, "validation": x["validation"] | {"loss": 1e3}} for x in told]
+def test_a_validation_loss_of_another_scale_has_its_own_axis(tmp_path):
+    _, _, lines = run(tmp_path)
+    moved = [x if "lr" in x else {**x, "validation": x["validation"] | {"loss": 1e3}} for x in lines]
     figure = curves.curves(moved)
     assert "Loss in validation" in [axis.get_ylabel() for axis in figure.axes]
     assert max(figure.axes[0].get_ylim()) < 900
 
 
-def test_running_means_leave_out_what_is_no_number():
+def test_running_means_leave_out_nan():
     values = np.array([1.0, np.nan, 3.0, *[5.0] * 147])
     found = curves.running_mean(values)  # over three
     np.testing.assert_allclose(found[:5], [1, 1, 2, 4, 13 / 3])

@@ -1,4 +1,4 @@
-"""Runs in processes of their own: killed, interrupted, resumed, and shared out."""
+"""Runs in separate processes: killed, interrupted, resumed, and distributed over two processes."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def end(process, status=0):
     return out, err
 
 
-def test_killed_and_interrupted_it_ends_with_the_weights_of_one_that_was_not(tmp_path):
+def test_a_killed_and_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
     whole = start(tmp_path, "--out", "whole")
     end(start(tmp_path, "--out", "parts", TOY_SIGNAL=f"{signal.SIGKILL:d}@25"), -signal.SIGKILL)
     assert not (tmp_path / "parts" / "weights.safetensors").exists()
-    assert log.read(tmp_path / "parts" / "log.jsonl")[-1]["step"] == 24  # four more than were saved
+    assert log.read(tmp_path / "parts" / "log.jsonl")[-1]["step"] == 24  # four steps after the last checkpoint
 
     for number, step in ((signal.SIGINT, 23), (signal.SIGTERM, 26)):
         _, err = end(start(tmp_path, "--out", "parts", "--resume", TOY_SIGNAL=f"{number:d}@3"), 1)
-        told = rf"interrupted after {step} steps; go on with: beamforge train toy\.toml --resume --out parts\n"
+        told = rf"interrupted after {step} steps; resume with: beamforge train toy\.toml --resume --out parts\n"
         assert re.fullmatch(told, err), err
 
     out, err = end(start(tmp_path, "--out", "parts", "--resume"))
@@ -62,7 +62,7 @@ def test_killed_and_interrupted_it_ends_with_the_weights_of_one_that_was_not(tmp
     assert lines[0] == lines[1] and len(lines[0]) == 41
 
 
-def test_two_processes_do_what_one_does_on_the_same_batches(tmp_path):
+def test_two_processes_give_the_results_of_one_on_the_same_batches(tmp_path):
     settings = [
         part
         for setting in ("run.steps=12", "run.validate_every=6", "run.precision=64", "model.dropout=0.0")
@@ -84,7 +84,7 @@ def test_two_processes_do_what_one_does_on_the_same_batches(tmp_path):
         assert all(a[name] == pytest.approx(b[name], rel=1e-10) for name in a if name != "seconds")
 
 
-def test_a_batch_is_shared_out_evenly_or_not_at_all():
+def test_a_batch_that_does_not_split_evenly_is_refused():
     from beamforge.core.errors import ConfigError
 
     rows = [Processes(rank, 4, torch.device("cpu")).rows(12) for rank in range(4)]

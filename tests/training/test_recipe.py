@@ -1,4 +1,4 @@
-"""Recipes are read strictly, and what is written is what was read."""
+"""Recipes: types, errors, and writing and reading back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_entries_and_replacements_have_the_types_of_their_fields():
     assert recipe.run == dataclasses.replace(Run(), device="cuda:1")
 
 
-def test_what_is_written_is_toml_and_reads_back():
+def test_a_written_recipe_is_toml_and_reads_back():
     recipe = Recipe.parse(
         NAMED + 'note = "a \\"b\\"\\n\\u00e9"\nsizes = [1, 2]\nflag = true\n', {"optimiser.clip": "inf"}
     )
@@ -71,14 +71,14 @@ def test_shipped_recipes_read_back(name):
         ("[model", {}, ["recipe must be TOML"]),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(text, overrides, words):
+def test_errors_are_reported_in_one_sentence(text, overrides, words):
     with pytest.raises(ConfigError) as caught:
         Recipe.parse(text, overrides)
     assert all(word in str(caught.value) for word in words), caught.value
     assert "\n" not in str(caught.value)
 
 
-def test_a_recipe_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_recipe_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="unknown recipe 'multiplier'; did you mean 'multipliers'"):
         Recipe.find("multiplier")
     with pytest.raises(ConfigError, match=r"absent\.toml"):
@@ -88,7 +88,7 @@ def test_a_recipe_that_is_not_there_is_refused(tmp_path):
         Recipe.find(str(tmp_path / "binary.toml"))
 
 
-def test_values_survive_toml():
+def test_values_keep_value_and_type_through_toml():
     for value in (1e-4, -5.0, 3, True, "a", [1.0, 2.5], 1e22, float("inf")):
         assert literal(toml(value)) == value and type(literal(toml(value))) is type(value)
     assert Optimiser().schedule == "cosine"

@@ -1,4 +1,4 @@
-"""Batches are functions of (seed, step); training, validation and test never meet; ranges and shares are kept."""
+"""Batches as functions of (seed, step); separate seeds for training, validation and tests; shares of `Downlink`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from beamforge.training.stream import Stream
 MIXED = Downlink(users=(2, 6), spread_share=0.5, noise_spread_db=(0.0, 20.0), correlated_share=0.5, weighted_share=0.5)
 
 
-def same(one, other) -> bool:
+def equal_tensors(one, other) -> bool:
     pairs = zip(batching.leaves(one), batching.leaves(other), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
@@ -29,14 +29,14 @@ def test_a_batch_is_a_function_of_seed_and_step():
     once = [stream.batch_at(step) for step in range(4)]
     torch.manual_seed(99)
     again = [Stream.training(MIXED, seed=3, batch=16).batch_at(step) for step in (3, 2, 1, 0)][::-1]
-    assert all(same(a, b) for a, b in zip(once, again, strict=True))
+    assert all(equal_tensors(a, b) for a, b in zip(once, again, strict=True))
     numbers = [x.truth.noise[0, 0].item() for x in once]
     numbers += [Stream.training(MIXED, seed, 16).batch_at(0).truth.noise[0, 0].item() for seed in (4, 2**40)]
     assert len(set(numbers)) == len(numbers)
 
 
 @pytest.mark.parametrize("step", range(4))
-def test_rows_are_what_they_are_in_the_whole_batch(step):
+def test_some_rows_equal_those_of_the_whole_batch(step):
     stream = Stream.training(MIXED, seed=1, batch=12, dtype=torch.complex128)
     whole = stream.batch_at(step)
     parts = [stream.batch_at(step, slice(first, first + 4)) for first in (0, 4, 8)]
@@ -46,7 +46,7 @@ def test_rows_are_what_they_are_in_the_whole_batch(step):
     assert parts[0].observation.network is parts[0].truth
 
 
-def test_training_never_draws_from_what_is_held_out():
+def test_training_refuses_held_out_seeds():
     for held_out in (TEST_SEEDS, VALIDATION_SEEDS):
         for seed in (held_out[0], held_out[17], held_out[-1]):
             with pytest.raises(ConfigError, match=f"seed must not be a (test|validation) seed.*got {seed}"):
@@ -57,7 +57,7 @@ def test_training_never_draws_from_what_is_held_out():
         Stream.training(MIXED, -1, 4)
 
 
-def test_validation_is_apart_from_tests_and_the_same_for_all():
+def test_validation_has_one_seed_apart_from_the_tests():
     seed = Stream.validation(MIXED, 4).seed
     assert seed in VALIDATION_SEEDS and seed not in TEST_SEEDS
     assert not set(TEST_SEEDS) & set(VALIDATION_SEEDS)
@@ -75,7 +75,7 @@ def test_sizes_reach_the_ends_of_their_ranges_and_favour_few_users():
     assert (drawn >= 1).all()
 
 
-def test_the_instance_is_what_the_numbers_drawn_say():
+def test_instances_follow_the_formula_from_the_numbers_drawn():
     source = dataclasses.replace(MIXED, correlated_share=0.0, spread_share=1.0, weighted_share=1.0)
     draws = source.draw(seeded(5, 0), 8)
     instance = source.build(draws)
@@ -93,12 +93,12 @@ def test_shares_and_ranges():
     draws = source.draw(seeded(6, 0), 4000)
     spread = (draws["gain_db"] != 0).any(-1)
     assert torch.equal(spread, (draws["noise_db"] != 0).any(-1))
-    for share, told in (
+    for share, expected in (
         (spread, 0.3),
         ((draws["weights"] != 1).any(-1), 0.6),
         (draws["correlation"] > 0, 0.5),
     ):
-        assert abs(share.double().mean().item() - told) < 4 * np.sqrt(told * (1 - told) / 4000)
+        assert abs(share.double().mean().item() - expected) < 4 * np.sqrt(expected * (1 - expected) / 4000)
     assert stats.kstest(draws["snr_db"].numpy(), stats.uniform(-5, 35).cdf).pvalue > 1e-3
     weights = draws["weights"][(draws["weights"] != 1).any(-1)]
     assert stats.kstest(weights.flatten().numpy(), stats.uniform(0.1, 1.9).cdf).pvalue > 1e-3
@@ -107,7 +107,7 @@ def test_shares_and_ranges():
     assert stats.kstest(r.numpy(), stats.uniform(0, 0.95).cdf).pvalue > 1e-3
 
 
-def test_instances_of_a_batch_are_correlated_each_by_its_own_modulus():
+def test_each_instance_of_a_batch_has_its_own_correlation():
     white = torch.randn(3, 2, 5, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
     phase = torch.rand(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     modulus = torch.tensor([0.0, 0.5, 0.9], dtype=torch.float64)

@@ -40,7 +40,7 @@ device = "cpu"
 
 
 class Toy(Solver):
-    """Matched filters whose powers a small network shares out; with dropout, so that randomness matters."""
+    """Matched filters with powers from a small network; with dropout, so that random numbers matter."""
 
     capabilities = (Capability(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
 
@@ -76,6 +76,6 @@ class Toy(Solver):
 if __name__ == "__main__":
     from beamforge.cli import main
 
-    MODELS["toy"] = Toy  # in this process alone; tests that stay in theirs patch it in
+    MODELS["toy"] = Toy  # in this process only; tests within their own process patch it in
     torch.set_num_threads(1)
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""A toy method with a price: as `toy`, and the mean of its least rates is to reach a target by dual ascent."""
+"""A toy method with a price: like `toy`, with a target for the mean of the least rates, met by dual ascent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RECIPE = (
 
 
 class ToyFair(toy.Toy):
-    """The price multiplies what is linear in the batch, so that two processes do exactly what one does."""
+    """The priced term is a mean over the batch, so two processes give exactly the results of one."""
 
     def __init__(self, width: int = 4, dropout: float = 0.0):
         super().__init__(width, dropout)

@@ -1,1 +1,1 @@
-"""Fair comparison of methods: suites, statistics, timing, figures and reports."""
+"""Comparison of methods: suites, statistics, timing, figures and reports."""

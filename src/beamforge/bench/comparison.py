@@ -1,4 +1,4 @@
-"""Run a suite: every method on the same instances, scored by the one scorer, timed side by side."""
+"""Run a suite: every method on the same instances, scored by `evaluate` and timed in turns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Run:
-    """One method on all instances: what it answered, what that is worth, and seconds per instance."""
+    """One method on all instances: its solution, the report on it, and seconds per instance."""
 
     solution: Solution
     report: Report
@@ -39,7 +39,7 @@ class Run:
 
     @property
     def valid(self) -> np.ndarray:
-        """Boolean [B]: solved, and every constraint holds. Nothing else enters a mean."""
+        """Boolean [B]: solved, and every constraint holds. Means are over these instances only."""
         return (self.solution.solved & self.report.feasible).cpu().numpy()
 
     @property
@@ -64,13 +64,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """A method's line of the table: utilities in the problem's unit, rates in bit/s/Hz, milliseconds per instance.
+    """A method's row of the table: utilities in the problem's unit, rates in bit/s/Hz, milliseconds per instance.
 
-    utility_p5  what 95 % of the instances reach: the 5th percentile, or the 95th where less is better.
+    utility_p5  utility that 95 % of the instances reach: the 5th percentile, or the 95th where less is better.
     rate_p5     5th percentile of the users' rates over all instances.
     difference  to the baseline, paired, more is better, with its 95 % confidence interval (low, high).
-    violated    instances solved by the method's own account though a constraint does not hold; they enter no mean.
-    error       why there is nothing else in this row, or empty.
+    violated    instances reported as solved although a constraint does not hold; excluded from all means.
+    error       why the method failed, or empty; a row with an error has no other values.
     """
 
     method: str
@@ -98,9 +98,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A finished suite: a method is either among `runs` or, with one sentence why, among `errors`, as "bound" may be.
+    """A finished suite: a method is in `runs` or, with a reason, in `errors`, which may also have an entry "bound".
 
-    bound  [B], what no method can pass, in the problem's unit; NaN where none is known.
+    bound  bound [B] on the utility of any method, in the problem's unit; NaN where none is known.
     """
 
     suite: Suite
@@ -113,12 +113,12 @@ class Comparison:
 
     @property
     def rows(self) -> list[Row]:
-        """One row a method, in the suite's order."""
+        """One row per method, in the suite's order."""
         labels = [candidate.label for candidate in self.suite.candidates]
         return [self.row(label) if label in self.runs else Row(label, error=self.errors[label]) for label in labels]
 
     def row(self, label: str) -> Row:
-        """The line of one method that ran."""
+        """The row of a method in `runs`."""
         run, difference = self.runs[label], self.difference(label)
         counts = np.bincount(run.solution.status.cpu().numpy(), minlength=len(Status)).tolist()
         return Row(
@@ -154,10 +154,10 @@ class Comparison:
 
 
 def compare(suite: Suite, progress: Callable[[str], object] = lambda doing: None) -> Comparison:
-    """Every method of a suite on its instances. A method that raises is noted, and the others go on.
+    """Run every method of a suite on its instances; an exception is recorded and does not stop the other methods.
 
     Times are medians, of all instances as one batch and of one instance at a time, after a warm-up and interleaved
-    between the methods. `progress` is told what is being done.
+    between the methods. `progress` is called with a description of the current work.
     """
     instance = suite.instances()
     size = instance.truth.batch_shape[0]
@@ -199,7 +199,7 @@ def compare(suite: Suite, progress: Callable[[str], object] = lambda doing: None
 
 
 def attempt(errors: dict[str, str], label: str, task: Callable[..., Any]) -> Callable[..., Any]:
-    """`task`, but its exception is noted under `label` instead of raised, and after one it does nothing."""
+    """`task` with exceptions recorded under `label` instead of raised; after one, further calls do nothing."""
 
     def guarded(*arguments: Any) -> Any:
         if label in errors:
@@ -208,7 +208,7 @@ def attempt(errors: dict[str, str], label: str, task: Callable[..., Any]) -> Cal
             return task(*arguments)
         except BeamforgeError as error:
             errors[label] = str(error)
-        except Exception as error:  # a fault in a method, of whatever kind
+        except Exception as error:  # any other fault of a method
             errors[label] = f"{type(error).__name__}: {error}"
         return None
 
@@ -216,6 +216,6 @@ def attempt(errors: dict[str, str], label: str, task: Callable[..., Any]) -> Cal
 
 
 def best_bound(problem: Problem, instance: Instance) -> np.ndarray:
-    """[B] what no method can pass on the true networks, NaN where no bound is known."""
+    """Bound [B] on the utility of any method on the true networks, NaN where none is known."""
     found = bound(problem, instance.truth).double().cpu().numpy()
     return np.where(np.isfinite(found), found, np.nan)

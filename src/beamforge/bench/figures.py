@@ -1,4 +1,4 @@
-"""Figures of a comparison: rates of the users, utility against time, differences to the baseline."""
+"""Figures of a comparison: user rates, utility against time, differences to the baseline."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def rate_cdf(rates: Mapping[str, np.ndarray]) -> Figure:
 
 @styled
 def utility_time(rows: Sequence[Row], unit: str) -> Figure:
-    """Mean utility against time per instance: filled in a batch, hollow alone."""
+    """Mean utility against time per instance: filled markers in a batch, hollow markers one at a time."""
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     ax = figure.subplots()
     for index, row in enumerate(rows):

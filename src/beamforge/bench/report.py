@@ -1,4 +1,4 @@
-"""A comparison on disk and on paper: two CSV files, the figures, and one HTML page that needs nothing else."""
+"""Reports of a comparison: two CSV files, the figures, and a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import beamforge
 from beamforge.bench.comparison import Comparison, Row
 from beamforge.bench.figures import figures
 from beamforge.core.solution import Status
-from beamforge.io.writers import beside
+from beamforge.io.writers import partial_path
 
 COLUMNS = {
     "method": "Method",
@@ -33,7 +33,7 @@ COLUMNS = {
     "batched_ms": "In a batch (ms)",
     "status": "Ended",
 }
-"""Columns for reading, left to right, and their headings."""
+"""Columns of the readable table, left to right, with their headings."""
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -80,7 +80,7 @@ NOTES = (
 
 
 def write_report(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write ``table.csv``, ``instances.csv``, the figures and ``report.html``; the paths written."""
+    """Write ``table.csv``, ``instances.csv``, the figures and ``report.html``; returns their paths."""
     images = figures(comparison)
     contents = {
         "table.csv": table_csv(comparison).encode(),
@@ -90,18 +90,18 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        beside(folder / name).write_bytes(content)
-        beside(folder / name).replace(folder / name)
+        partial_path(folder / name).write_bytes(content)
+        partial_path(folder / name).replace(folder / name)
     return [folder / name for name in contents]
 
 
 def table_csv(comparison: Comparison) -> str:
-    """One line a method, the fields of `Row`, every digit; what is not a number is left empty."""
+    """One line per method with the fields of `Row` in all digits; NaN is left empty."""
     return _csv([field.name for field in fields(Row)], [list(asdict(row).values()) for row in comparison.rows])
 
 
 def instances_csv(comparison: Comparison) -> str:
-    """One line an instance and method: what the scorer says of it, whether or not it enters the means."""
+    """One line per instance and method with the scores, whether or not they enter the means."""
     lines = [
         [label, index, Status(status).name.lower(), iterations, utility, jain, feasible, bound]
         for label, run in comparison.runs.items()
@@ -127,7 +127,7 @@ def headings(comparison: Comparison) -> list[str]:
 
 
 def cells(row: Row) -> list[str]:
-    """A row for reading: rounded, with its interval and its status counts in words."""
+    """A row as text: rounded, with its confidence interval and status counts."""
     texts = {name: rounded(value) for name, value in asdict(row).items() if isinstance(value, float)}
     half = (row.difference_high - row.difference_low) / 2
     difference = rounded(row.difference_mean, "+.3g") + (f" ± {half:.2g}" if half > 0 else "")
@@ -138,12 +138,12 @@ def cells(row: Row) -> list[str]:
 
 
 def rounded(value: float, how: str = ".4g") -> str:
-    """A number for reading; rounding errors around zero are zero."""
+    """A number as rounded text; magnitudes below 1e-9 are zero."""
     return "–" if isnan(value) else "0" if abs(value) < 1e-9 else format(value, how)
 
 
 def page(comparison: Comparison, images: dict[str, bytes]) -> str:
-    """The HTML page, figures embedded."""
+    """The HTML page, with embedded figures."""
     suite, machine = comparison.suite, comparison.machine
     made = (
         f"{len(comparison.bound)} instances, problem {suite.problem}, baseline {suite.baseline}. "

@@ -1,4 +1,4 @@
-"""What a table says of a method: mean, 5th percentile, fairness, and whether a difference is more than luck."""
+"""Statistics of a comparison: means, percentiles, paired differences and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Difference:
     """Mean of a paired difference to the baseline and its 95 % confidence interval, in the utility's unit.
 
     Signed so that more is better: for minimum power it is the power saved. Instances that only one of the two methods
-    solved say nothing about the difference and are left out; `pairs` counts the rest.
+    solved are left out; `pairs` counts the others.
     """
 
     mean: float
@@ -57,8 +57,8 @@ class Estimate:
 def percent_of_mean(ours: Values, baseline: Values) -> Estimate:
     """``100 mean(ours) / mean(baseline)`` over the same instances [B].
 
-    The interval is that of the paired differences ``ours - ratio * baseline``, so what all methods find hard or easy in
-    an instance does not widen it.
+    The interval is that of the paired differences ``ours - ratio * baseline``, so variation between instances that is
+    common to both methods does not widen it.
 
     >>> percent_of_mean(np.array([2.0, 4.0, 6.5]), np.array([1.0, 2.0, 3.0]))
     Estimate(value=208.333..., half=27.385...)
@@ -77,7 +77,7 @@ def mean(values: Values) -> float:
 def percentile(values: Values, q: float) -> float:
     """The q-th percentile of the finite values (linear interpolation), NaN if there is none.
 
-    The 5th percentile of the users' rates is what the weakest users of a cell get.
+    The 5th percentile of the users' rates describes the weakest users of a cell.
     """
     finite = values[np.isfinite(values)]
     return float(np.percentile(finite, q)) if finite.size else float("nan")

@@ -1,4 +1,4 @@
-"""What is compared on what: shipped suites, each about a minute on a laptop."""
+"""Suites: methods, problem and instances of a comparison; each shipped one takes about a minute on a laptop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """How it is called in tables.
+        """Name in tables.
 
         >>> Candidate("wslnr", {"alpha": 2.0}).label
         'wslnr alpha=2.0'
@@ -33,10 +33,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Suite:
-    """One question, the instances it is asked on, the methods that answer, and the one they are measured against.
+    """A problem, its instances, the methods to compare, and the baseline method.
 
     source    a scenario, sampled with the first of `TEST_SEEDS`.
-    stated    numbers that the problem needs and the source does not state, by the names of `Instance.context`.
+    stated    numbers that the problem needs and the source does not provide, by the names of `Instance.context`.
     baseline  label of one of the candidates.
     count     instances, at most.
     """
@@ -123,7 +123,7 @@ SUITES: Mapping[str, Suite] = {
         ),
     )
 }
-"""By name."""
+"""Shipped suites by name."""
 
 
 def find_suite(name: str) -> Suite:

@@ -1,4 +1,4 @@
-"""Time that can be compared: warmed up, interleaved between the methods, medians, and the machine it was taken on."""
+"""Comparable times: after a warm-up, interleaved between methods, as medians, with a description of the machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 
 @dataclass(frozen=True)
 class Machine:
-    """What a time depends on besides the method."""
+    """The machine and software versions that a time depends on."""
 
     processor: str
     threads: int
@@ -31,10 +31,10 @@ class Machine:
 
 
 def interleaved(tasks: Mapping[str, Callable[[int], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each task over `repeats` rounds; ``task(round)`` says which instance to take.
+    """Median seconds of each task over `repeats` rounds; a task gets the number of the round.
 
     Every task runs once untimed, then in each round all tasks run one after another, so that a disturbance of the
-    machine falls on all of them alike. A CUDA device is waited for.
+    machine affects all of them alike. CUDA devices are synchronised.
     """
     for task in tasks.values():
         task(0)
@@ -51,7 +51,7 @@ def interleaved(tasks: Mapping[str, Callable[[int], object]], repeats: int) -> d
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread inside PyTorch's operations, and as many as before afterwards."""
+    """One thread for PyTorch's operations within the ``with`` block; the previous number is restored."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -61,7 +61,7 @@ def one_thread() -> Iterator[None]:
 
 
 def wait() -> None:
-    """Until queued kernels are done, where a CUDA device is in use."""
+    """Wait for queued kernels, if a CUDA device is in use."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
@@ -77,7 +77,7 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """Short hash of the checked-out commit, with "-dirty" after changes; "unknown" if git does not track this file."""
+    """Short hash of the checked-out commit, "-dirty" after changes; "unknown" if git does not track this file."""
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]
     try:

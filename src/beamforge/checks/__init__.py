@@ -1,8 +1,8 @@
-"""What any method must satisfy, ours or a user's: `check_solver` is the public conformance suite.
+"""The public conformance suite `check_solver`, for methods of this library and of users.
 
-Each check poses small random questions of the kinds a method says it serves and compares two answers that must agree,
-or asks what must be refused. Answers are compared by the powers ``|h_k^H w_d|^2`` that users receive, since a beam's
-phase is free.
+Each check solves small random problems of the kinds in a method's capabilities and compares two solutions that must
+agree, or poses a problem that must be refused. Solutions are compared by the received powers ``|h_k^H w_d|^2``, since
+the phase of a beam is arbitrary.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ __all__ = ["CHECKS", "Question", "check_solver", "questions_for"]
 
 
 def check_solver(solver: Solver, questions: list[Question] | None = None) -> None:
-    """Run every check on a solver; `AssertionError` names the check and the question that it fails.
+    """Run every check on a solver; `AssertionError` names the check and the question that failed.
 
-    questions  what to ask; left out, one for each kind of question in `solver.capabilities`.
+    questions  problems to solve; left out, one for each kind of problem in `solver.capabilities`.
 
-    A method with parameters that it takes from a batch as a whole is checked with those `fitted` to the question.
+    A method with parameters that depend on the whole batch is checked with those `fitted` to the question.
 
     >>> from beamforge.classical.linear import RZF
     >>> check_solver(RZF())

@@ -1,4 +1,4 @@
-"""The checks: pairs of answers that must agree, limits that must hold, and questions that must be refused."""
+"""The checks: pairs of solutions that must agree, limits that must hold, and problems that must be refused."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from beamforge.core.streams import NO_DATA, Streams
 from beamforge.core.terms import Bound
 
 TOLERANCE = 1e-4
-"""Largest difference of two answers that count as the same, as a share of what a user receives and of its noise."""
+"""Largest difference between equal solutions, as a share of a user's largest received power plus its noise."""
 
 
 def batch_equals_loop(solver: Solver, question: Question) -> None:
-    """Any leading dimensions give what a Python loop over single instances gives."""
+    """A batch of any leading dimensions gives the same beams as a Python loop over its instances."""
     together = answer(solver, question.problem, question.instance)
     shape = (2, BATCH // 2)
     folded = answer(solver, *batching.unflatten((question.problem, question.instance), shape))
     assert folded.W.shape == (*shape, *together.W.shape[1:]), f"W has shape {tuple(folded.W.shape)}"
-    same(question.instance.truth, together, batching.flatten(folded, 2))
+    assert_same(question.instance.truth, together, batching.flatten(folded, 2))
     for i in range(BATCH):
         one = batching.tree_map(lambda leaf, i=i: leaf[i], (question.problem, question.instance))
         alone = answer(solver, *one)
         assert alone.W.ndim == 2, f"W of one instance has shape {tuple(alone.W.shape)}"
-        same(one[1].truth, batching.tree_map(lambda leaf, i=i: leaf[i], together), alone)
+        assert_same(one[1].truth, batching.tree_map(lambda leaf, i=i: leaf[i], together), alone)
 
 
 def users_can_be_relabelled(solver: Solver, question: Question) -> None:
@@ -57,7 +57,7 @@ def users_can_be_relabelled(solver: Solver, question: Question) -> None:
     elif streams.user is None:
         columns = torch.cat([order, torch.arange(network.users, streams.count)])
         streams = Streams(streams.transmitter[..., columns])
-    else:  # the streams stay where they are, and carry the data of the users under their new names
+    else:  # the streams keep their order and carry the data of the relabelled users
         columns = torch.arange(streams.count)
         renamed = torch.where(streams.user < 0, NO_DATA, order.argsort()[streams.user.clamp_min(0)])
         streams = replace(streams, user=renamed)
@@ -68,7 +68,7 @@ def users_can_be_relabelled(solver: Solver, question: Question) -> None:
     )
     there = answer(solver, question.problem, question.instance)
     here = answer(solver, problem, Instance.perfect(relabelled))
-    same(relabelled, replace(there, W=there.W[..., columns]), here)
+    assert_same(relabelled, replace(there, W=there.W[..., columns]), here)
 
 
 def units_do_not_matter(solver: Solver, question: Question) -> None:
@@ -76,20 +76,20 @@ def units_do_not_matter(solver: Solver, question: Question) -> None:
     network = question.instance.truth
     scaled = replace(network, H=network.H * 1e-6, noise=network.noise * 1e-12)
     there = answer(solver, question.problem, question.instance)
-    same(network, there, answer(solver, question.problem, Instance.perfect(scaled)))
+    assert_same(network, there, answer(solver, question.problem, Instance.perfect(scaled)))
 
 
 def phases_do_not_matter(solver: Solver, question: Question) -> None:
-    """Turning the phase of a user's channel changes no power."""
+    """Rotating the phase of a user's channel changes no received power."""
     network = question.instance.truth
     users = torch.arange(1, 1 + network.users, dtype=torch.float64).repeat_interleave(network.receive_antennas)
     turned = replace(network, H=network.H * torch.exp(1j * users**2).unsqueeze(-1))
     there = answer(solver, question.problem, question.instance)
-    same(turned, there, answer(solver, question.problem, Instance.perfect(turned)))
+    assert_same(turned, there, answer(solver, question.problem, Instance.perfect(turned)))
 
 
 def every_instance_is_answered(solver: Solver, question: Question) -> None:
-    """Where beams within the limits exist, there is an answer, with a beam for every stream, in both precisions."""
+    """A feasible instance is solved, with a beam for every stream, in both precisions."""
     network = question.instance.truth
     single = batching.tree_map(as_single, (question.problem, question.instance))
     for problem, instance in ((question.problem, question.instance), single):
@@ -113,7 +113,7 @@ def limits_are_met(solver: Solver, question: Question) -> None:
 
 
 def all_limits_of_a_kind_are_met(solver: Solver, question: Question) -> None:
-    """Of two upper limits of one kind, the stricter holds too, whichever comes first."""
+    """With two upper limits of one kind, the stricter one is met too."""
     for limit in question.problem.subject_to:
         if isinstance(limit, Upper) and not any(hasattr(other, "target") for other in question.problem.subject_to):
             stricter = batching.tree_map(lambda leaf: leaf / 2, limit)
@@ -124,15 +124,15 @@ def all_limits_of_a_kind_are_met(solver: Solver, question: Question) -> None:
 
 
 def the_truth_is_not_read(solver: Solver, question: Question) -> None:
-    """Beams follow from the observation alone: a truth full of NaN changes none of them."""
+    """Beams depend on the observation only: true channels of NaN do not change them."""
     network = question.instance.truth
     poisoned = replace(network, H=torch.full_like(network.H, torch.nan))
     blind = Instance.estimated(poisoned, network, **question.instance.context)
-    same(network, answer(solver, question.problem, question.instance), answer(solver, question.problem, blind))
+    assert_same(network, answer(solver, question.problem, question.instance), answer(solver, question.problem, blind))
 
 
 def channels_matter(solver: Solver, question: Question) -> None:
-    """Other channels get other beams (single antennas may well get the same powers, all there is)."""
+    """Different channels get different beams; not checked for single antennas, whose powers may be equal."""
     if question.instance.truth.antennas > 1:
         W = answer(solver, question.problem, question.instance).W
         gap = (squared_magnitude(W) - squared_magnitude(W[:1])).abs().amax((-2, -1))[1:]
@@ -140,29 +140,29 @@ def channels_matter(solver: Solver, question: Question) -> None:
 
 
 def unknown_terms_are_refused(solver: Solver, question: Question) -> None:
-    """A utility or constraint that the method cannot know, if only a subclass of one that it does, is refused."""
+    """An unknown utility or constraint is refused, even a subclass of a known one."""
     problem = question.problem
-    problems = [replace(problem, maximise=disguised(problem.maximise))]
+    problems = [replace(problem, maximise=unknown_subclass(problem.maximise))]
     for place, limit in enumerate(problem.subject_to):
         before, after = problem.subject_to[:place], problem.subject_to[place + 1 :]
-        problems.append(replace(problem, subject_to=(*before, disguised(limit), *after)))
+        problems.append(replace(problem, subject_to=(*before, unknown_subclass(limit), *after)))
     for unknown in problems:
-        assert not type(solver).supports(unknown, question.instance.truth), "it claims to know a type it has never seen"
-        assert refuses(solver, unknown, question.instance), "it answers for a type that it has never seen"
+        assert not type(solver).supports(unknown, question.instance.truth), "supports() accepts an unknown subclass"
+        assert refuses(solver, unknown, question.instance), "it solves a problem with an unknown subclass"
 
 
 def unusual_streams_are_refused(solver: Solver, question: Question) -> None:
-    """A network with a feature that the method does not say it handles is refused, not answered without it."""
+    """A network with a feature that is not in the capabilities is refused, not solved without the feature."""
     network = question.instance.truth
     handled = {feature for capability in solver.capabilities for feature in capability.handles}
     transmitter = torch.cat([network.streams.transmitter, network.streams.transmitter[..., -1:]], -1)
     if network.streams.user is None and Feature.SENSING not in handled:
         extra = replace(network, streams=Streams(transmitter))
-        assert refuses(solver, question.problem, Instance.perfect(extra)), "it answers without the sensing stream"
+        assert refuses(solver, question.problem, Instance.perfect(extra)), "it ignores the sensing stream"
     if network.streams.user is None and Feature.SEVERAL_STREAMS not in handled:
         usual = torch.arange(network.users).expand(BATCH, -1)
         extra = replace(network, streams=Streams(transmitter, torch.cat([usual, usual[:, -1:]], -1)))
-        assert refuses(solver, question.problem, Instance.perfect(extra)), "it answers without the second stream"
+        assert refuses(solver, question.problem, Instance.perfect(extra)), "it ignores the second stream"
 
 
 def same_generator_same_result(solver: Solver, question: Question) -> None:
@@ -174,23 +174,23 @@ def same_generator_same_result(solver: Solver, question: Question) -> None:
 
 
 def neighbours_are_independent(solver: Solver, question: Question) -> None:
-    """A neighbour full of NaN spoils only itself."""
+    """An instance of NaN does not affect the other instances of its batch."""
     there = answer(solver, question.problem, question.instance)
     network = question.instance.truth
     H = network.H.clone()
     H[0] = torch.nan
     here = answer(solver, question.problem, Instance.perfect(replace(network, H=H)))
     rest = slice(1, None)
-    same(batching.take(network, rest), batching.take(there, rest), batching.take(here, rest))
+    assert_same(batching.take(network, rest), batching.take(there, rest), batching.take(here, rest))
     assert not here.solved[0], "the instance with NaN was not flagged"
     assert (here.W[0] == 0).all(), "the instance with NaN has beams"
 
 
 def gradients_are_right(solver: Solver, question: Question) -> None:
-    """The derivative along a random direction of the channel agrees with finite differences, where it is offered.
+    """The derivative along a random direction of the channel agrees with finite differences, if there are gradients.
 
-    Differences of a solution that is iterated to a tolerance are rough at small steps and curved at large ones; that of
-    several widths which comes closest is the one that is judged.
+    Differences of an iterative solution have rounding errors at small steps and truncation errors at large ones; of
+    several step sizes, the closest difference counts.
     """
     if not solver.differentiable:
         return
@@ -237,12 +237,12 @@ CHECKS: list[Callable[[Solver, Question], None]] = [
 
 # --- tools -----------------------------------------------------------------------------------------------------------
 def answer(solver: Solver, problem: Problem, instance: Instance) -> Solution:
-    """One solution, with a fresh generator."""
+    """The solution with a new generator."""
     return solver.solve(problem, instance, generator=torch.Generator().manual_seed(0))
 
 
 def refuses(solver: Solver, problem: Problem, instance: Instance) -> bool:
-    """Whether the method refuses a question."""
+    """Whether the method refuses a problem."""
     try:
         answer(solver, problem, instance)
     except UnsupportedProblem:
@@ -250,8 +250,8 @@ def refuses(solver: Solver, problem: Problem, instance: Instance) -> bool:
     return False
 
 
-def same(network: Network, one: Solution, other: Solution) -> None:
-    """Both solutions end alike and put the same powers at every user, to a ten-thousandth of what that user hears."""
+def assert_same(network: Network, one: Solution, other: Solution) -> None:
+    """Assert equal statuses and, within `TOLERANCE`, equal received powers."""
     assert torch.equal(one.status, other.status), f"status {one.status.tolist()} against {other.status.tolist()}"
     if not (one.status != int(Status.NUMERICAL_FAILURE)).any():
         return
@@ -259,11 +259,11 @@ def same(network: Network, one: Solution, other: Solution) -> None:
     assert a.shape == b.shape, f"beams have shapes {tuple(one.W.shape)} and {tuple(other.W.shape)}"
     noise = network.noise.repeat_interleave(network.receive_antennas, -1)
     gap = ((a - b).abs().amax(-1) / (a.amax(-1) + noise)).amax()
-    assert gap <= TOLERANCE, f"received powers differ by {gap:.1e} of what a user receives"
+    assert gap <= TOLERANCE, f"received powers differ by {gap:.1e} of the largest at a user"
 
 
-def disguised(term: Bound) -> Bound:
-    """The same numbers in a subclass that nobody knows."""
+def unknown_subclass(term: Bound) -> Bound:
+    """The same utility or constraint as an instance of an unknown subclass."""
     kind: Any = dataclasses.dataclass(frozen=True)(type(f"Unknown{type(term).__name__}", (type(term),), {}))
     return kind(**{item.name: getattr(term, item.name) for item in dataclasses.fields(term)})
 

@@ -1,4 +1,4 @@
-"""Small questions of every kind that a method says it answers."""
+"""Small problems of every kind in a method's capabilities."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from beamforge.core.utilities import Utility
 BATCH = 4
 
 WEAK = 0.2
-"""Amplitude of the weakest user of the first instance, over that of the others."""
+"""Factor on the channel (the power gains of links) of the last user of the first instance."""
 
 RECEIVE_ANTENNAS = 2
 """Antennas of the users of an example network, where a method can handle several."""
@@ -44,7 +44,7 @@ EXAMPLES: tuple[Constraint, ...] = (
     MeanJainAtLeast(0.97),
     SensingSnrAtLeast((0.3,), (1.0,), level=(1.0,)),
 )
-"""A limit of every kind that the example networks can meet, all of a problem's together."""
+"""A limit of every kind; the example networks can meet all limits of a problem together."""
 
 
 UTILITIES: tuple[Utility, ...] = (RateAndSensing((0.3,), (1.0,)),)
@@ -52,7 +52,7 @@ UTILITIES: tuple[Utility, ...] = (RateAndSensing((0.3,), (1.0,)),)
 
 
 class Question(NamedTuple):
-    """A small problem on a batch of small instances, all of which have beams within the limits."""
+    """A small problem on a batch of small instances, all of them feasible."""
 
     name: str
     problem: Problem
@@ -60,7 +60,7 @@ class Question(NamedTuple):
 
 
 def questions_for(kind: type[Solver], seed: int = 0) -> list[Question]:
-    """A question for each utility, form, set of limits and feature that a method says it serves."""
+    """A question for each utility, form, set of limits and feature in a method's capabilities."""
     found: dict[str, Question] = {}
     for capability in kind.capabilities:
         for form in capability.forms:
@@ -79,7 +79,7 @@ def questions_for(kind: type[Solver], seed: int = 0) -> list[Question]:
 
 
 def sets_of_limits(capability: Capability) -> Iterator[tuple[type[Constraint], ...]]:
-    """What is needed, with each of those of which one is needed, and with each that is allowed beside it."""
+    """All required limits with each choice of `needs_one_of`, without and with each limit of `allows`."""
     for one in capability.needs_one_of or (None,):
         needed = (*capability.needs, *([] if one is None else [one]))
         for extra in (None, *capability.allows):
@@ -89,9 +89,9 @@ def sets_of_limits(capability: Capability) -> Iterator[tuple[type[Constraint], .
 def example_network(
     form: Form, generator: torch.Generator, users: int = 3, antennas: int = 4, feature: Feature | None = None
 ) -> Network:
-    """A batch of small networks with unequal noise, and in the first of them a weak user.
+    """A batch of small networks with unequal noise and, in the first of them, a weak user.
 
-    Power control has weak interference, so that targets can be met.
+    Links of power control have weak interference, so that targets can be met.
     """
     noise = torch.rand(BATCH, users, dtype=torch.float64, generator=generator) * 0.1 + 0.05
     if form is Form.POWER_CONTROL:
@@ -117,7 +117,7 @@ def example_utility(kind: type[Utility]) -> Utility:
 
 
 def example_limit(kind: type[Constraint]) -> Constraint:
-    """A limit of that kind that the example networks can meet; `LookupError` for a kind of which there is none."""
+    """A limit of that kind that the example networks can meet; `LookupError` for a kind without an example."""
     found = next((example for example in EXAMPLES if type(example) is kind), None)
     if found is None:
         raise LookupError(f"there is no example of {kind.__name__}: pass questions of your own to check_solver")

@@ -1,1 +1,1 @@
-"""Classical methods: closed forms, iterations with a proof, and bounds."""
+"""Classical methods: closed forms, iterative methods, and bounds on the optimum."""

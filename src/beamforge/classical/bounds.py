@@ -1,7 +1,7 @@
-"""What no beamformer can exceed: bounds on the utility of a problem, true wherever they stop.
+"""Bounds on the utility of a problem over all beams; they are valid wherever their iterations stop.
 
 Sum rates are bounded by dirty-paper coding, the sum capacity of the broadcast channel: a concave problem in the K
-powers of the dual multiple-access channel. Everything here is computed in double precision and rounded outward.
+powers of the dual multiple-access channel. All bounds are computed in double precision and rounded to the safe side.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower
 from beamforge.optim.simplex import simplex_maximum
 
 PRECISION = 1e-9
-"""Relative width to which bounds are tightened."""
+"""Relative accuracy of the bounds."""
 
 
 def bound(problem: Problem, network: Network) -> Tensor:
-    """An upper bound [...] of the problem's utility over all beams (a lower one where less is better).
+    """An upper bound [...] on the problem's utility over all beams (a lower bound if the utility is minimised).
 
-    Sum rate: dirty-paper coding, with all transmitters as one, and cell by cell as if no other were there; exact only
-    for orthogonal users or one user. Least rate or SINR, and least power: the virtual uplink, exact on a broadcast
-    network with a total power limit. Sum rate of users with several antennas: those of the greatest weights as one
-    receiver. Infinite (of the sign that says nothing) where nothing is known.
+    Sum rate: dirty-paper coding, for all transmitters as one and for each cell without interference from the others;
+    exact only for orthogonal users or one user. Least rate or SINR, and least power: the virtual uplink, exact on a
+    broadcast network with a total power limit. Sum rate of users with several antennas: the users of the greatest
+    weights as one receiver. Where no bound is known it is infinite (-infinite if the utility is minimised).
 
     >>> from beamforge.core.constraints import TotalPower
     >>> network = Network.broadcast(torch.eye(2, dtype=torch.complex128), noise=1.0)
@@ -55,7 +55,7 @@ def bound(problem: Problem, network: Network) -> Tensor:
         several = network.receive_antennas > 1
         found = (cooperative_bound if several else sum_rate_bound)(problem, network, goal.weights)
     elif (single := with_one_stream_each(network)) is None:
-        pass  # nothing is known of least rates and powers
+        pass  # no bound on least rates and powers is known
     elif isinstance(goal, (MinRate, MinSinr)):
         for price, budget in weighted_limits(problem, network):
             scaled = replace(single, H=single.H * price.rsqrt().unsqueeze(-2))
@@ -66,18 +66,18 @@ def bound(problem: Problem, network: Network) -> Tensor:
 
 
 def dpc_sum_capacity(network: Network, p_max: Number, weights: Number = 1.0) -> Tensor:
-    """Weighted sum capacity [...] of a broadcast network, bit/s/Hz, within 1e-9 from above.
+    """Weighted sum capacity [...] of a broadcast network, bit/s/Hz; an upper bound with a relative error below 1e-9.
 
     By duality with the multiple-access channel, for weights in descending order ``a_1 >= ... >= a_K`` (``a_K+1 = 0``)::
 
         C = max_{q >= 0, sum q = P}  sum_j (a_j - a_j+1) log2 det(I + sum_{k <= j} q_k h_k h_k^H / s2_k)
 
-    which dirty-paper coding reaches, and so no linear beams exceed.
+    Dirty-paper coding reaches it; no linear beams exceed it.
 
     p_max    total power, watts, a number or [...].
-    weights  of the rates, non-negative, a number, [K] or [..., K].
+    weights  weights of the rates, non-negative, a number, [K] or [..., K].
 
-    Raises `ShapeError` if the network has several transmitters, users several antennas, or a number does not fit.
+    Raises `ShapeError` for several transmitters, for users with several antennas, or if a number does not fit.
 
     Source: S. Vishwanath, N. Jindal, A. Goldsmith, IEEE Trans. Inf. Theory 49 (2003), Theorem 1; N. Jindal, W. Rhee,
     S. Vishwanath, S. Jafar, A. Goldsmith, IEEE Trans. Inf. Theory 51 (2005), Eq. 8, whose water-filling is replaced by
@@ -89,7 +89,7 @@ def dpc_sum_capacity(network: Network, p_max: Number, weights: Number = 1.0) -> 
     """
     H, shape, dtype = network.whitened().channel, network.batch_shape, network.noise.dtype
     if network.receive_antennas > 1:
-        raise ShapeError(f"users must have one antenna each, got {network.receive_antennas}: ask for `bound`")
+        raise ShapeError(f"users must have one antenna each, got {network.receive_antennas}; use `bound`")
     power = per_instance("p_max", p_max, network.H, ())
     weights = per_instance("weights", weights, network.H, (network.users,))
     H, power, weights = batching.flatten(double((H, power, weights)), len(shape))
@@ -106,7 +106,7 @@ def double(tree: batching.Tree) -> batching.Tree:
 
 
 def outward(found: Tensor, sense: int, dtype: torch.dtype) -> Tensor:
-    """A bound in another precision, rounded so that it stays one."""
+    """A bound in the precision `dtype`, rounded away from the optimum so that it remains a bound."""
     rounded = found.to(dtype)
     beyond = torch.nextafter(rounded, torch.full_like(rounded, sense * math.inf))
     return torch.where(sense * (rounded.double() - found) < 0, beyond, rounded)
@@ -114,8 +114,8 @@ def outward(found: Tensor, sense: int, dtype: torch.dtype) -> Tensor:
 
 # --- sum rate --------------------------------------------------------------------------------------------------------
 class Levels(NamedTuple):
-    """Multiple-access channels of growing sets of users: rows H [n, K, r] at full power, who is in level j
-    [n, J, K] (ones and zeros), and what its log det is worth [n, J]."""
+    """Multiple-access channels of nested sets of users: channels H [n, K, r] at full power, the users of set j as ones
+    and zeros [n, J, K], and the weight of its log det [n, J]."""
 
     H: Tensor
     member: Tensor
@@ -123,7 +123,7 @@ class Levels(NamedTuple):
 
 
 def capacity(H: Tensor, power: Tensor, weights: Tensor) -> Tensor:
-    """Upper bound [n] of the weighted capacity for H [n, K, N] in units of the noise."""
+    """Upper bound [n] on the weighted capacity for H [n, K, N] in units of the noise."""
     rows = compact(H * power.sqrt()[:, None, None])
     ordered, order = weights.sort(-1, descending=True)
     worth = ordered - torch.nn.functional.pad(ordered[:, 1:], (0, 1))
@@ -149,7 +149,7 @@ def multiple_access(data: Levels, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def log_det(H: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     """``log det B`` [...] and ``H B^-1 H^H`` [..., K, K] of ``B = I + H^H diag(q) H``.
 
-    B is lifted by more than the rounding of its factors, so the first is never below the truth.
+    The diagonal of B is increased by more than the rounding errors, so that log det B is never too small.
     """
     B = H.mH @ (q.unsqueeze(-1) * H)
     lift = 1 + 8 * H.shape[-1] * torch.finfo(q.dtype).eps * (1 + torch.diagonal(B, dim1=-2, dim2=-1).real)
@@ -159,12 +159,12 @@ def log_det(H: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def compact(H: Tensor) -> Tensor:
-    """Rows [n, K, min(K, N)] with the Gram matrix of the rows of H [n, K, N]."""
+    """Rows [n, K, min(K, N)] that have the same Gram matrix as the rows of H [n, K, N]."""
     return H if H.shape[-1] <= H.shape[-2] else torch.linalg.qr(H.mH).R.mH
 
 
 def sum_rate_bound(problem: Problem, network: Network, weights: Tensor) -> Tensor:
-    """Least capacity [B] of the relaxed networks: all transmitters as one, and cells that hear no other."""
+    """Least capacity [B] of the relaxed networks: all transmitters as one, and cells without mutual interference."""
     B, T, K, N = network.H.shape
     each, total = allowances(problem, network)
     if not torch.isfinite(total).all():
@@ -181,11 +181,11 @@ def sum_rate_bound(problem: Problem, network: Network, weights: Tensor) -> Tenso
 
 
 def cooperative_bound(problem: Problem, network: Network, weights: Tensor) -> Tensor:
-    """Weighted sum rate [B] if all transmitters were one, and users of the greatest weights one receiver.
+    """Bound [B] on the weighted sum rate: all transmitters as one, the j users of the greatest weights as one receiver.
 
-    For weights in descending order (``a_K+1 = 0``) the sum rate is ``sum_j (a_j - a_j+1) (r_1 + ... + r_j)``, and no
-    ``r_1 + ... + r_j`` exceeds the capacity ``max sum_i log2(1 + s_i^2 p_i)`` of the singular values s_i of these
-    users' channels together.
+    For weights in descending order (``a_K+1 = 0``) the sum rate is ``sum_j (a_j - a_j+1) (r_1 + ... + r_j)``. No
+    ``r_1 + ... + r_j`` exceeds the capacity ``max sum_i log2(1 + s_i^2 p_i)``, with s_i the singular values of the
+    stacked channels of these users.
     """
     _, total = allowances(problem, network)
     if not torch.isfinite(total).all():
@@ -210,9 +210,9 @@ def joint_capacity(H: Tensor) -> Tensor:
 
 # --- balanced rates, and least power ---------------------------------------------------------------------------------
 def with_one_stream_each(network: Network) -> Network | None:
-    """The network with streams as `Uplink` takes them, one for each user in order; None where it is another kind.
+    """The network with one stream for each user, in order, as `Uplink` needs them; None for other networks.
 
-    Several streams are worth no more than one to a user with one antenna whose transmitter is the only one.
+    With one transmitter, several streams for a user with one antenna are no better than one.
     """
     K, streams = network.users, network.streams
     if network.receive_antennas > 1 or (network.transmitters > 1 and streams.user is not None):
@@ -237,10 +237,11 @@ def weighted_limits(problem: Problem, network: Network) -> list[tuple[Tensor, Te
 
 
 def balance_bound(goal: MinRate | MinSinr, network: Network, budget: Tensor) -> Tensor:
-    """The least user utility [B] is at most the greatest one in the uplink, at any positive powers of sum `budget`.
+    """Bound [B] on the least user utility: the greatest user utility in the uplink at powers of sum `budget`.
 
-    For if all were greater in the downlink, the uplink powers that give those SINRs would exceed, in the user where the
-    ratio of the two is largest, a standard interference function's answer to them. `MaxMin` balances the powers.
+    It holds for any positive powers. Otherwise all SINRs of the downlink would be greater; compared with the uplink
+    powers that reach them, the user with the largest ratio of powers would contradict the properties of a standard
+    interference function. The powers used are those that `MaxMin` balances.
     """
     uplink = Uplink.of(network)
     alone = value_of(goal, budget.unsqueeze(-1) * uplink.gain).amin(-1)
@@ -251,17 +252,17 @@ def balance_bound(goal: MinRate | MinSinr, network: Network, budget: Tensor) -> 
 
 
 def value_of(goal: MinRate | MinSinr, sinr: Tensor) -> Tensor:
-    """Each user's utility [B, K] of which the goal is the least."""
+    """Utility of each user [B, K]: ``SINR / target`` or weighted rate; the goal is the least of them."""
     if isinstance(goal, MinSinr):
         return sinr / goal.target
     return goal.weights * spectral_efficiency(sinr)
 
 
 def power_bound(problem: Problem, network: Network, target: Tensor, iterations: int = 100) -> Tensor:
-    """The least power [B] is at least any uplink power whose SINRs reach no target (weak duality).
+    """Lower bound [B] on the power: any uplink power at which no SINR exceeds its target (weak duality).
 
-    From just below the powers that `Duality` finds, or else from those a user would need alone, ``q <- q target/SINR``
-    rises to the optimum. Infinite for a user without a channel.
+    From slightly below the powers that `Duality` finds, or otherwise from the powers without interference,
+    ``q <- q target/SINR`` increases to the optimum. Infinite for a user without a channel.
     """
     uplink = Uplink.of(network)
     targets = Problem(problem.maximise, (SinrAtLeast(target),))
@@ -271,8 +272,8 @@ def power_bound(problem: Problem, network: Network, target: Tensor, iterations: 
     x = torch.where(below, x, target)
     for _ in range(iterations):
         after = x * (target / uplink.receive(x)[0]).clamp_min(1)
-        settled = (after - x <= PRECISION * x).all()
+        converged = (after - x <= PRECISION * x).all()
         x = after
-        if settled:
+        if converged:
             break
     return (x / uplink.gain).sum(-1) * (1 - PRECISION)

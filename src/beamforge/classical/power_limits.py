@@ -1,4 +1,4 @@
-"""Powers of given directions: shared equally, and brought within whatever power limits a problem states."""
+"""Power limits of a problem: budgets of transmitters, equal powers, and scaling of beams to meet the limits."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from beamforge.core.network import Network
 from beamforge.core.problem import Problem
 
 LIMITS = (TotalPower, PerTransmitterPower, PerAntennaPower)
-"""The power constraints that are limits: less power meets them too."""
+"""The power constraints that are upper limits."""
 
 
 def budget(problem: Problem, network: Network) -> Tensor:
-    """Watts [..., T] that each transmitter may spend at most under the problem's power limits.
+    """Power budget of each transmitter [..., T], watts, under the problem's power limits.
 
-    A total shared by several transmitters is split by the number of streams each sends; limits of antennas add up.
+    A total limit is split among the transmitters in proportion to their numbers of streams; antenna limits are summed.
     """
     sent = network.streams.sent(network.transmitters).to(network.noise.dtype)
     found = []
@@ -34,7 +34,7 @@ def budget(problem: Problem, network: Network) -> Tensor:
 
 
 def equal_power(problem: Problem, network: Network, directions: Tensor) -> Tensor:
-    """Unit directions [..., N, D] with each transmitter's budget split equally over its streams, within all limits."""
+    """Beams along unit directions [..., N, D] within all limits: each transmitter's budget is shared equally."""
     streams = network.streams.sent(network.transmitters).to(network.noise.dtype)
     share = budget(problem, network) / streams.clamp_min(1)
     return within_limits(
@@ -43,7 +43,7 @@ def equal_power(problem: Problem, network: Network, directions: Tensor) -> Tenso
 
 
 def within_limits(problem: Problem, network: Network, W: Tensor) -> Tensor:
-    """W with every transmitter's beams scaled down by the least common factor that meets all power limits."""
+    """W with the beams of each transmitter scaled down by a common factor, no more than all power limits require."""
     power = network.antenna_power(W)
     excess = torch.ones_like(power[..., 0])
     if total := problem.find(TotalPower):
@@ -56,7 +56,7 @@ def within_limits(problem: Problem, network: Network, W: Tensor) -> Tensor:
 
 
 def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
-    """Watts that each transmitter [B, T], and all together [B], may at most spend."""
+    """Upper limits, in watts, on the power of each transmitter [B, T] and on the total power [B]."""
     each = network.noise.new_full(network.H.shape[:2], math.inf)
     if limit := problem.find(PerTransmitterPower):
         each = each.minimum(limit.limit)
@@ -69,7 +69,7 @@ def allowances(problem: Problem, network: Network) -> tuple[Tensor, Tensor]:
 
 
 def limit_groups(problem: Problem, transmitters: int, antennas: int) -> tuple[Tensor, Tensor]:
-    """All power limits as one matrix: the antennas [G, T, N] that each adds up (0 or 1), and bounds [B, G] in watts."""
+    """All power limits as sums over antennas: groups [G, T, N] (0 or 1) and their bounds [B, G] in watts."""
     T, N = transmitters, antennas
     groups, bounds = [], []
     if total := problem.find(TotalPower):

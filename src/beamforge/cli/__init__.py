@@ -1,9 +1,9 @@
-"""The command line: one file per command, loaded when it is called.
+"""The command line: one file per command, imported when the command is called.
 
-Click rather than tyro: a user's mistake is to be told in one sentence, and tyro 1.0 has no public way to replace its
-panels of several lines; click raises what is wrong as an exception with the sentence in it.
+It uses click rather than tyro, since errors are printed as one sentence: click raises an exception with this sentence,
+while tyro 1.0 has no public way to replace its panels of several lines.
 
-Exit status: 0 done, 2 the request or the input is at fault, 1 a fault of ours.
+Exit status: 0 done, 2 error in the request or the input, 1 a bug of beamforge, a failed method or an interruption.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from beamforge.core.errors import BeamforgeError
 
 COMMANDS = {
     "solve": "Beams or powers for every instance of a channel file.",
-    "evaluate": "Rates, limits and distance to the bound of anybody's beams or powers.",
-    "bench": "Methods compared fairly on a shipped suite: table, figures, HTML report.",
+    "evaluate": "Rates, power limits and distance to the bound of beams or powers from any source.",
+    "bench": "Compare methods on a shipped suite: table, figures, HTML report.",
     "train": "Train a learned method by a recipe.",
-    "reproduce": "A paper's tables and figures, measured anew.",
+    "reproduce": "Measure a paper's tables and figures again.",
     "sample": "Draw instances of a scenario into a channel file.",
-    "label": "Draw instances of links with the best powers known for them.",
+    "label": "Draw instances of links and find the best known powers.",
     "list": "Problems, methods, scenarios, recipes and models by name.",
 }
-"""Each is the click command `command` of the module of its name in this folder."""
+"""Each command is the click command `command` of the module of this name in this folder."""
 
 DEBUG = "BEAMFORGE_DEBUG"
 """Environment variable that, when set, shows tracebacks."""
 
 
 class Commands(click.Group):
-    """Commands by name, imported only to be run or to show their own help."""
+    """Commands by name; a command is imported only to run it or to show its help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS]  # the name `list` is the command's
+        return [*COMMANDS]  # `list` is the module of the command here
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -55,17 +55,17 @@ class Commands(click.Group):
 @click.group(cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(version)s")
 def beamforge() -> None:
-    """The best beamformers and transmit powers for many users, classical and learned, behind one interface."""
+    """Optimal beamformers and transmit powers for many users, by classical and learned methods."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status, and prints what is wrong as one sentence on standard error.
+    """Run one command and return the exit status; an error is printed as one sentence on standard error.
 
-    A reader that closes the pipe early has seen enough: the status is 0.
+    If the reader closes the pipe early, the status is 0.
     """
     try:
         status = run([*(sys.argv[1:] if arguments is None else arguments)])
-        sys.stdout.flush()  # while a closed pipe can still be told from a fault
+        sys.stdout.flush()  # inside `try`, so that a closed pipe is not reported as a bug
         return status
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
@@ -82,11 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failed("interrupted", 1)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return failed(f"a fault of beamforge's own, {reason}; set {DEBUG}=1 to see where it happened", 1)
+        return failed(f"bug in beamforge: {reason}; set {DEBUG}=1 to see where it happened", 1)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; returns the status that it chose. Unlike click's own `main` it leaves a closed pipe to us."""
+    """Run one command and return its status. Unlike click's own `main` it does not handle a closed pipe."""
     try:
         with beamforge.make_context("beamforge", arguments) as context:
             beamforge.invoke(context)
@@ -96,14 +96,14 @@ def run(arguments: list[str]) -> int:
 
 
 def silence(stream: TextIO) -> None:
-    """Send what is still buffered, and whatever follows, to nowhere: the interpreter flushes the stream at its exit."""
+    """Discard buffered and later output of a stream, since the interpreter flushes the stream at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def failed(sentence: str, status: int) -> int:
-    """Say what is wrong, and where if asked to."""
+    """Print an error, with its traceback if the environment variable is set; returns the status."""
     if os.environ.get(DEBUG):
         traceback.print_exc()
     print(" ".join(sentence.split()), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``beamforge bench``: methods compared fairly on a shipped suite."""
+"""``beamforge bench``: compares methods on a shipped suite."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from beamforge.cli.output import progress
 from beamforge.core.errors import ConfigError
 
 PIPE_WIDTH = 160
-"""Characters a line may have where no terminal says how many there are."""
+"""Characters per line if the output is not a terminal."""
 
 
 @click.command("bench", epilog=f"Suites: {', '.join(SUITES)}.")
 @click.argument("suite")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder for CSV tables, figures and report.html.")
 def command(suite: str, out: str | None) -> None:
-    """Compare methods on SUITE: quality with confidence intervals, fairness, time and how instances ended.
+    """Compare methods on SUITE: quality with confidence intervals, fairness, time and statuses of the instances.
 
-    Exit status 1 if a method failed; the others are compared all the same.
+    The exit status is 1 if a method failed; the others are compared nevertheless.
     """
     chosen = find_suite(suite)
     if out is not None:
@@ -47,7 +47,7 @@ def command(suite: str, out: str | None) -> None:
 
 
 def make_folder(out: str) -> None:
-    """`ConfigError`, before anything is computed, unless `out` is or can become a folder."""
+    """Create the folder `out` before anything is computed; raises `ConfigError` if that fails."""
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -55,7 +55,7 @@ def make_folder(out: str) -> None:
 
 
 def table(finished: Comparison) -> Table:
-    """One column a method, one line a figure."""
+    """One column per method, one line per figure."""
     rows = [row for row in finished.rows if not row.error]
     first, *names = headings(finished)
     found = Table(title=Text(finished.suite.description), title_justify="left", box=box.SIMPLE_HEAD)

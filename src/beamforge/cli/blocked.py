@@ -1,4 +1,4 @@
-"""Users without a channel left out of a question, and zeros put in their places of the answer."""
+"""Leaves users without a channel out of a problem, and fills their places in the results with zeros."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from beamforge.core.problem import Problem
 from beamforge.core.reduction import without_users
 
 Ask = Callable[[Problem, Instance, Tensor, Tensor], dict[str, np.ndarray]]
-"""Arrays that lead with the instances, for a question, the numbers of its instances and its users among all [K]."""
+"""Maps a problem, its instances, their indices in the batch and the mask [K] of their users to arrays [B, ...]."""
 
 PER_USER = ("W", "p", "rate", "sinr")
-"""Arrays whose last axis is the users; behind them, W has the streams without data."""
+"""Arrays whose last axis is the users; in W, streams without data follow the users."""
 
 
-def of_reachable_users(problem: Problem, instance: Instance, ask: Ask) -> dict[str, np.ndarray]:
-    """What `ask` gives for the users that have a channel, instances with the same ones together.
+def for_reachable_users(problem: Problem, instance: Instance, ask: Ask) -> dict[str, np.ndarray]:
+    """Call `ask` for the users that have a channel, jointly for instances with the same such users.
 
-    An instance without any such user is asked as it is. Raises `ConfigError` where a user has several streams.
+    An instance without any such user is passed unchanged. Raises `ConfigError` if a user has several streams.
     """
     network = instance.observation.network
     if network.streams.user is not None:
-        raise ConfigError("drop-blocked must be left out where users have several streams")
+        raise ConfigError("drop-blocked must be left out if users have several streams")
     problem = problem.bind(instance.truth)
     keep = network.reachable
     keep = keep | ~keep.any(-1, keepdim=True)
@@ -51,15 +51,15 @@ def of_reachable_users(problem: Problem, instance: Instance, ask: Ask) -> dict[s
 
 
 def whole_array(name: str, value: np.ndarray, pattern: Tensor) -> np.ndarray:
-    """An array with zeros for the users that were left out."""
+    """The array of all users, with zeros for those that were left out."""
     if name not in PER_USER:
         return value
-    kept = with_extra(pattern, value.shape[-1] - int(pattern.sum())).cpu().numpy()
+    kept = kept_streams(pattern, value.shape[-1] - int(pattern.sum())).cpu().numpy()
     whole = np.zeros((*value.shape[:-1], len(kept)), value.dtype)
     whole[..., kept] = value
     return whole
 
 
-def with_extra(pattern: Tensor, count: int) -> Tensor:
-    """Users [K] and `count` streams without data behind them, all of which stay."""
+def kept_streams(pattern: Tensor, count: int) -> Tensor:
+    """The mask [K] of users, followed by `count` streams without data, which are all kept."""
     return torch.cat([pattern, pattern.new_ones(count)])

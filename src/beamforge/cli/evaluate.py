@@ -1,4 +1,4 @@
-"""``beamforge evaluate``: anybody's beams or powers, scored on a channel file."""
+"""``beamforge evaluate``: evaluates beams or powers from any source on a channel file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.bounds import bound
-from beamforge.cli.blocked import of_reachable_users, with_extra
+from beamforge.cli.blocked import for_reachable_users, kept_streams
 from beamforge.cli.output import progress, summarise
-from beamforge.cli.request import Request, stating
+from beamforge.cli.request import Request, problem_options
 from beamforge.core.constraints import MeanConstraint
 from beamforge.core.errors import ConfigError
 from beamforge.core.evaluate import Report, evaluate, names
@@ -23,8 +23,8 @@ from beamforge.core.instance import Instance
 from beamforge.core.problem import Problem
 from beamforge.core.settings import device_of
 from beamforge.core.solution import Status
-from beamforge.io.solutions import STATED, STATUS_NAMES, SolutionFile, stated_for
-from beamforge.io.writers import beside, check_writable
+from beamforge.io.solutions import STATED_TYPES, STATUS_NAMES, SolutionFile, stated_request
+from beamforge.io.writers import check_writable, partial_path
 from beamforge.plot.beam_pattern import beam_pattern
 from beamforge.plot.style import png
 
@@ -32,21 +32,21 @@ from beamforge.plot.style import png
 @click.command("evaluate")
 @click.argument("channels", type=click.Path())
 @click.argument("solution", type=click.Path())
-@click.option("--problem", help="What to score; by default what the solution says it was made for, else sum-rate.")
-@stating
+@click.option("--problem", help="Problem to evaluate; by default that of the solution file, else sum-rate.")
+@problem_options
 @click.option("--figure", type=click.Path(), metavar="FILE.png", help="Draw the beam pattern of the first instance.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def command(channels: str, solution: str, device: str, figure: str | None, as_json: bool, **given: Any) -> None:
-    """Score SOLUTION, with W [B, N, D] or p [B, K] from any source, on CHANNELS.
+    """Evaluate SOLUTION, with W [B, N, D] or p [B, K] from any source, on CHANNELS.
 
-    A solution made by `beamforge solve` tells what was stated for it; options given here go before that. Everything is
-    computed in the precision of the solution, and limits hold to 1e-4 (single) or 1e-7 (double). Means are over the
-    instances that the solution does not itself flag as infeasible or failed. A figure shows the power towards every
-    angle of a uniform linear array at half a wavelength, for the first instance that has beams.
+    A solution of `beamforge solve` contains the options it was made with; options given here override them. The
+    evaluation has the precision of the solution, and limits have a tolerance of 1e-4 (single) or 1e-7 (double). Means
+    leave out the instances that the solution flags as infeasible or failed. `--figure` draws the transmit power over
+    angle of a uniform linear array with half-wavelength spacing, for the first instance that has beams.
     """
     if figure is not None:
         check_writable(Path(figure), (".png",))
-    request = restate(given, stated_for(solution))
+    request = request_of(given, stated_request(solution))
     place = device_of(device)
     scores: dict[str, list[Tensor]] = {}
     with request.open(channels) as source, SolutionFile(solution, source) as beams, progress() as bar:
@@ -68,15 +68,15 @@ def command(channels: str, solution: str, device: str, figure: str | None, as_js
     if figure is not None:
         if not picture:
             raise ConfigError(f"figure must be of an instance that has beams, got none in {solution}")
-        beside(Path(figure)).write_bytes(picture)
-        beside(Path(figure)).replace(figure)
+        partial_path(Path(figure)).write_bytes(picture)
+        partial_path(Path(figure)).replace(figure)
     table = {name: torch.cat(values).double().numpy() for name, values in scores.items()}
     report_of = {"problem": request.problem, "count": len(table["utility"]), "unit": problem.maximise.unit}
     summarise(report_of | summary(table, codes) | {"scored_on": "H_estimate" if by_estimate else None}, as_json=as_json)
 
 
 def drawn(problem: Problem, instance: Instance, W: Tensor, codes: np.ndarray | None, first: int) -> bytes:
-    """The beam pattern of the first instance of a piece that has beams, as PNG; nothing if none has."""
+    """The beam pattern, as PNG, of the first instance of a batch that has beams; empty if none has."""
     some = range(len(W)) if codes is None else np.flatnonzero(codes[first : first + len(W)] <= Status.MAX_ITERATIONS)
     if len(some) == 0:
         return b""
@@ -84,13 +84,13 @@ def drawn(problem: Problem, instance: Instance, W: Tensor, codes: np.ndarray | N
 
 
 PROBLEMS_OWN = ("sinr_target_db", "jain", "drop_blocked", "sensing_snr_db", "sensing_weight")
-"""What was stated for one problem and says nothing of another."""
+"""Options that apply to one problem only."""
 
 
-def restate(given: dict[str, Any], stated: dict[str, Any]) -> Request:
-    """The request that a solution is scored by: what is given, else what was stated when it was made."""
+def request_of(given: dict[str, Any], stated: dict[str, Any]) -> Request:
+    """The request for the evaluation: the given options, else those stated in the solution."""
     given = {name: value for name, value in given.items() if value is not None and value is not False}
-    known = {name: stated[name] for name in STATED if name in stated}
+    known = {name: stated[name] for name in STATED_TYPES if name in stated}
     if given.get("problem", known.get("problem")) != known.get("problem"):
         known = {name: value for name, value in known.items() if name not in PROBLEMS_OWN}
     merged: dict[str, Any] = {"problem": "sum-rate"} | known | given
@@ -101,16 +101,16 @@ def without_blocked(problem: Problem, instance: Instance, W: Tensor) -> dict[str
     """`figures` for the users that have a channel."""
 
     def ask(part: Problem, some: Instance, rows: Tensor, pattern: Tensor) -> dict[str, np.ndarray]:
-        kept = with_extra(pattern, W.shape[-1] - len(pattern))
+        kept = kept_streams(pattern, W.shape[-1] - len(pattern))
         found = figures(part, some, evaluate(part, some, W[rows][..., kept]))
         return {name: value.cpu().numpy() for name, value in found.items()}
 
-    found = of_reachable_users(problem, instance, ask)
+    found = for_reachable_users(problem, instance, ask)
     return {name: torch.from_numpy(value) for name, value in found.items()}
 
 
 def figures(problem: Problem, instance: Instance, report: Report) -> dict[str, Tensor]:
-    """What is reported of each instance, [B] each."""
+    """Figures of each instance, [B] each."""
     found = {
         "utility": report.utility,
         "sum_rate": report.rate.sum(-1),
@@ -128,7 +128,7 @@ def figures(problem: Problem, instance: Instance, report: Report) -> dict[str, T
 
 
 def summary(table: dict[str, np.ndarray], codes: np.ndarray | None) -> dict[str, Any]:
-    """Means over the instances that have beams, and the worst excess over each limit (of a mean, that of the mean)."""
+    """Means over the instances with beams, and the largest excess over each limit (for a mean, that of the mean)."""
     kept = np.ones(len(table["utility"]), bool) if codes is None else codes <= Status.MAX_ITERATIONS
     counted = Counter([] if codes is None else codes.tolist())
 

@@ -1,4 +1,4 @@
-"""``beamforge label``: instances of a scenario of links with the best powers known for them, to learn from."""
+"""``beamforge label``: instances of a scenario of links with the best known powers, as training data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from beamforge.learned.links.labels import Certificate, label
 from beamforge.scenarios import scenario as make
 
 PIECE = 16
-"""Instances labelled at once; however many processes there are, the same ones are together."""
+"""Instances labelled at once, independent of the number of processes."""
 
 
 @click.command("label")
@@ -44,9 +44,9 @@ def command(
 ) -> None:
     """Draw instances of SCENARIO (weak, strong, three-links) and find the powers of the largest sum rate for each.
 
-    OUT is a channel file with powers p, their utility, and for each instance the certificate that no powers are better:
-    2 quasi-inverse, 1 branch and bound, 0 none, the best of many starts. An .h5 output grows as OUT.partial; the same
-    command goes on where it stopped.
+    OUT is a channel file with powers p, their utility, and the certificate of optimality of each instance: 2
+    quasi-inverse, 1 branch and bound, 0 none (the best of many starts). An .h5 output is written as OUT.partial; after
+    an interruption, the same command resumes.
     """
     check_writable(Path(out))
     source, overrides = make(scenario, **pairs(settings)), pairs(settings)
@@ -91,7 +91,7 @@ class Piece:
     count: int
 
     def label(self) -> dict[str, np.ndarray]:
-        """Their arrays by the keys of a channel file, and their labels."""
+        """The arrays of these instances by the keys of a channel file, and their labels."""
         source = make(self.scenario, **self.overrides)
         instance = source.sample(self.count, self.seed, self.first, dtype=torch.complex128)
         found = label(instance)
@@ -101,26 +101,26 @@ class Piece:
 
 @contextmanager
 def labelled(pieces: list[Piece], jobs: int) -> Iterator[Iterator[dict[str, np.ndarray]]]:
-    """Pieces as they are labelled, in order, by some processes."""
+    """The labelled pieces in order, computed by `jobs` processes."""
     if jobs == 1:
         yield map(Piece.label, pieces)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=settle) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=set_up_worker) as pool:
         try:
             yield pool.map(Piece.label, pieces)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def settle() -> None:
-    """Make a process one of several: one thread for its arithmetic, and no life of its own once its parent is gone."""
+def set_up_worker() -> None:
+    """Set up a worker process: one thread for its computations, and exit when the parent process ends."""
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def follow() -> Any:
+    def exit_with_parent() -> Any:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()

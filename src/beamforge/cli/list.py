@@ -1,4 +1,4 @@
-"""``beamforge list``: what there is, by name."""
+"""``beamforge list``: problems, methods, scenarios, recipes and models by name."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from beamforge.scenarios import SCENARIOS, summary
 from beamforge.training.recipe import shipped as recipes
 
 EXTRA = " (in the extra weights)"
-"""What is said of trained weights that do not come with the package itself."""
+"""Note on trained weights that do not come with the package itself."""
 
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(["problems", "methods", "scenarios", "recipes", "models"]), required=False)
 def command(kind: str | None) -> None:
-    """Name the problems, methods, scenarios, recipes or models there are; all of them by default."""
+    """List the problems, methods, scenarios, recipes or models; all of them by default."""
     tables = {
         "problems": {name: (builder.__doc__ or "").partition("\n")[0] for name, builder in PROBLEMS.items()},
-        "methods": {name: serves(name) for name in METHODS},
+        "methods": {name: supported(name) for name in METHODS},
         "scenarios": {name: summary(name) for name in SCENARIOS},
-        "recipes": {name: words(files("beamforge") / "recipes" / f"{name}.toml") for name in recipes()},
-        "models": {name: words(card(name)) + (EXTRA if name in extra().train else "") for name in names()},
+        "recipes": {name: description(files("beamforge") / "recipes" / f"{name}.toml") for name in recipes()},
+        "models": {name: description(card(name)) + (EXTRA if name in extra().train else "") for name in names()},
     }
     for name in [kind] if kind else tables:
         if not kind:
@@ -45,16 +45,16 @@ STATED: Mapping[str, dict[str, Any]] = {
     "fair-sum-rate": {"jain": 0.9},
     "isac": {"target_angles": torch.zeros(1), "target_gain": torch.ones(1), "sensing_snr_target": 1.0},
 }
-"""What problems with one total power must be told beside it."""
+"""Numbers that problems with one total power need."""
 
 
-def serves(method: str) -> str:
-    """The problems a method serves and the forms of network it serves each on, found by asking it."""
+def supported(method: str) -> str:
+    """The problems and forms of network that a method supports, found by its `supports`."""
     found: dict[str, list[str]] = {}
     for kind, problem in product(METHODS[method], PROBLEMS):
         for form, (network, limit) in networks(*kind.tried_on).items():
             if problem in STATED and limit != "p_max":
-                continue  # it shares one total
+                continue  # these problems have one total power
             stated = [{limit: 1.0, "sinr_target": 1.0}, {limit: 1.0, "weights": 1.0, "sinr_target": 1.0}]
             stated += [{"sinr_target": 1.0}] if problem == "min-power" else [{limit: 1.0}]
             questions = [build_problem(problem, STATED.get(problem, {}) | context) for context in stated]
@@ -69,7 +69,7 @@ def serves(method: str) -> str:
 
 
 def networks(users: int, antennas: int) -> dict[str, tuple[Network, str]]:
-    """A network of each form, and the limit that is usual there."""
+    """A network of each form, and the usual power limit of this form."""
     one = torch.ones(1, users, antennas, dtype=torch.complex128)
     pairs = one.expand(users, users, antennas)
     return {
@@ -80,8 +80,8 @@ def networks(users: int, antennas: int) -> dict[str, tuple[Network, str]]:
     }
 
 
-def words(file: Traversable) -> str:
-    """What a file says of itself in a comment, or a heading, on its first line."""
+def description(file: Traversable) -> str:
+    """The description of a file in a comment or a heading on its first line."""
     if not file.is_file():
         return ""
     with file.open("rb") as lines:

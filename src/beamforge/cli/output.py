@@ -1,4 +1,4 @@
-"""What commands print: progress on a terminal, and a summary for a reader or, as JSON, for a program."""
+"""Output of the commands: a progress bar on a terminal, and a summary as text or JSON."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 UNITS = {"mean_sum_rate": "bit/s/Hz", "mean_least_rate": "bit/s/Hz", "mean_power": "W"}
-"""Of what is always measured in the same one; `unit` of a summary is that of its utility and bound."""
+"""Entries with a fixed unit; the entry `unit` of a summary is the unit of its utility and bound."""
 
 
 def progress() -> Progress:
-    """A progress bar on standard error, silent where that is no terminal."""
+    """A progress bar on standard error, hidden if standard error is not a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def summarise(summary: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a summary: one JSON object, or one line for each entry that has something to say."""
+    """Print a summary: one JSON object, or one line for each entry that is not empty."""
     if as_json:
         print(json.dumps(_finite(summary), ensure_ascii=False, allow_nan=False))
         return
@@ -45,7 +45,7 @@ def _words(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN: what is not a number is null."""
+    """The value with null in place of NaN and infinities, which JSON does not have."""
     if isinstance(value, Mapping):
         return {name: _finite(each) for name, each in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,25 +17,25 @@ from beamforge.cli.bench import PIPE_WIDTH, make_folder
 from beamforge.cli.output import progress
 from beamforge.cli.request import pairs
 from beamforge.core.errors import ConfigError, unknown
-from beamforge.io.writers import beside
+from beamforge.io.writers import partial_path
 from beamforge.reproduce import PAPERS
 from beamforge.reproduce.exhibits import Exhibit, Options, Table
 
 
 @click.command("reproduce", epilog=f"Papers: {', '.join(PAPERS)}.")
 @click.argument("paper")
-@click.option("--quick", is_flag=True, help="Fewer instances, and the weights of the package: under two minutes.")
+@click.option("--quick", is_flag=True, help="Fewer instances, and the shipped weights: under two minutes.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method; repeatable.")
-@click.option("--peers", type=click.Path(), metavar="DIR", help="Folder of published channels and rates, if at hand.")
+@click.option("--peers", type=click.Path(), metavar="DIR", help="Folder of published channels and rates, if available.")
 @click.option(
     "--out", type=click.Path(), metavar="DIR", help="Folder of tables and figures; by default reproduced/PAPER."
 )
 def command(paper: str, quick: bool, settings: tuple[str, ...], peers: str | None, out: str | None) -> None:
-    """Measure the tables and figures of PAPER anew, and say whether what is wanted is reached.
+    """Measure the tables and figures of PAPER again, and state whether required values are reached.
 
-    On held-out seeds; tables go to the terminal and, with every digit, into CSV files beside the figures. `fairness`
-    trains its networks first, in folders beside them, for some hours; interrupted, the same command goes on. With
-    --set checkpoint=shipped it takes those of the package.
+    Instances are drawn from held-out seeds. Tables are printed and, with all digits, written to CSV files beside the
+    figures. `fairness` first trains its networks in folders beside them, which takes hours; after an interruption, the
+    same command resumes. With --set checkpoint=shipped it uses the shipped networks.
     """
     if paper not in PAPERS:
         raise ConfigError(unknown("paper", paper, PAPERS))
@@ -59,22 +59,22 @@ def command(paper: str, quick: bool, settings: tuple[str, ...], peers: str | Non
             for exhibit in PAPERS[paper](options):
                 show(exhibit, folder, console)
         except KeyboardInterrupt:
-            print("interrupted; the same command goes on where a training stopped", file=sys.stderr)
+            print("interrupted; the same command resumes where a training stopped", file=sys.stderr)
             raise click.exceptions.Exit(1) from None
 
 
 def show(exhibit: Exhibit, folder: Path, console: Console) -> None:
-    """Print a table, and write what there is into the folder, whole or not at all."""
+    """Print a table, and write an exhibit into the folder; the file appears only when it is complete."""
     if isinstance(exhibit, Table):
         console.print(Text(f"\n{exhibit.title}"), grid(exhibit), sep="\n", end="")
     path = folder / exhibit.file
-    beside(path).write_bytes(exhibit.content())
-    beside(path).replace(path)
+    partial_path(path).write_bytes(exhibit.content())
+    partial_path(path).replace(path)
     console.print(Text(str(path)))
 
 
 def grid(table: Table) -> Grid:
-    """A table for a terminal; a name that a row shares with the one above is not repeated."""
+    """A table for a terminal; a name equal to that of the row above is not repeated."""
     found = Grid(box=box.SIMPLE_HEAD)
     for place, name in enumerate(table.columns):
         found.add_column(Text(name), justify="left" if place < table.heads else "right", no_wrap=place == 0)

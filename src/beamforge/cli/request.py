@@ -1,4 +1,4 @@
-"""What `solve` and `evaluate` have in common: how a problem is stated on the command line."""
+"""Options that state a problem on the command line, shared by `solve` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from beamforge.io.axes import AXES
 from beamforge.io.channels import ChannelFile
 
 LARGEST_DB = 300.0
-"""Targets beyond this, either way, are a slip: their ratios leave the range of numbers."""
+"""Largest absolute SINR target in decibels; beyond it the linear ratio may overflow or underflow."""
 
 RATIOS_DB = {"sinr_target_db": "sinr_target", "sensing_snr_db": "sensing_snr_target"}
 """Options in decibels, and the linear ratios that they state."""
 
 OPTIONS = (
-    click.option("--axes", metavar="LETTERS", help=f"A letter an axis of H: {', '.join(map(' '.join, AXES.items()))}."),
+    click.option("--axes", metavar="LETTERS", help=f"Letters of H's axes: {', '.join(map(' '.join, AXES.items()))}."),
     click.option("--key", metavar="NAME", help="Name of the channels in the file, if not H; NAME.FIELD in a struct."),
     click.option("--real-imag", type=int, metavar="AXIS", help="Axis of H with real and imaginary parts, from 0."),
     click.option("--p-max", type=float, metavar="WATT", help="Power limit, instead of the file's."),
@@ -40,7 +40,7 @@ OPTIONS = (
 )
 
 
-def stating(command: Callable[..., Any]) -> Callable[..., Any]:
+def problem_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that state a problem."""
     for option in reversed(OPTIONS):
         command = option(command)
@@ -49,7 +49,7 @@ def stating(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Request:
-    """A problem by name, and what is stated of it in place of what the file says."""
+    """A problem by name, and the stated values that override those of the file."""
 
     problem: str
     p_max: float | None = None
@@ -75,7 +75,7 @@ class Request:
             if value is not None and not abs(value) <= LARGEST_DB:
                 raise ConfigError(f"{name} must be within ±{LARGEST_DB:g} dB, got {value:g}")
         if self.drop_blocked and self.problem not in ONLY_FOR["sinr_target"]:
-            raise ConfigError(f"drop-blocked must be left out with {self.problem}, which such users do not harm")
+            raise ConfigError(f"drop-blocked must be left out with {self.problem}, where such users have no effect")
         for name in ("jain", "sensing_weight"):
             if (value := getattr(self, name)) is not None and self.problem not in ONLY_FOR[name]:
                 raise ConfigError(f"{name.replace('_', '-')} must be left out with {self.problem}, got {value:g}")
@@ -83,7 +83,7 @@ class Request:
             raise ConfigError(f"sensing-weight must be non-negative and finite, got {self.sensing_weight:g}")
 
     def open(self, path: str) -> ChannelFile:
-        """The channels, with what is stated in place of what the file says."""
+        """The channel file, with the stated values in place of the file's."""
         stated = {"p_max": self.p_max, "noise": self.noise, "p_max_transmitter": self.p_max_transmitter}
         for option, entry in RATIOS_DB.items():
             if (value := getattr(self, option)) is not None:
@@ -93,7 +93,7 @@ class Request:
         return ChannelFile(path, axes=self.axes, key=self.key, real_imag=self.real_imag, sensing=sensing, **known)
 
     def build(self, context: Mapping[str, Tensor]) -> Problem:
-        """The problem for a batch; a target stated for max-min asks for balanced SINRs, whatever weights there are."""
+        """The problem for a batch. With a stated SINR target, max-min balances SINRs and ignores the weights."""
         if self.sinr_target_db is not None:
             context = {name: value for name, value in context.items() if name != "weights"}
         if self.sensing_weight is not None:
@@ -118,5 +118,5 @@ def pairs(settings: tuple[str, ...]) -> dict[str, str]:
 
 
 def precision_of(bits: str | None, channels: ChannelFile) -> torch.dtype:
-    """complex64 or complex128 by name, the file's own by default."""
+    """complex64 for "32", complex128 for "64", by default the precision of the file."""
     return {"32": torch.complex64, "64": torch.complex128, None: channels.dtype}[bits]

@@ -1,4 +1,4 @@
-"""``beamforge sample``: instances of a scenario, drawn into a channel file piece by piece."""
+"""``beamforge sample``: draws instances of a scenario into a channel file, in pieces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 import beamforge
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import pairs
-from beamforge.io.channel_writing import channel_arrays, common
+from beamforge.io.channel_writing import channel_arrays, shared_scalars
 from beamforge.io.channels import CHUNK_BYTES
 from beamforge.io.writers import check_writable, open_writer
 from beamforge.scenarios import scenario as make
@@ -38,7 +38,7 @@ def command(
         return channel_arrays(source.sample(size, seed, first, dtype=dtype))
 
     rows = draw(0, min(2, count))
-    shared = common(rows)
+    shared = shared_scalars(rows)
     row_bytes = sum(value[0].nbytes for value in rows.values())
     step = max(1, CHUNK_BYTES // row_bytes)
     about = {**source.describe(), "seed": seed, "count": count, "units": "linear", "version": beamforge.__version__}
@@ -46,7 +46,7 @@ def command(
         task = bar.add_task("sampling", total=count)
         for first in range(0, count, step):
             rows = draw(first, min(step, count - first))
-            assert all((rows[name] == value).all() for name, value in shared.items()), "what two share, all share"
+            assert all((rows[name] == value).all() for name, value in shared.items()), "not shared by all"
             writer.append({name: value for name, value in rows.items() if name not in shared})
             bar.update(task, completed=writer.done)
         writer.finish(**shared, meta=json.dumps(about))

@@ -1,4 +1,4 @@
-"""``beamforge solve``: beams or powers for every instance of a channel file, streamed."""
+"""``beamforge solve``: beams or powers for every instance of a channel file, solved in pieces."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 import beamforge
-from beamforge.cli.blocked import of_reachable_users
+from beamforge.cli.blocked import for_reachable_users
+from beamforge.cli.execution import Execution, Traffic, executing
 from beamforge.cli.output import progress, summarise
-from beamforge.cli.request import Request, pairs, precision_of, stating
+from beamforge.cli.request import Request, pairs, precision_of, problem_options
 from beamforge.core.constraints import MeanConstraint, jain_index
 from beamforge.core.errors import ConfigError
 from beamforge.core.evaluate import evaluate
@@ -32,17 +33,18 @@ from beamforge.io.writers import Writer, check_writable, open_writer
 from beamforge.registry import create, methods_for
 
 SAMPLE_BYTES = 64 << 20
-"""Of channels and beams, on which what a method takes from the whole file is found."""
+"""Bytes of channels and beams on which a parameter for the whole file is found."""
 
 
 @click.command("solve")
 @click.argument("channels", type=click.Path())
-@click.option("--problem", required=True, help="What to optimise; see `beamforge list problems`.")
-@click.option("--method", help="How; by default the recommended method, see `beamforge list methods`.")
-@stating
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of whatever a method draws.")
+@click.option("--problem", required=True, help="Problem to solve; see `beamforge list problems`.")
+@click.option("--method", help="Method; by default the recommended one, see `beamforge list methods`.")
+@problem_options
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of random numbers.")
 @click.option("--precision", type=click.Choice(["32", "64"]), help="Bits of a real number; by default the file's.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method; repeatable.")
+@executing
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--out", required=True, type=click.Path(), help="Solutions, .npz, or .h5 for more than fits in memory.")
 def command(
@@ -54,20 +56,32 @@ def command(
     precision: str | None,
     settings: tuple[str, ...],
     as_json: bool,
+    decentralised: bool,
+    message_bits: str | None,
+    time_limit: float | None,
     **stated: Any,
 ) -> None:
     """Find beams or powers for every instance of CHANNELS (.npz, .h5 or .mat).
 
-    The file is read and solved piece by piece. An .h5 output grows as OUT.partial; the same command goes on where it
-    stopped. Every instance is flagged converged, max_iterations, infeasible or numerical_failure.
+    The file is read and solved in pieces. An .h5 output is written as OUT.partial; after an interruption, the same
+    command resumes. The status of every instance is converged, max_iterations, infeasible or numerical_failure.
+
+    With --decentralised each base station is a process that knows its own channels alone. They may be on several
+    machines: torchrun --nproc-per-node K -m beamforge solve ... --decentralised.
     """
     request = Request(**stated)
-    check_writable(Path(out))
+    execution = Execution(decentralised, int(message_bits) if message_bits else None, time_limit, request)
+    if execution.writes:
+        check_writable(Path(out))
     with request.open(channels) as source:
         if Path(out).exists() and os.path.samefile(channels, out):
             raise ConfigError(f"out must not be the channel file itself, got {out}")
-        job = Job(source, request, method, pairs(settings), seed, device_of(device), precision_of(precision, source))
-        with progress() as bar:
+        precise = precision_of(precision, source)
+        job = Job(source, request, execution, method, pairs(settings), seed, device_of(device), precise)
+        with execution.started(job.solver, source.sizes["K"], job.device) as solver, progress() as bar:
+            if solver is None:
+                return
+            job.solver = solver
             checking = bar.add_task("checking", total=None)
             fingerprint = job.fingerprint()
             bar.update(checking, description="tuning")
@@ -99,6 +113,7 @@ class Job:
         self,
         source: ChannelFile,
         request: Request,
+        execution: Execution,
         method: str | None,
         settings: dict[str, str],
         seed: int,
@@ -108,30 +123,34 @@ class Job:
         self.source, self.request, self.seed, self.device, self.dtype = source, request, seed, device, dtype
         sample = source.read(0, 1, dtype=dtype, device=device)
         problem = request.build(sample.context)
-        self.solver = create(problem, sample.observation.network, method, settings)
-        self.method = method or methods_for(problem, sample.observation.network)[0]
+        network, alone = sample.observation.network, execution.alone
+        execution.check(network)
+        self.solver = execution.set(create(problem, network, method, settings, decentralised=alone))
+        self.method = method or methods_for(problem, network, decentralised=alone)[0]
+        self.traffic = Traffic()
         each = any(source.axes.get(name, "").startswith("B") for name in INTEGERS)
         self.streams = {} if each else {name: rows[0] for name, rows in streams_of(sample).items()}
         self.unit = problem.maximise.unit
-        self.whole = problem.find(MeanConstraint) is not None  # something is asked of the file as a whole
+        self.whole = problem.find(MeanConstraint) is not None  # a constraint on the file as a whole
         self.stated = {
             **{name: value for name, value in vars(request).items() if value is not None and value is not False},
             "method": self.method,
             "settings": settings,
             "seed": seed,
+            **execution.stated,
         }
 
     def fingerprint(self) -> str:
-        """A hash of everything the answer depends on; the whole file is checked on the way."""
+        """A hash of everything that the solution depends on; this also checks the whole file."""
         asked = [self.stated, str(self.dtype), self.device.type, beamforge.__version__, self.source.scan()]
         return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     @torch.no_grad()
     def tune(self) -> dict[str, float | int]:
-        """Find what the method takes from the file as a whole, or from the first instances of a large one.
+        """Fit the method's parameter to the whole file, or to the first instances of a large file.
 
-        The scalar by name, if the method has one, and where the file is larger how many instances it was found on. A
-        run that goes on finds it again, on the same instances.
+        Returns the parameter by name, if the method has one, and for a large file the number of instances that it was
+        found on. A resumed run finds it again on the same instances.
         """
         if not self.whole:
             return {}
@@ -147,12 +166,12 @@ class Job:
 
     @torch.no_grad()
     def solve(self, writer: Writer, first: int, count: int) -> None:
-        """Solve a piece and append it. Methods share what they draw over a batch, so pieces do not matter."""
+        """Solve a piece and append it. All instances share the random numbers, so the size of pieces has no effect."""
         instance = self.source.read(first, count, dtype=self.dtype, device=self.device)
         problem = self.request.build(instance.context)
         if self.request.drop_blocked:
             before = time.perf_counter()
-            rows = of_reachable_users(problem, instance, lambda part, some, *_: self.answer(part, some)[0])
+            rows = for_reachable_users(problem, instance, lambda part, some, *_: self.answer(part, some)[0])
             seconds = time.perf_counter() - before
         else:
             rows, seconds = self.answer(problem, instance)
@@ -166,11 +185,12 @@ class Job:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds = time.perf_counter() - before
+        self.traffic.count(solution)
         report = evaluate(problem, instance, solution.beams)
         return solution_rows(solution, report, powers=self.source.main == "G"), seconds
 
     def summary(self, writer: Writer) -> dict[str, Any]:
-        """What is printed at the end; the mean is over the instances that have beams."""
+        """The printed summary; means are over the instances that have beams."""
         utility, status = writer.rows("utility"), Counter(writer.rows("status").tolist())
         solved = np.isfinite(utility)
         return {
@@ -185,11 +205,12 @@ class Job:
             "status": {name: status[code] for code, name in enumerate(STATUS_NAMES) if status[code]},
             "seconds": writer.seconds,
             "seconds_per_instance": writer.seconds / writer.count,
+            **self.traffic.told,
             "scored_on": "H_estimate" if self.source.main == "H_estimate" else None,
         }
 
     def notes(self) -> list[str]:
-        """What a user should know of how the file was read."""
+        """Notes for the user on how the file was read."""
         F = self.source.sizes["F"]
         shared = [f"the {F} subcarriers are instances, each with 1/{F} of every power limit"] if F > 1 else []
         dropped = ["users without a channel are left out"] if self.request.drop_blocked else []
@@ -202,5 +223,5 @@ class Job:
 
 
 def streams_of(instance: Instance) -> dict[str, np.ndarray]:
-    """`stream_rows` as a file holds them."""
+    """`stream_rows` as NumPy arrays."""
     return {name: value.cpu().numpy() for name, value in stream_rows(instance.truth).items()}

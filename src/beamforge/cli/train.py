@@ -1,4 +1,4 @@
-"""``beamforge train``: a learned method, by a recipe."""
+"""``beamforge train``: trains a learned method by a recipe."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from beamforge.training.recipe import Recipe
 
 @click.command("train")
 @click.argument("recipe")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the folder, if there is one.")
-@click.option("--set", "settings", multiple=True, metavar="SECTION.NAME=VALUE", help="Of the recipe; repeatable.")
+@click.option("--resume", is_flag=True, help="Resume from the last checkpoint in the folder, if any.")
+@click.option("--set", "settings", multiple=True, metavar="SECTION.NAME=VALUE", help="A recipe entry; repeatable.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder of the run; by default runs/ and RECIPE's name.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def command(recipe: str, resume: bool, settings: tuple[str, ...], out: str | None, as_json: bool) -> None:
     """Train a method by RECIPE, a name from `beamforge list recipes` or a .toml file.
 
-    A run that is interrupted or killed goes on with --resume to the weights that it would have had. With torchrun in
-    front, several processes share every batch: torchrun --nproc-per-node 2 -m beamforge train RECIPE.
+    After an interruption or a kill, --resume continues the run and gives the same weights as without it. With torchrun,
+    several processes share every batch: torchrun --nproc-per-node 2 -m beamforge train RECIPE.
     """
     chosen = Recipe.find(recipe, pairs(settings))
     folder = Path(out or Path("runs") / Path(recipe).name.removesuffix(".toml"))
     model = chosen.model
     origin = {"version": beamforge.__version__, "commit": commit()}
-    with telling(chosen.run.steps) as report:
+    with show_progress(chosen.run.steps) as report:
         done = train(
             chosen, lambda: trainable(model.name, model.settings), folder, resume=resume, origin=origin, report=report
         )
@@ -50,7 +50,7 @@ def command(recipe: str, resume: bool, settings: tuple[str, ...], out: str | Non
     if done.step < chosen.run.steps:
         again = ["beamforge", "train", recipe, "--resume", "--out", str(folder)]
         again += [part for setting in settings for part in ("--set", setting)]
-        print(f"interrupted after {done.step} steps; go on with: {shlex.join(again)}", file=sys.stderr)
+        print(f"interrupted after {done.step} steps; resume with: {shlex.join(again)}", file=sys.stderr)
         raise click.exceptions.Exit(1)
     summary = {
         "recipe": recipe,
@@ -65,35 +65,35 @@ def command(recipe: str, resume: bool, settings: tuple[str, ...], out: str | Non
 
 
 @contextmanager
-def telling(steps: int) -> Iterator[Callable[[Line], None]]:
-    """What shows a run's lines on standard error: a bar on a terminal, a line a validation elsewhere."""
+def show_progress(steps: int) -> Iterator[Callable[[Line], None]]:
+    """Show the progress of a run on standard error: a bar on a terminal, else one line per validation."""
     if rank_here() or not sys.stderr.isatty():
-        yield Teller(steps)
+        yield ProgressText(steps)
         return
     words = TextColumn("{task.fields[words]}")
     columns = TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), words
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("training", total=steps, words="")
-        teller = Teller(steps)
-        yield lambda line: bar.update(task, completed=line["step"], words=teller.words(line))
+        text = ProgressText(steps)
+        yield lambda line: bar.update(task, completed=line["step"], words=text.words(line))
 
 
-class Teller:
-    """Puts lines of a log into words."""
+class ProgressText:
+    """Formats lines of a log as text."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.first, self.began = steps, 0, 0.0
         self.loss = self.validation = float("nan")
 
     def __call__(self, line: Line) -> None:
-        """Print a line where there was a validation."""
+        """Print a line for each validation."""
         words = self.words(line)
         if "validation" in line:
             left = (self.steps - line["step"]) / max(self.rate(line["step"]), 1e-9)
             print(f"step {line['step']}/{self.steps}  {words}  {left / 60:.1f} min left", file=sys.stderr, flush=True)
 
     def words(self, line: Line) -> str:
-        """Rate and losses, those of training as a running mean."""
+        """Steps per second and losses; the training loss is a running mean."""
         if "validation" in line:
             self.validation = line["validation"]["loss"]
         elif not self.began:
@@ -104,5 +104,5 @@ class Teller:
         return words if isnan(self.validation) else f"{words}  validation {self.validation:.5g}"
 
     def rate(self, step: int) -> float:
-        """Steps a second since the first line."""
+        """Steps per second since the first line."""
         return (step - self.first) / max(time.monotonic() - self.began, 1e-9) if self.began else 0.0

@@ -1,1 +1,1 @@
-"""The types: networks, problems, instances, solvers and their answers, and the one scorer."""
+"""The types: networks, problems, instances, solvers and solutions, and the function that scores beams."""

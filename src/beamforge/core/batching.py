@@ -1,4 +1,4 @@
-"""Batches of anything: one map over the tensors inside dataclasses, named tuples, mappings and sequences.
+"""Operations on trees of tensors: dataclasses, named tuples, mappings and sequences whose leaves are tensors.
 
 Every tensor of a bound `Problem`, an `Instance`, a `Solution` or a solver's state leads with the same batch
 dimensions, so slicing, flattening and stacking are written once, here.
@@ -46,7 +46,7 @@ def put(tree: Tree, index: Tensor, values: Tree) -> Tree:
 
 
 def flatten(tree: Tree, dims: int) -> Tree:
-    """The first `dims` (batch) dimensions of every tensor made one; none become a batch of one."""
+    """Merge the first `dims` (batch) dimensions of every tensor into one; ``dims = 0`` adds a batch dimension of 1."""
     if dims == 1:
         return tree
     return tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[dims:]) if dims else leaf.unsqueeze(0), tree)
@@ -60,7 +60,7 @@ def unflatten(tree: Tree, shape: tuple[int, ...]) -> Tree:
 
 
 def where(condition: Tensor, yes: Tree, no: Tree) -> Tree:
-    """Per instance, `yes` where `condition` [B] holds and `no` elsewhere."""
+    """For each instance, `yes` where `condition` [B] holds and `no` elsewhere."""
 
     def choose(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(condition.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
@@ -76,7 +76,7 @@ def leaves(tree: Any) -> list[Tensor]:
 
 
 def pack(tree: Any) -> Tensor:
-    """Every number of every instance in one row: real [B, n] (a complex number counts as two)."""
+    """All numbers of an instance as one row: real [B, n] (a complex number counts as two)."""
     rows = [torch.view_as_real(leaf) if leaf.is_complex() else leaf for leaf in leaves(tree)]
     return torch.cat([row.flatten(1) for row in rows], -1)
 

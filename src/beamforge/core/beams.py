@@ -1,4 +1,4 @@
-"""Beams, and the factors that some of them are made of."""
+"""Beams, and the factors of hybrid beams."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Factors:
 
     analog    A, complex [..., N, M]: one column for each of M RF chains.
     digital   B, complex [..., M, D].
-    power     p, real [..., D], watts times what A and B add to it.
+    power     p, real [..., D]: the power of beam d is ``p_d |A b_d|^2`` watts.
     codeword  integer [..., M], the column of a codebook that each column of A is, or None.
 
     >>> import torch
@@ -37,7 +37,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class Beams:
-    """What is scored: W complex [..., N, D], and its factors where it has some."""
+    """Beams as `evaluate` scores them: W complex [..., N, D], and its factors if the beams are hybrid."""
 
     W: Tensor
     factors: Factors | None = None

@@ -1,4 +1,4 @@
-"""Capability: one kind of question that a method answers, and the forms and features that networks can have."""
+"""Capability: a kind of problem that a method serves; the forms and features of networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from beamforge.core.utilities import Utility
 
 
 class Form(Enum):
-    """Forms of network that methods are written for; a network can have several (see `forms`)."""
+    """Forms of networks that methods are written for; a network can have several forms (see `forms`)."""
 
     BROADCAST = "broadcast"
     MULTICELL = "multicell"
@@ -22,7 +22,7 @@ class Form(Enum):
 
 
 class Feature(Enum):
-    """What a network may have beyond one stream and one antenna for every user; a method says if it can handle it."""
+    """What a network can have beyond one stream and one antenna for each user; `Capability.handles` lists them."""
 
     SENSING = "streams without data"
     SEVERAL_STREAMS = "several streams for a user"
@@ -30,9 +30,10 @@ class Feature(Enum):
 
 
 def forms(network: Network) -> set[Form]:
-    """One transmitter is a broadcast, transmitter k for user k interference, and of single antennas power control.
+    """The forms of a network.
 
-    Any network is multicell.
+    Every network is MULTICELL. One transmitter is also BROADCAST; transmitters each of which serves the user of its
+    number are also INTERFERENCE, and with single antennas POWER_CONTROL.
     """
     found = {Form.MULTICELL}
     if network.transmitters == 1:
@@ -52,16 +53,16 @@ def features(network: Network) -> set[Feature]:
         return found | ({Feature.SENSING} if network.streams.count > network.users else set())
     if (network.streams.user < 0).any():
         found.add(Feature.SENSING)
-    return found | {Feature.SEVERAL_STREAMS}  # or an order of its own, which a method has to look at just the same
+    return found | {Feature.SEVERAL_STREAMS}  # also for one stream per user in another order: methods must read `user`
 
 
 @dataclass(frozen=True)
 class Capability:
-    """One kind of question a method answers: a utility, the network forms, and which constraints.
+    """One kind of problem that a method serves: a utility, the network forms, and the constraints.
 
-    Types are matched exactly: of a subclass a method knows nothing. Every constraint of a problem must be among
-    `needs`, `needs_one_of` and `allows`, all of `needs` present, and at least one of `needs_one_of` where it names any.
-    The network may have features among `handles` only.
+    Types are matched exactly: a subclass does not match. Every constraint of a problem must be in `needs`,
+    `needs_one_of` or `allows`. All of `needs` must be present, and at least one of `needs_one_of` unless it is empty.
+    The network may only have features that are in `handles`.
     """
 
     utility: type[Utility]
@@ -72,7 +73,7 @@ class Capability:
     handles: tuple[Feature, ...] = ()
 
     def accepts(self, problem: Problem, network: Network) -> bool:
-        """Whether the question is of this kind."""
+        """Whether the problem on this network is of this kind."""
         kinds = {type(constraint) for constraint in problem.subject_to}
         return (
             type(problem.maximise) is self.utility
@@ -84,7 +85,7 @@ class Capability:
 
 
 def describe(problem: Problem, network: Network) -> str:
-    """A question in words, for messages."""
+    """A problem and its network in words, for messages."""
     limits = ", ".join(type(constraint).__name__ for constraint in problem.subject_to) or "no constraint"
     kinds = "/".join(sorted(form.value for form in forms(network)))
     unusual = " and ".join(sorted(feature.value for feature in features(network)))

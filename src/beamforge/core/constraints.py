@@ -1,4 +1,4 @@
-"""Constraints: what beams must satisfy. Each states by how much they violate it, as a share of its limit."""
+"""Constraints on beams. Each measures by how much beams violate it, relative to its limit."""
 
 from __future__ import annotations
 
@@ -23,60 +23,60 @@ Same = TypeVar("Same", bound="Constraint")
 
 @dataclass(frozen=True)
 class Constraint(Term):
-    """`violation(instance, beams)` [...]: the largest excess over a limit, over the limit; at most 0 where it holds."""
+    """A condition on beams, with its `violation`: the largest excess over a limit, divided by the limit."""
 
     def violation(self, instance: Instance, beams: Beams) -> Tensor:
-        """Relative violation [...] of beams W [..., N, D] on the instance's true network."""
+        """Relative violation [...] of beams W [..., N, D] on the instance's true network; at most 0 where it holds."""
         raise NotImplementedError
 
     def with_also(self: Same, other: Same) -> Same:
-        """The one constraint that holds exactly where this and another (bound) one of its type both hold.
+        """One constraint that is equivalent to this one and another (bound) one of its type together.
 
-        Raises `UnsupportedProblem` where no constraint of this type says so.
+        Raises `UnsupportedProblem` if no constraint of this type is equivalent to both.
         """
-        raise UnsupportedProblem(f"a problem must have one {type(self).__name__}, got several; state the stricter one")
+        raise UnsupportedProblem(f"a problem must have one {type(self).__name__}, got several; keep the stricter one")
 
 
 class Upper(Constraint):
-    """A constraint whose numbers are upper limits: of two, the smaller numbers hold."""
+    """A constraint whose numbers are upper limits: of two such constraints, the smaller limits apply."""
 
     def with_also(self: Same, other: Same) -> Same:
         return combined(self, other, torch.minimum)
 
 
 class Lower(Constraint):
-    """A constraint whose numbers are lower limits: of two, the larger numbers hold."""
+    """A constraint whose numbers are lower limits: of two such constraints, the larger limits apply."""
 
     def with_also(self: Same, other: Same) -> Same:
         return combined(self, other, torch.maximum)
 
 
 def combined(one: Same, other: Same, of_both: Callable[[Tensor, Tensor], Tensor]) -> Same:
-    """A constraint with the entrywise minimum or maximum of the numbers of two."""
+    """A constraint whose numbers are the entrywise minimum or maximum (`of_both`) of those of two constraints."""
     names = [item.name for item in dataclasses.fields(one)]
     return replace(one, **{name: of_both(getattr(one, name), getattr(other, name)) for name in names})
 
 
 @dataclass(frozen=True)
 class MeanConstraint(Constraint):
-    """A constraint on a whole batch: it holds where the mean of `violation` over the instances is at most 0.
+    """A constraint on a whole batch: it holds if the mean of `violation` over the instances is at most 0.
 
-    An instance alone neither meets nor breaks it, so it has no say in whether an instance is feasible.
+    A single instance neither meets nor violates it, so `Report.feasible` does not depend on it.
     """
 
 
 @dataclass(frozen=True)
 class ChanceConstraint(Constraint):
-    """A constraint on a probability: over the realisations of an instance, an event is at most so likely.
+    """A limit on the probability of an event: ``P(event_k) <= probability_k`` for every user k.
 
-    ``P(event_k) <= probability_k`` for every user k. The probability is the share of `Instance.realisations` in which
-    the event happens, or of the truth alone where there are none.
+    The probability is the share of `Instance.realisations` in which the event happens; without realisations it is 1 or
+    0, as the event happens on the true network or not.
     """
 
     probability: Entry = number("users")
 
     def event(self, network: Network, W: Tensor) -> Tensor:
-        """Boolean [..., K]: whether it happens to each user of a network."""
+        """Boolean [..., K]: whether the event happens to each user of a network."""
         raise NotImplementedError
 
     def violation(self, instance: Instance, beams: Beams) -> Tensor:
@@ -90,7 +90,7 @@ class ChanceConstraint(Constraint):
 
 
 def excess(power: Tensor, limit: Tensor) -> Tensor:
-    """``power / limit - 1``; where the limit is 0, 0 without any power and infinite with some."""
+    """``power / limit - 1``; where the limit is 0: 0 if the power is zero, else infinite."""
     none = torch.where(power > 0, torch.inf, 0)
     return torch.where(limit > 0, power / torch.where(limit > 0, limit, 1) - 1, none)
 
@@ -107,7 +107,7 @@ class TotalPower(Upper):
 
 @dataclass(frozen=True)
 class PerTransmitterPower(Upper):
-    """``sum of |w_d|^2 over the streams of transmitter t <= limit_t`` watts for every t; 0 turns one off."""
+    """``sum of |w_d|^2 over the streams of transmitter t <= limit_t`` watts for every t; 0 turns transmitter t off."""
 
     limit: Entry = number("transmitters", domain="non-negative")
 
@@ -130,9 +130,9 @@ class PerAntennaPower(Upper):
 
 @dataclass(frozen=True)
 class EqualPower(Constraint):
-    """``|w_d|^2 = limit / D`` watts for each of the D beams: the power is given, and only directions are chosen.
+    """``|w_d|^2 = limit / D`` watts for each of the D beams: only their directions are optimised.
 
-    More than a share and less than it both break the constraint, but a user without a channel may have no beam.
+    More or less power than that violates the constraint, except that a user without a channel may have no beam.
     """
 
     limit: Entry = number()
@@ -141,14 +141,14 @@ class EqualPower(Constraint):
         network = instance.truth
         share = (self.limit / network.streams.count).unsqueeze(-1)
         excess = squared_magnitude(beams.W).sum(-2) / share - 1
-        deaf = network.H.eq(0).all(-1).all(-2)
-        needless = functional.pad(deaf, (0, network.streams.count - network.users)) & (excess == -1)
-        return torch.where(needless, 0, excess.abs()).amax(-1)
+        blocked = network.H.eq(0).all(-1).all(-2)
+        allowed = functional.pad(blocked, (0, network.streams.count - network.users)) & (excess == -1)
+        return torch.where(allowed, 0, excess.abs()).amax(-1)
 
 
 @dataclass(frozen=True)
 class SinrAtLeast(Lower):
-    """``SINR_k >= target_k`` (linear) for every user; one with a target of 0 needs nothing."""
+    """``SINR_k >= target_k`` (linear) for every user; a target of 0 asks for nothing."""
 
     target: Entry = number("users", domain="non-negative")
 
@@ -175,16 +175,16 @@ def jain_index(rate: Tensor) -> Tensor:
     0.5
     """
     largest = rate.detach().amax(-1, keepdim=True)
-    share = rate / torch.where(largest > 0, largest, 1)  # squares of 1e-23 are not float32
+    share = rate / torch.where(largest > 0, largest, 1)  # the square of a rate of 1e-23 underflows in float32
     index = share.sum(-1).square() / (rate.shape[-1] * share.square().sum(-1).clamp_min(1))
     return torch.where(largest.squeeze(-1) == 0, 1, index)
 
 
 @dataclass(frozen=True)
 class Jain(Lower):
-    """Jain's index of the rates, `jain_index`, against a limit in (1/K, 1]; `ShapeError` for one outside.
+    """Jain's index of the rates (`jain_index`) is at least a limit in (1/K, 1]; `ShapeError` for a limit outside.
 
-    The index of a single user is 1, and so is its limit.
+    With a single user the index is 1, and the limit must be 1.
     """
 
     limit: Entry = number()
@@ -203,7 +203,7 @@ class Jain(Lower):
 
 @dataclass(frozen=True)
 class JainAtLeast(Jain):
-    """``J >= limit`` for every instance by itself."""
+    """``J >= limit`` for each instance."""
 
 
 @dataclass(frozen=True)

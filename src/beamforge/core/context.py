@@ -1,4 +1,4 @@
-"""What is known beside the channels, by name: limits, weights, targets, statistics, and labels to learn from."""
+"""Side information of an instance, by name: limits, weights, targets, statistics; and labels for training."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from beamforge.core.errors import ConfigError, ShapeError, unknown
 from beamforge.core.network import Network
 
 
-class Entry(NamedTuple):
-    """What a name stands for.
+class ContextEntry(NamedTuple):
+    """Shapes and meaning of one entry of a context.
 
-    shapes   the shapes it may have behind the batch dimensions, axis by axis: T transmitters, K users, N antennas;
-             any other letter is an axis of its own, of any length.
-    meaning  in words, with its unit.
+    shapes   the allowed shapes behind the batch dimensions, one letter per axis: T transmitters, K users, N antennas;
+             an axis with any other letter may have any length.
+    meaning  in words, with the unit.
     """
 
     shapes: tuple[str, ...]
     meaning: str
 
 
-CONTEXT: dict[str, Entry] = {
-    "p_max": Entry(("",), "limit of the total power, watts"),
-    "p_max_transmitter": Entry(("T",), "limit of each transmitter's power, watts"),
-    "p_max_antenna": Entry(("TN",), "limit of each antenna's power, watts"),
-    "weights": Entry(("K",), "weights of the users' rates"),
-    "sinr_target": Entry(("K",), "SINR targets, linear"),
-    "jain": Entry(("",), "mean of Jain's index to be met"),
-    "csi_quality": Entry(("", "K"), "quality of the estimate: pilot power over noise, or feedback bits"),
-    "covariance": Entry(("KNN",), "statistics of the channels, E[h h^H] of every user"),
-    "codebook": Entry(("NC",), "analog beams that may be chosen, one a column"),
-    "target_angles": Entry(("M",), "directions of the sensing targets, radians"),
-    "target_gain": Entry(("M",), "complex reflection gains of the sensing targets"),
-    "sensing_noise": Entry(("",), "noise power of the sensing receiver, watts"),
-    "sensing_snr_target": Entry(("",), "sensing SNR that every target must have, linear"),
-    "user_position": Entry(("KP",), "places of the users, metres"),
+CONTEXT: dict[str, ContextEntry] = {
+    "p_max": ContextEntry(("",), "limit of the total power, watts"),
+    "p_max_transmitter": ContextEntry(("T",), "limit of each transmitter's power, watts"),
+    "p_max_antenna": ContextEntry(("TN",), "limit of each antenna's power, watts"),
+    "weights": ContextEntry(("K",), "weights of the users' rates"),
+    "sinr_target": ContextEntry(("K",), "SINR targets, linear"),
+    "jain": ContextEntry(("",), "mean of Jain's index to be met"),
+    "csi_quality": ContextEntry(("", "K"), "quality of the estimate: pilot power over noise, or feedback bits"),
+    "covariance": ContextEntry(("KNN",), "statistics of the channels, E[h h^H] of every user"),
+    "codebook": ContextEntry(("NC",), "analog beams that may be chosen, one a column"),
+    "target_angles": ContextEntry(("M",), "directions of the sensing targets, radians"),
+    "target_gain": ContextEntry(("M",), "complex reflection gains of the sensing targets"),
+    "sensing_noise": ContextEntry(("",), "noise power of the sensing receiver, watts"),
+    "sensing_snr_target": ContextEntry(("",), "least sensing SNR of every target, linear"),
+    "user_position": ContextEntry(("KP",), "places of the users, metres"),
 }
-"""Everything that an observation may hold beside its network."""
+"""Every entry that the context of an observation may have."""
 
-LABELS: dict[str, Entry] = {
-    "p": Entry(("K",), "the best powers known, watts"),
-    "utility": Entry(("",), "the utility of these powers"),
-    "certificate": Entry(("",), "the proof that no powers are better, a number of `beamforge.learned.links.labels`"),
+LABELS: dict[str, ContextEntry] = {
+    "p": ContextEntry(("K",), "best known powers, watts"),
+    "utility": ContextEntry(("",), "utility of these powers"),
+    "certificate": ContextEntry(("",), "proof that they are optimal, a value of `beamforge.learned.links.labels`"),
 }
-"""What there is to learn from; no solver sees it."""
+"""Labels for training; solvers do not see them."""
 
 
-def checked(context: Mapping[str, Any], network: Network, names: Mapping[str, Entry]) -> dict[str, Any]:
-    """The context with every name known and every tensor of a shape that its name may have.
+def checked(context: Mapping[str, Any], network: Network, names: Mapping[str, ContextEntry]) -> dict[str, Any]:
+    """The context as a dict, after a check that every name is known and every tensor has an allowed shape.
 
-    Raises `ConfigError` for an unknown name, with the nearest known one, and `ShapeError` for another shape.
+    Raises `ConfigError` for an unknown name (the message has the nearest known one), `ShapeError` for a wrong shape.
     """
     sizes = {"T": network.transmitters, "K": network.users, "N": network.antennas}
     for name, value in context.items():
@@ -65,7 +65,7 @@ def checked(context: Mapping[str, Any], network: Network, names: Mapping[str, En
 
 
 def fits(value: Tensor, axes: str, network: Network, sizes: Mapping[str, int]) -> bool:
-    """Whether a tensor is [*batch, *axes]."""
+    """Whether a tensor has the shape [*batch, *axes]."""
     dims = len(network.batch_shape)
     known = all(sizes.get(axis, length) == length for axis, length in zip(axes, value.shape[dims:], strict=False))
     return value.ndim == dims + len(axes) and value.shape[:dims] == network.batch_shape and known

@@ -1,4 +1,4 @@
-"""Errors a caller can mend. Each message is one sentence: the argument, what was expected, what came."""
+"""Errors that a caller can fix. Each message is one sentence: the argument, what was expected, the value received."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class BeamforgeError(Exception):
-    """Base of every error that the request or the input is to blame for (exit status 2 on the command line)."""
+    """Base class of all errors caused by the request or the input (exit status 2 on the command line)."""
 
 
 class ShapeError(BeamforgeError):

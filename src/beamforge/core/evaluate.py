@@ -1,4 +1,4 @@
-"""The only scorer: whatever made the beams, they are judged here, on the true network."""
+"""The score of beams on the true network: `evaluate`, the same for every method, and its `Report`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from beamforge.core.network import Network
 from beamforge.core.problem import Problem
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-7}
-"""Relative violation up to which a constraint counts as held, by precision."""
+"""Relative violation up to which a constraint counts as satisfied, by precision."""
 
 
 @dataclass(frozen=True)
 class Report:
     """What beams achieve; every tensor leads with the batch dimensions.
 
-    utility    [...] in `unit`, as the problem states it.
-    violation  by name of the constraint, [...]: relative excess over its limit, at most 0 where it holds; of a
-               `MeanConstraint` it is the mean over the instances that counts. Several of one type are numbered.
-    feasible   [...] every constraint on single instances holds to the precision's tolerance (1e-4 in float32, 1e-7 in
-               float64).
-    figures    everything else that was measured, by name: ``rate`` [..., K] bit/s/Hz, ``sinr`` [..., K] linear,
-               ``power`` [..., T] watts sent by each transmitter, ``jain`` [...] Jain's index of the rates, and whatever
-               the problem's terms add.
+    utility    [...] in `unit`: the problem's utility.
+    violation  [...] by the name of the constraint: relative excess over its limit, at most 0 where it holds. A
+               `MeanConstraint` holds by the mean over the instances. Several constraints of one type are numbered.
+    feasible   [...] whether all constraints except each `MeanConstraint` hold to the tolerance of the precision (1e-4
+               in float32, 1e-7 in float64).
+    figures    all other measured values, by name: ``rate`` [..., K] bit/s/Hz, ``sinr`` [..., K] linear, ``power``
+               [..., T] watts sent by each transmitter, ``jain`` [...] Jain's index of the rates, and those that the
+               problem's terms add (`Term.figures`).
     """
 
     utility: Tensor
@@ -61,10 +61,10 @@ class Report:
 
 
 def evaluate(problem: Problem, instance: Instance | Network, beams: Beams | Tensor) -> Report:
-    """Score beams, W [..., N, D] or with their factors, on the instance's true network.
+    """Score beams on the instance's true network; `beams` is W [..., N, D], or `Beams` if they have factors.
 
-    ``rate_k = log2(1 + |h_k^H w_k|^2 / (sum_{d != k} |h_k^H w_d|^2 + noise_k))``, and for users with several
-    streams or antennas as `Network.rate` has it.
+    ``rate_k = log2(1 + |h_k^H w_k|^2 / (sum_{d != k} |h_k^H w_d|^2 + noise_k))``; for users with several streams or
+    antennas see `Network.rate`.
 
     >>> from beamforge.core.constraints import TotalPower
     >>> from beamforge.core.utilities import SumRate
@@ -96,7 +96,7 @@ def evaluate(problem: Problem, instance: Instance | Network, beams: Beams | Tens
 
 
 def names(constraints: Iterable[Constraint]) -> list[str]:
-    """The constraints' types, with a number behind the second and later ones of a type.
+    """Names of constraints: their types, numbered from the second constraint of a type on.
 
     >>> from beamforge.core.constraints import TotalPower
     >>> names([TotalPower(1.0), TotalPower(2.0)])

@@ -1,4 +1,4 @@
-"""Instance: the truth that beams are scored on, and what a solver may know of it."""
+"""Instance: the true network, on which beams are scored, and the observation that a solver gets."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from beamforge.core.observation import Observation
 
 @dataclass(frozen=True)
 class Instance:
-    """One problem instance, or a batch of them; everything leads with the batch dimensions.
+    """One problem instance, or a batch of them; every tensor leads with the batch dimensions.
 
-    truth         the network on which beams are scored.
-    observation   what a solver is given.
-    labels        what there is to learn from (``p`` [..., K], watts); no solver sees it.
-    realisations  networks [..., S] that the truth might as well have been, drawn from the error model of the estimate;
-                  probabilities are measured over them, or over the truth alone where there are none.
+    truth         the true network, on which beams are scored.
+    observation   what a solver gets.
+    labels        labels for training (``p`` [..., K], watts); solvers do not see them.
+    realisations  networks [..., S] drawn from the error model of the estimate, over which a `ChanceConstraint` measures
+                  probabilities; None: over the truth alone.
 
     >>> import torch
     >>> instance = Instance.perfect(Network.broadcast(torch.ones(2, 4, dtype=torch.complex64), noise=0.1))
@@ -35,9 +35,9 @@ class Instance:
 
     @classmethod
     def perfect(cls, network: Network, labels: Mapping[str, Tensor] | None = None, /, **context: Tensor) -> Instance:
-        """Perfect channel knowledge: the solver sees the truth.
+        """Perfect channel knowledge: the solver sees the true network.
 
-        Raises `ConfigError` for a name that no context or label has, `ShapeError` for a shape that it cannot have.
+        Raises `ConfigError` for an unknown name of a label or of `context`, `ShapeError` for a wrong shape.
         """
         return cls.estimated(network, network, labels, **context)
 
@@ -45,10 +45,10 @@ class Instance:
     def estimated(
         cls, truth: Network, estimate: Network, labels: Mapping[str, Tensor] | None = None, /, **context: Tensor
     ) -> Instance:
-        """A solver sees an estimate of the truth; raises what `perfect` does."""
+        """The solver sees an estimate of the true network. Raises the same errors as `perfect`."""
         return cls(truth, Observation.of(estimate, **context), checked(labels or {}, truth, LABELS))
 
     @property
     def context(self) -> Mapping[str, Tensor]:
-        """What is known beside the channels."""
+        """Side information of the observation, by name."""
         return self.observation.context

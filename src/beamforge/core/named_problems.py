@@ -1,4 +1,4 @@
-"""Problems by name, built from what an instance's source states (limits, weights, targets)."""
+"""Problems by name, built from the numbers of a context (limits, weights, targets)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ Context = Mapping[str, Number | Tensor]
 
 
 def power_limits(context: Context, *, required: bool) -> tuple[Constraint, ...]:
-    """The power constraints stated by `p_max` (total), `p_max_transmitter` and `p_max_antenna`, watts."""
+    """The power constraints of `p_max` (total), `p_max_transmitter` and `p_max_antenna`, watts.
+
+    Raises `ConfigError` if there is none and one is `required`.
+    """
     kinds = {
         "p_max": TotalPower,
         "p_max_transmitter": PerTransmitterPower,
@@ -44,7 +47,8 @@ def sum_rate(context: Context) -> Problem:
 
 
 def max_min(context: Context) -> Problem:
-    """Maximise the least weights·rate where weights are given, else SINR/target where targets are, else rate."""
+    """Maximise the least ``weights_k rate_k`` if weights are given, else ``SINR_k / target_k`` if targets are, else
+    the least rate."""
     limits = power_limits(context, required=True)
     if "weights" in context:
         return Problem(MinRate(context["weights"]), limits)
@@ -54,7 +58,7 @@ def max_min(context: Context) -> Problem:
 
 
 def min_power(context: Context) -> Problem:
-    """Minimise the transmit power subject to SINR targets (linear), and to power limits where there are any."""
+    """Minimise the transmit power subject to SINR targets (linear), and to power limits if they are given."""
     if "sinr_target" not in context:
         raise ConfigError("sinr_target must be given for min-power, got none")
     targets = SinrAtLeast(context["sinr_target"])
@@ -62,10 +66,10 @@ def min_power(context: Context) -> Problem:
 
 
 def fair_sum_rate(context: Context) -> Problem:
-    """Maximise ``sum_k weights_k rate_k`` with equal powers and the mean of Jain's index at least `jain`."""
+    """Maximise ``sum_k weights_k rate_k`` with equal powers, such that Jain's index is at least `jain` in the mean."""
     for name, whose in (("p_max_transmitter", "several transmitters"), ("p_max_antenna", "antennas")):
         if name in context:
-            raise ConfigError(f"fair-sum-rate must be of one transmitter with p_max alone, got power limits of {whose}")
+            raise ConfigError(f"fair-sum-rate must have one transmitter and p_max alone, got power limits of {whose}")
     for name, what in (("p_max", "watts, the total of one transmitter"), ("jain", "mean of Jain's index")):
         if name not in context:
             raise ConfigError(f"{name} ({what}) must be given for fair-sum-rate, got none")
@@ -116,11 +120,11 @@ ONLY_FOR = {
     "sensing_snr_target": ("isac",),
     "sensing_weight": ("isac",),
 }
-"""Problems that read what is stated under a name; where it is stated for others by hand, it is refused."""
+"""The problems that use a number, by its name; if it is given by hand for another problem, it is refused."""
 
 
 def build_problem(name: str, context: Context) -> Problem:
-    """The problem of that name for what `context` states; `ConfigError` if the name or a needed number is missing.
+    """The named problem with the numbers of `context`; `ConfigError` for an unknown name or a missing number.
 
     >>> build_problem("sum-rate", {"p_max": 1.0}).maximise
     SumRate(weights=1.0)

@@ -1,4 +1,4 @@
-"""Network: the physics of one downlink, without an opinion about what is good."""
+"""Network: channels, noise and streams of a downlink, and the SINRs, rates and powers of beams."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Network:
     H                 complex [..., T, K M, N]: T transmitters of N antennas, K users of M antennas, whose M rows follow
                       each other. With M = 1, row k is h_k^H.
     noise             real [..., K], watts at each receive antenna, positive.
-    streams           who sends each of the D streams, and whose data it carries.
+    streams           the transmitter of each of the D streams, and the user whose data it carries.
     receive_antennas  M, antennas of each user.
 
-    Leading dimensions are batch dimensions, any number. Build one with `broadcast`, `multicell`, `interference`
-    or `power_control`, which check shapes, precision and numbers and raise `ShapeError`.
+    Any number of leading dimensions are batch dimensions. Build a network with `broadcast`, `multicell`,
+    `interference` or `power_control`, which check shapes, precision and values and raise `ShapeError`.
 
     >>> H = torch.tensor([[1.0 + 0j, 0.0], [0.0, 2.0]])
     >>> network = Network.broadcast(H, noise=1.0)
@@ -55,8 +55,8 @@ class Network:
         """Any number of transmitters: H [..., T, K M, N].
 
         serving      integers [D] or [..., D]: the transmitter of each stream.
-        stream_user  integers [D] or [..., D], -1 for a stream without data; left out, stream k < K carries the data of
-                     user k and the others carry none.
+        stream_user  integers [D] or [..., D]: the user whose data a stream carries, -1 for none; by default stream
+                     k < K carries the data of user k, and the other streams carry none.
         """
         if not isinstance(H, Tensor) or not H.is_complex():
             raise ShapeError(f"H must be a complex tensor, got {getattr(H, 'dtype', type(H).__name__)}")
@@ -101,8 +101,8 @@ class Network:
     ) -> Network:
         """One transmitter: H [..., K M, N], noise a scalar, [K] or [..., K].
 
-        With M = 1 there is a stream for each user, then `sensing_streams` without data; with M > 1 there are
-        ``min(M, N)`` for each user. `stream_user`, integers [D] or [..., D], states other streams.
+        Each user has ``min(M, N)`` streams; then `sensing_streams` streams without data follow. `stream_user`, integers
+        [D] or [..., D], replaces this order: the user whose data each stream carries, -1 for none.
         """
         if not isinstance(H, Tensor) or H.ndim < 2 or 0 in H.shape:
             raise ShapeError(f"H must be non-empty [..., K, N], got {tuple(getattr(H, 'shape', ()))}")
@@ -116,18 +116,18 @@ class Network:
 
     @classmethod
     def interference(cls, H: Tensor, noise: Tensor | float) -> Network:
-        """K transmitters, transmitter k serves user k: H [..., K, K, N] (transmitter, user, antenna)."""
+        """K transmitters; transmitter k serves user k: H [..., K, K, N] (transmitter, user, antenna)."""
         if not isinstance(H, Tensor) or H.ndim < 3 or H.shape[-3] != H.shape[-2]:
             came = tuple(getattr(H, "shape", ()))
-            raise ShapeError(f"H must be [..., K, K, N] with a transmitter a user, got {came}")
+            raise ShapeError(f"H must be [..., K, K, N] with one transmitter for each user, got {came}")
         return cls.multicell(H, noise, numbers(H.shape[-2], H))
 
     @classmethod
     def power_control(cls, G: Tensor, noise: Tensor | float) -> Network:
         """Single antennas: power gains G [..., K, K] (rx, tx) become ``H[t, k, 0] = sqrt(G[k, t])``, so W = sqrt(p).
 
-        Derivatives by gains of zero are those of the powers: where G asks for derivatives, zeros are the smallest
-        normal numbers, of which the square root has a finite slope.
+        If G requires gradients, its zeros are replaced by the smallest normal number, where the square root has a
+        finite slope, so that gradients with respect to zero gains are finite and correct.
         """
         if not isinstance(G, Tensor) or G.dtype not in (torch.float32, torch.float64):
             raise ShapeError(f"G must be real, float32 or float64, got {getattr(G, 'dtype', type(G).__name__)}")
@@ -166,15 +166,15 @@ class Network:
     def channel(self) -> Tensor:
         """[..., K M, N] of a broadcast network; `ShapeError` when there are several transmitters."""
         if self.transmitters != 1:
-            raise ShapeError(f"this network has {self.transmitters} transmitters, not one")
+            raise ShapeError(f"`channel` needs a network with one transmitter, got {self.transmitters}")
         return self.H.squeeze(-3)
 
     @property
     def gains(self) -> Tensor:
         """Power gains G [..., K, K] (rx, tx) of a single-antenna network whose transmitter k serves user k."""
         G = squared_magnitude(self.H.squeeze(-1)).mT
-        nothing = G.detach() <= 2 * torch.finfo(G.dtype).tiny  # a gain of zero that may have derivatives
-        return torch.where(nothing, G - G.detach(), G)
+        zero = G.detach() <= 2 * torch.finfo(G.dtype).tiny  # a zero gain that `power_control` replaced
+        return torch.where(zero, G - G.detach(), G)
 
     @property
     def gram(self) -> Tensor:
@@ -183,19 +183,19 @@ class Network:
 
     @property
     def stream_channel(self) -> Tensor:
-        """[..., D, K M, N]: what every receive antenna sees of the transmitter that sends stream d."""
+        """[..., D, K M, N]: the channels from the transmitter of stream d to every receive antenna."""
         if self.transmitters == 1:
             return self.H.expand(*self.batch_shape, self.streams.count, *self.H.shape[-2:])
         return torch.take_along_dim(self.H, self.streams.transmitter[..., None, None], dim=-3)
 
     @property
     def reachable(self) -> Tensor:
-        """Boolean [..., K]: some stream of the user leaves a transmitter that the user hears."""
+        """Boolean [..., K]: the user has a nonzero channel from the transmitter of one of its streams."""
         hears = self.stream_channel.ne(0).any(-1).unflatten(-1, (self.users, self.receive_antennas)).any(-1)
         return (hears.mT & self.streams.data_of(self.users)).any(-1)
 
     def whitened(self) -> Network:
-        """The same network in units of its noise: the rows of user k divided by sqrt(noise_k), noise one."""
+        """The same network with unit noise: the rows of user k divided by sqrt(noise_k)."""
         scale = self.noise.rsqrt().repeat_interleave(self.receive_antennas, -1)
         return replace(self, H=self.H * scale[..., None, :, None], noise=torch.ones_like(self.noise))
 
@@ -216,9 +216,9 @@ class Network:
         return torch.einsum("...dkn,...kd->...nd", self.stream_channel.conj(), A)
 
     def sinr(self, W: Tensor) -> Tensor:
-        """``sum of the user's |A_kd|^2 / (sum of the others' |A_kd|^2 + noise_k)`` [..., K].
+        """``sum over own streams of |A_kd|^2 / (sum over all other streams of |A_kd|^2 + noise_k)`` [..., K].
 
-        Users with several antennas: ``2^rate_k - 1``, the SINR at which a single stream has the rate of the user.
+        With several antennas per user: ``2^rate_k - 1``, the SINR at which a single stream has the user's rate.
         """
         if self.receive_antennas > 1:
             return torch.expm1(math.log(2) * self.rate(W))
@@ -229,10 +229,10 @@ class Network:
         return (power * mine).sum(-1) / (power.masked_fill(mine, 0).sum(-1) + self.noise)
 
     def rate(self, W: Tensor) -> Tensor:
-        """Bit/s/Hz of every user [..., K], whose streams are decoded jointly.
+        """Rate of every user [..., K], bit/s/Hz; a user decodes its streams jointly.
 
         ``log2 det(I + S_k S_k^H (I_k I_k^H + noise_k I)^-1)`` with S_k [M, D] the amplitudes of the user's own streams
-        and I_k those of all others; with M = 1 that is ``log2(1 + SINR_k)``.
+        and I_k those of all other streams; with M = 1 this is ``log2(1 + SINR_k)``.
         """
         if self.receive_antennas == 1:
             return spectral_efficiency(self.sinr(W))
@@ -240,8 +240,8 @@ class Network:
         mine = self.streams.data_of(self.users).unsqueeze(-2)
         noise = self.noise.rsqrt()[..., None, None]
         S, others = A.masked_fill(~mine, 0) * noise, A.masked_fill(mine, 0) * noise
-        Z = torch.linalg.solve_triangular(raised_factor(others).mH, S, upper=False)
-        return 2 * own(raised_factor(Z)).abs().log().sum(-1) / math.log(2)
+        Z = torch.linalg.solve_triangular(plus_identity_factor(others).mH, S, upper=False)
+        return 2 * own(plus_identity_factor(Z)).abs().log().sum(-1) / math.log(2)
 
     def antenna_power(self, W: Tensor) -> Tensor:
         """Watts at each antenna of each transmitter [..., T, N]."""
@@ -266,22 +266,25 @@ def squared_magnitude(A: Tensor) -> Tensor:
 
 
 def own(power: Tensor) -> Tensor:
-    """Diagonal [..., K] of [..., K, D]: each user's own stream, in the usual order of streams."""
+    """Diagonal [..., K] of [..., K, D]: each user's own stream, if stream k carries the data of user k."""
     return torch.diagonal(power, dim1=-2, dim2=-1)
 
 
 def others(power: Tensor) -> Tensor:
-    """Row sums of [..., K, D] without the diagonal, under a mask: total minus own loses every digit at high SNR."""
+    """Row sums of [..., K, D] without the diagonal.
+
+    The diagonal is masked: total minus own would lose all digits at high SNR.
+    """
     return torch.diagonal_scatter(power, torch.zeros_like(own(power)), dim1=-2, dim2=-1).sum(-1)
 
 
-def raised(C: Tensor) -> Tensor:
+def plus_identity(C: Tensor) -> Tensor:
     """``C + I`` for matrices C [..., n, n]."""
     return C + torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)
 
 
-def raised_factor(A: Tensor) -> Tensor:
-    """Upper triangular R [..., n, n] with ``R^H R = A A^H + I``, without squaring A [..., n, m]."""
+def plus_identity_factor(A: Tensor) -> Tensor:
+    """Upper triangular R [..., n, n] with ``R^H R = A A^H + I``, from a QR factorisation, for A [..., n, m]."""
     one = torch.eye(A.shape[-2], dtype=A.dtype, device=A.device).expand(*A.shape[:-1], A.shape[-2])
     return torch.linalg.qr(torch.cat([A.mH, one], -2)).R
 
@@ -291,8 +294,8 @@ def per_instance(
 ) -> Tensor:
     """Broadcast `value` to [*batch, *shape] where `like` is [*batch, ., ., .], on its device.
 
-    The precision is the real one of `like`, unless `dtype` is given. Python scalars and lists are welcome; a tensor of
-    another precision or device is a `ShapeError`, never a cast.
+    The result has the real precision of `like`, unless `dtype` is given. Python scalars and lists are converted; a
+    tensor of another precision or device raises `ShapeError`.
     """
     dtype, batch = dtype or like.real.dtype, like.shape[:-3]
     if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""Observation: all that a solver may know of an instance."""
+"""Observation: what a solver gets of an instance."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from beamforge.core.network import Network
 
 @dataclass(frozen=True)
 class Observation:
-    """The network as it is known, and what is known beside it.
+    """The network that a solver sees, and side information.
 
-    network  the network with the channels that a solver is given: an estimate, or the true ones.
-    context  side data by the names of `beamforge.core.context.CONTEXT`, each [..., *] with the batch dimensions.
+    network  the network with the channels that a solver gets: estimated or true channels.
+    context  side information by the names of `beamforge.core.context.CONTEXT`, [..., *] with the batch dimensions.
 
-    The error model of an estimate is its `covariance` [..., K, N, N] and `quality` [...] or [..., K], None where
-    nothing is said of them.
+    The error model of an estimate is its `covariance` [..., K, N, N] and `quality` [...] or [..., K]; None if not
+    given.
     """
 
     network: Network
@@ -28,7 +28,10 @@ class Observation:
 
     @classmethod
     def of(cls, network: Network, /, **context: Tensor) -> Observation:
-        """An observation with every name and shape of its context checked."""
+        """An observation whose context is checked.
+
+        Raises `ConfigError` for an unknown name and `ShapeError` for a wrong shape.
+        """
         return cls(network, checked(context, network, CONTEXT))
 
     @property
@@ -38,11 +41,11 @@ class Observation:
 
     @property
     def quality(self) -> Tensor | None:
-        """How good the estimate is, [...] or [..., K], as the source of the estimate documents."""
+        """Quality of the estimate, [...] or [..., K], as its source documents."""
         return self.context.get("csi_quality")
 
     def local(self, transmitter: int) -> Observation:
-        """What one transmitter knows by itself: its own channels and limits; those of all others are NaN.
+        """What one transmitter knows alone: its own channels and limits; those of all other transmitters are NaN.
 
         >>> network = Network.interference(torch.ones(2, 2, 4, dtype=torch.complex64), noise=1.0)
         >>> torch.isnan(Observation(network).local(1).network.H.real).flatten(1).all(-1)

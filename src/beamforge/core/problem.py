@@ -18,7 +18,7 @@ Kind = TypeVar("Kind", bound=Constraint)
 
 @dataclass(frozen=True)
 class Problem:
-    """Optimise `maximise` (or minimise it, if its sense is -1) subject to every constraint.
+    """Maximise the utility `maximise` (minimise it if its sense is -1) subject to all constraints.
 
     >>> from beamforge.core.constraints import TotalPower
     >>> from beamforge.core.utilities import SumRate
@@ -31,7 +31,7 @@ class Problem:
     subject_to: tuple[Constraint, ...] = ()
 
     def find(self, kind: type[Kind]) -> Kind | None:
-        """The constraint of type `kind`, or None. Several of one type are one in a `merged` problem."""
+        """The first constraint of type `kind`, or None; a `merged` problem has at most one of each type."""
         return next((constraint for constraint in self.subject_to if isinstance(constraint, kind)), None)
 
     def get(self, kind: type[Kind]) -> Kind:
@@ -42,17 +42,17 @@ class Problem:
         return found
 
     def bind(self, network: Network) -> Problem:
-        """Every number as a tensor that leads with the network's batch dimensions; `ShapeError` if it cannot be."""
+        """The problem with all numbers as tensors [*batch, ...]; `ShapeError` if one does not fit the network."""
         return Problem(self.maximise.bind(network), tuple(constraint.bind(network) for constraint in self.subject_to))
 
     def value(self, network: Network, W: Tensor) -> Tensor:
-        """The utility [...] of plain beams W [..., N, D] on a network, for a bound problem."""
+        """The utility [...] of beams W [..., N, D] on a network, for a bound problem."""
         return self.maximise.value(Instance.perfect(network), Beams(W))
 
     def merged(self) -> Problem:
-        """The same (bound) problem with one constraint of each type, which says what several did.
+        """An equivalent (bound) problem with one constraint of each type.
 
-        Raises `UnsupportedProblem` for constraints of one type that no single one stands for.
+        Raises `UnsupportedProblem` if several constraints of one type have no equivalent single one.
         """
         found: dict[type[Constraint], Constraint] = {}
         for constraint in self.subject_to:

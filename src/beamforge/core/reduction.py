@@ -1,6 +1,6 @@
-"""Taking out of a question what has no part in it: users who need nothing, antennas and transmitters that are off.
+"""Smaller equivalent problems: without users whose SINR target is 0, and without antennas whose limit is 0.
 
-A method then meets users with something to gain and positive limits only, and the answer is put together again.
+A method then gets positive targets and limits only; its solution is extended to the original problem.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from beamforge.core.solution import Solution
 from beamforge.core.streams import Streams
 from beamforge.core.terms import Bound
 
-TRIFLE = 1e-6
-"""Share of the mean limit that stands for none where a positive one is needed."""
+NEGLIGIBLE = 1e-6
+"""Positive limit that replaces a limit of 0, as a share of the mean positive limit."""
 
 Answer = Callable[[Problem, Observation, Tensor | None], Solution]
-"""Solves [B, ...] instances of a bound problem from a start, if there is one."""
+"""Solves [B, ...] instances of a bound problem, from a start if it is not None."""
 
 
-def needed(problem: Problem) -> Tensor | None:
-    """Boolean [B, K]: users who need something, None where all do. Who has a SINR target of 0 needs nothing."""
+def users_with_targets(problem: Problem) -> Tensor | None:
+    """Boolean [B, K]: users with a positive SINR target; None if all have one or the problem has no targets."""
     targets = [term.target for term in (problem.maximise, *problem.subject_to) if hasattr(term, "target")]
     if not targets or all((target > 0).all() for target in targets):
         return None
@@ -40,13 +40,13 @@ def needed(problem: Problem) -> Tensor | None:
 def solve_users(
     answer: Answer, problem: Problem, observation: Observation, start: Tensor | None, keep: Tensor
 ) -> Solution:
-    """The answer for the users `keep` [B, K] alone: instances that keep the same users are solved together.
+    """The solution for the users `keep` [B, K] alone; instances that keep the same users are solved together.
 
-    Streams of the others get beams of zeros. What a method tells beside the beams is left out.
+    Streams of the other users get zero beams. The method's trace, info and factors are left out.
     """
     network = observation.network
     if network.streams.user is not None:
-        raise UnsupportedProblem("users can be left out only where every user has one stream, got several for some")
+        raise UnsupportedProblem("users can be left out only if stream k carries the data of user k, got other streams")
     B, D = network.streams.transmitter.shape
     W = network.H.new_zeros(B, network.antennas, D)
     status = torch.zeros(B, dtype=torch.long, device=W.device)
@@ -67,7 +67,7 @@ def solve_users(
 
 
 def without_users(problem: Problem, observation: Observation, keep: Tensor) -> tuple[Problem, Observation]:
-    """A batched question with the users `keep` [K] alone; of links the transmitters of the others are left out too."""
+    """A batched problem with the users `keep` [K] alone; of links, the other users' transmitters are left out too."""
     network = observation.network
     users = keep.nonzero().squeeze(-1)
     extra = keep.new_ones(network.streams.count - network.users)
@@ -86,7 +86,7 @@ def without_users(problem: Problem, observation: Observation, keep: Tensor) -> t
 
 
 def selected(term: Bound, axes: dict[str, Tensor]) -> Bound:
-    """A bound term with some entries of its axes, in that order."""
+    """A bound term with the entries `axes[name]` of each named axis, in that order."""
     changed: dict[str, Tensor] = {}
     for item in dataclasses.fields(term):
         names, value = item.metadata["axes"], getattr(term, item.name)
@@ -97,12 +97,12 @@ def selected(term: Bound, axes: dict[str, Tensor]) -> Bound:
     return replace(term, **changed)
 
 
-def without_silent_antennas(problem: Problem, network: Network) -> tuple[Problem, Network, Tensor | None]:
-    """The question without antennas and transmitters whose limit is 0, and the antennas that may send [B, T, N].
+def disable_antennas(problem: Problem, network: Network) -> tuple[Problem, Network, Tensor | None]:
+    """The problem without antennas and transmitters whose limit is 0, and the enabled antennas [B, T, N].
 
-    Their channels are set to zero, so that nothing is gained by them, and their limits to a trifle (`TRIFLE`) of the
-    mean of the others (1 where there are none), so that hardly anything is added to what may be spent in all. None
-    instead of the antennas where all may send.
+    Channels of disabled antennas are set to zero, so that power there gains nothing. Their limits are set to
+    `NEGLIGIBLE` times the mean of the others (1 if there are none), so that the sum of the limits hardly changes. The
+    mask is None if all antennas are enabled.
     """
     kinds = (PerTransmitterPower, PerAntennaPower)
     if not any(isinstance(limit, kinds) and (limit.limit == 0).any() for limit in problem.subject_to):
@@ -114,15 +114,15 @@ def without_silent_antennas(problem: Problem, network: Network) -> tuple[Problem
             zero, positive = limit.limit == 0, limit.limit > 0
             dims = tuple(range(len(network.batch_shape), limit.limit.ndim))
             mean = limit.limit.sum(dims, keepdim=True) / positive.sum(dims, keepdim=True).clamp_min(1)
-            usual = torch.where(mean > 0, TRIFLE * mean, 1).expand_as(limit.limit)
-            limits.append(replace(limit, limit=torch.where(zero, usual, limit.limit)))
+            small = torch.where(mean > 0, NEGLIGIBLE * mean, 1).expand_as(limit.limit)
+            limits.append(replace(limit, limit=torch.where(zero, small, limit.limit)))
             off = off | (zero.unsqueeze(-1) if isinstance(limit, PerTransmitterPower) else zero)
         else:
             limits.append(limit)
-    heard = network.H.masked_fill(off.unsqueeze(-2), 0)
-    return replace(problem, subject_to=tuple(limits)), replace(network, H=heard), ~off
+    H = network.H.masked_fill(off.unsqueeze(-2), 0)
+    return replace(problem, subject_to=tuple(limits)), replace(network, H=H), ~off
 
 
-def silenced(network: Network, W: Tensor, sends: Tensor) -> Tensor:
-    """Beams W [..., N, D] with exact zeros at the antennas [..., T, N] that may not send."""
-    return W * torch.take_along_dim(sends, network.streams.transmitter.unsqueeze(-1), -2).mT
+def zero_disabled(network: Network, W: Tensor, enabled: Tensor) -> Tensor:
+    """Beams W [..., N, D] with exact zeros at the antennas that are not `enabled` [..., T, N]."""
+    return W * torch.take_along_dim(enabled, network.streams.transmitter.unsqueeze(-1), -2).mT

@@ -1,4 +1,4 @@
-"""Settings from a command line: strings read in the type of what they replace."""
+"""Settings from a command line: strings converted to the type of the setting; devices by name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ KINDS = {bool: bool, int: numbers.Integral, float: numbers.Real, str: str}
 
 
 def convert(name: str, value: Any, hint: Any) -> Any:
-    """A setting's value by its annotation, a type or a type and None; `ConfigError` if it is not one.
+    """The value of a setting, converted to its type annotation `hint`; `ConfigError` if that is impossible.
 
-    Strings are read, "none" as None where that is allowed; of other values only numbers and words are checked.
+    hint   a type, or a type and None; then the string "none" stands for None.
+    value  a string is converted; any other value is only checked, and that for bool, int, float and str alone.
 
     >>> convert("users", "12", int), convert("line_of_sight", "yes", bool), convert("seed", "none", int | None)
     (12, True, None)
@@ -42,7 +43,7 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ValueError, NotImplementedError):
-        raise ConfigError(f"device must be one that torch has here, got {name!r}") from None
+        raise ConfigError(f"device must be one that torch can use here, got {name!r}") from None
     if device.type == "meta":
-        raise ConfigError("device must compute, got 'meta'")
+        raise ConfigError("device must be one that holds numbers, got 'meta'")
     return device

@@ -1,4 +1,4 @@
-"""Solution: what a solver answers, and how each instance ended."""
+"""Solution: the beams of a solver, and the status of each instance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from beamforge.core.problem import Problem
 
 
 class Status(IntEnum):
-    """How one instance ended. `remedy` says what its user can do."""
+    """How the solution of one instance ended. `remedy` says what the caller can do."""
 
     CONVERGED = 0
     MAX_ITERATIONS = 1
@@ -26,7 +26,7 @@ class Status(IntEnum):
 
     @property
     def remedy(self) -> str:
-        """One sentence."""
+        """What to do, in one sentence."""
         return {
             Status.CONVERGED: "nothing to do",
             Status.MAX_ITERATIONS: "raise max_iterations, loosen tolerance, or start from this solution",
@@ -42,12 +42,12 @@ class Solution:
     W           complex [..., N, D]; 0 for an instance that is infeasible or failed.
     status      integer [...], a `Status`.
     iterations  integer [...], iterations spent on each instance (0 for a closed form).
-    trace       real [..., iterations + 1] or None: the utility before each iteration and at the end, an instance's
-                last value repeated after it stopped.
+    trace       real [..., iterations + 1] or None: the utility before each iteration and at the end; after an instance
+                has stopped, its last value is repeated.
     info        further tensors [..., *] by name: dual variables, bounds, certificates, as the method documents.
-    factors     what the beams are made of, where they are hybrid ones (see `hybrid`).
-    asked       the problem and the instance that it answers, of which `report`, `rate`, `sinr` and `utility` are made;
-                `beamforge.solve` states them.
+    factors     the factors of hybrid beams (see `hybrid`), else None.
+    asked       the problem and the instance that were solved, used by `report`, `rate`, `sinr` and `utility`;
+                `beamforge.solve` sets it.
     """
 
     W: Tensor
@@ -83,14 +83,14 @@ class Solution:
 
     @property
     def solved(self) -> Tensor:
-        """Boolean [...]: the instance has beams to use (converged, or stopped at its last iteration)."""
+        """Boolean [...]: the instance has usable beams (`CONVERGED` or `MAX_ITERATIONS`)."""
         return self.status <= Status.MAX_ITERATIONS
 
     @cached_property
     def report(self) -> Report:
-        """What the beams achieve on the truth, a utility of NaN where there are none.
+        """The score of the beams on the true network; the utility is NaN for an instance without beams.
 
-        Raises `LookupError` where nothing is known of the question.
+        Raises `LookupError` if `asked` is None.
         """
         if self.asked is None:
             raise LookupError("this solution does not know its problem and instance: score it with beamforge.evaluate")
@@ -113,7 +113,7 @@ class Solution:
         return self.report.utility
 
     def settled(self) -> Solution:
-        """Failure is local: an instance with a NaN or Inf in W is flagged, and unsolved instances get W = 0."""
+        """The solution where NaN or Inf in W gives the status `NUMERICAL_FAILURE`, and unsolved instances get W = 0."""
         broken = ~finite_instances(self.W.unsqueeze(-3))
         status = torch.where(broken & (self.status <= Status.MAX_ITERATIONS), Status.NUMERICAL_FAILURE, self.status)
         solved = (status <= Status.MAX_ITERATIONS)[..., None, None]
@@ -126,5 +126,5 @@ class Solution:
 
 
 def finite_instances(H: Tensor) -> Tensor:
-    """Boolean [...]: no NaN or Inf in an instance of H [..., T, K, N]."""
+    """Boolean [...]: whether the channels H [..., T, K, N] of an instance are free of NaN and Inf."""
     return torch.isfinite(torch.view_as_real(H.resolve_conj())).flatten(-4).all(-1)

@@ -1,4 +1,4 @@
-"""Solver: a method that answers problems, classical and learned alike; its `solve` is the one door."""
+"""Solver: the base class of all methods, classical and learned; `solve` is its public interface."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from beamforge.core.instance import Instance
 from beamforge.core.network import Network
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.core.reduction import needed, silenced, solve_users, without_silent_antennas
+from beamforge.core.reduction import disable_antennas, solve_users, users_with_targets, zero_disabled
 from beamforge.core.solution import Solution, Status, finite_instances
 
 
 class Solver(nn.Module):
-    """A method: settings in the constructor, the questions it answers in `capabilities`.
+    """A method: the constructor takes its settings, `capabilities` lists the problems that it serves.
 
     A method implements `solve_batch`, which gets one batch dimension, a bound problem with one constraint of each type,
-    and an observation: the truth is out of its reach.
+    and an observation. It never sees the true network.
     """
 
     capabilities: ClassVar[tuple[Capability, ...]] = ()
@@ -33,15 +33,15 @@ class Solver(nn.Module):
     tried_on: ClassVar[tuple[int, int]] = (3, 4)
     """Users and antennas of the networks that `check_solver` tries a method on."""
     scope: ClassVar[str] = ""
-    """What a method asks of a network beyond its form, in words, for refusals and lists."""
+    """What a method requires of a network beyond its form, in words, for error messages and lists."""
 
     @classmethod
     def supports(cls, problem: Problem, network: Network) -> bool:
-        """Whether this method serves the problem on this network."""
+        """Whether this method, with some settings, serves the problem on this network."""
         return any(question.accepts(problem, network) for question in cls.capabilities)
 
     def fits(self, problem: Problem, network: Network) -> bool:
-        """Whether this solver does, with the settings it has: by default, if its class does."""
+        """Whether this solver, with its settings, serves the problem on this network; by default as `supports`."""
         return self.supports(problem, network)
 
     def solve(
@@ -52,15 +52,16 @@ class Solver(nn.Module):
         start: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Solution:
-        """Beams for every instance of a batch (any number of leading dimensions, none included).
+        """Beams for every instance of a batch (any number of batch dimensions, or none).
 
-        An instance whose channel is not finite ends as a numerical failure and does not touch its neighbours.
+        An instance whose channel is not finite gets the status `NUMERICAL_FAILURE`; other instances are not affected.
 
-        instance   what is to be solved; the method sees its observation alone.
-        start      beams [..., N, D] to begin from, where the method iterates.
-        generator  source of any randomness; where a method needs one and none is given, it uses its own, seeded 0.
+        instance   what is to be solved; the method sees its observation only.
+        start      beams [..., N, D] as the warm start of a method that iterates.
+        generator  source of randomness; by default a method that needs one uses its own, with seed 0.
 
-        Raises `UnsupportedProblem`, or `ShapeError` for numbers that do not fit the network.
+        Raises `UnsupportedProblem` for a problem that the method does not serve, `ShapeError` for numbers that do not
+        fit the network.
         """
         observation = observed(instance)
         network = observation.network
@@ -73,7 +74,7 @@ class Solver(nn.Module):
             _check_start(start, (*shape, network.antennas, network.streams.count), network.H)
         dims = len(shape)
         finite = finite_instances(network.H)
-        if not finite.all():  # such an instance is solved as if it had no channel, and then flagged
+        if not finite.all():  # an instance that is not finite is solved with a zero channel, and then flagged
             known = torch.where(finite[..., None, None, None], network.H, torch.zeros_like(network.H))
             observation = replace(observation, network=replace(network, H=known))
         begun = None if start is None else batching.flatten(start, dims)
@@ -86,11 +87,11 @@ class Solver(nn.Module):
     def _answer(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        """`solve_batch` for a question of which all that has no part in it is taken out."""
+        """`solve_batch` on the problem without disabled antennas and without users whose SINR target is 0."""
         whole = observation.network
-        problem, network, sends = without_silent_antennas(problem, whole)
-        observation = observation if sends is None else replace(observation, network=network)
-        keep = needed(problem)
+        problem, network, enabled = disable_antennas(problem, whole)
+        observation = observation if enabled is None else replace(observation, network=network)
+        keep = users_with_targets(problem)
         if keep is None:
             solution = self.solve_batch(problem, observation, start, generator)
         else:
@@ -99,12 +100,12 @@ class Solver(nn.Module):
                 return self.solve_batch(problem, observation, start, generator)
 
             solution = solve_users(answer, problem, observation, start, keep)
-        return solution if sends is None else replace(solution, W=silenced(whole, solution.W, sends))
+        return solution if enabled is None else replace(solution, W=zero_disabled(whole, solution.W, enabled))
 
     def fitted(self, problem: Problem, instance: Instance | Observation | Network) -> Solver:
-        """A copy whose batch-level parameters are fixed to those that this batch asks for; itself if there are none.
+        """A copy whose batch-level parameters are fitted to this batch; the solver itself if it has none.
 
-        From there on every instance is solved alone: in any batch and piece by piece, with the same answer.
+        The copy solves every instance independently: its result is the same in any batch.
         """
         return self
 
@@ -115,20 +116,20 @@ class Solver(nn.Module):
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """Settings that are plain attributes."""
+        """The settings (plain attributes), for `repr`."""
         plain: dict[str, Any] = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
         return ", ".join(f"{key}={value!r}" for key, value in plain.items())
 
 
 def observed(instance: Instance | Observation | Network) -> Observation:
-    """What a solver may know of an instance."""
+    """The observation of an instance; of a network, the observation with perfect channel knowledge."""
     if isinstance(instance, Network):
         return Observation(instance)
     return instance.observation if isinstance(instance, Instance) else instance
 
 
 def _check_start(start: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
-    """`ShapeError` unless `start` is a tensor of that shape beside the channels, in their precision."""
+    """Raise `ShapeError` unless `start` is a tensor of that shape, with the precision and device of the channels."""
     if not isinstance(start, Tensor):
         raise ShapeError(f"start must be a torch tensor {shape}, got {type(start).__name__}")
     if start.shape != shape:

@@ -1,4 +1,4 @@
-"""Streams: which transmitter sends each of them, and whose data it carries."""
+"""Streams: the transmitter of each stream, and the user whose data it carries."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from beamforge.core.errors import ShapeError
 
 NO_DATA = -1
-"""User of a stream that carries no data: a sensing stream, which only interferes."""
+"""Value of `Streams.user` for a stream without data: a sensing stream, which only interferes."""
 
 
 @dataclass(frozen=True)
 class Streams:
     """D streams; every tensor leads with the batch dimensions.
 
-    transmitter  integer [..., D]: stream d leaves this transmitter.
-    user         integer [..., D]: stream d carries data for this user, or for none (-1). None stands for the usual
+    transmitter  integer [..., D]: the transmitter that sends stream d.
+    user         integer [..., D]: the user whose data stream d carries, -1 for none. None stands for the default
                  order: stream k < K carries the data of user k, and streams K..D-1 carry none.
 
     >>> Streams(torch.tensor([0, 0, 0]), user=torch.tensor([0, 0, -1])).data_of(2)
@@ -31,7 +31,7 @@ class Streams:
 
     @property
     def count(self) -> int:
-        """D."""
+        """D, the number of streams."""
         return self.transmitter.shape[-1]
 
     def sent_by(self, transmitters: int) -> Tensor:
@@ -39,7 +39,7 @@ class Streams:
         return self.transmitter.unsqueeze(-2) == numbers(transmitters, self.transmitter).unsqueeze(-1)
 
     def sent(self, transmitters: int) -> Tensor:
-        """Integer [..., T]: how many streams each transmitter sends."""
+        """Integer [..., T]: number of streams of each transmitter."""
         return self.sent_by(transmitters).sum(-1)
 
     def data_of(self, users: int) -> Tensor:
@@ -56,7 +56,7 @@ def numbers(count: int, like: Tensor) -> Tensor:
 
 
 def whole_numbers(name: str, value: Tensor, like: Tensor, allowed: range) -> Tensor:
-    """`value` as int64 on the device of `like`; `ShapeError` unless all of it are integers in `allowed`."""
+    """`value` as int64 on the device of `like`; `ShapeError` unless all entries are integers in `allowed`."""
     try:
         value = torch.as_tensor(value, device=like.device)
     except (TypeError, ValueError, RuntimeError):

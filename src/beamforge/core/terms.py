@@ -1,4 +1,4 @@
-"""What utilities and constraints share: numbers per instance, user, transmitter or target, bound to a network."""
+"""Term: the base of utilities and constraints, whose numbers (per instance, user, ...) are bound to a network."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ DOMAINS = {
     "real": lambda value: value == value,
     "complex": lambda value: value == value,
 }
-"""What the numbers of a field may be; all of them finite."""
+"""Conditions on the numbers of a field, by domain; numbers must also be finite."""
 
 SIZES = ("users", "transmitters", "antennas")
-"""Axes whose length is the network's; an axis of any other name is as long as the first field that has it says."""
+"""Axes whose length is given by the network; any other axis has the length that it has in the first field."""
 
 
 def number(*axes: str, domain: str = "positive", **options: Any) -> Any:
-    """A dataclass field with one number of a domain (`DOMAINS`) per instance and per entry of `axes`.
+    """A dataclass field: a number for each instance and each entry of `axes`, of a domain in `DOMAINS`.
 
-    An axis is one of `SIZES`, or one of the term's own: ``number("targets", domain="complex")``.
+    An axis is one of `SIZES` or any other name, for an axis of the term: ``number("targets", domain="complex")``.
     """
     return field(metadata={"axes": axes, "domain": domain}, **options)
 
@@ -48,7 +48,10 @@ class Term:
     """A utility or a constraint: a frozen dataclass of numbers declared by `number`."""
 
     def bind(self: Bound, network: Network) -> Bound:
-        """Every number as a tensor [*batch, *axes] in the network's precision; `ShapeError` if it cannot be."""
+        """The term with all numbers as tensors [*batch, *axes] in the network's precision.
+
+        Raises `ShapeError` for a number that does not fit the network or its domain.
+        """
         sizes = {axis: getattr(network, axis) for axis in SIZES}
         bound: dict[str, Tensor] = {}
         for item in dataclasses.fields(self):
@@ -74,8 +77,8 @@ class Term:
         return dataclasses.replace(self, **bound)
 
     def figures(self, instance: Instance, beams: Beams) -> Mapping[str, Tensor]:
-        """What a report should tell beside rates and powers, [..., *] by name; by default nothing.
+        """Further values for the report, [..., *] by name; by default none.
 
-        instance  the truth, and the term's numbers are bound to it.
+        instance  the instance, to whose true network the term is bound.
         """
         return {}

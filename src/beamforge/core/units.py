@@ -1,4 +1,4 @@
-"""Decibels at the door, linear units inside."""
+"""Conversion between decibels and linear units, and thermal noise."""
 
 from __future__ import annotations
 

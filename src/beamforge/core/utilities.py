@@ -1,4 +1,4 @@
-"""Utilities: what is to be maximised or minimised, each in its own unit."""
+"""Utilities: the quantities that a problem maximises or minimises, each in its own unit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from beamforge.core.terms import Entry, Term, number
 
 @dataclass(frozen=True)
 class Utility(Term):
-    """`value(instance, beams)` [...] in `unit`; `sense` is +1 if more is better and -1 if less is."""
+    """A quantity to optimise: `value` in `unit`; `sense` is +1 to maximise it and -1 to minimise it."""
 
     sense: ClassVar[int] = 1
     unit: ClassVar[str] = "bit/s/Hz"
@@ -47,7 +47,7 @@ class MinRate(Utility):
 
 @dataclass(frozen=True)
 class MinSinr(Utility):
-    """Least balanced SINR ``min_k SINR_k / target_k``, a ratio; a user with a target of 0 does not count."""
+    """Least SINR relative to its target, ``min_k SINR_k / target_k``; users with a target of 0 do not count."""
 
     unit: ClassVar[str] = "ratio"
     target: Entry = number("users", domain="non-negative", default=1.0)
@@ -60,7 +60,7 @@ class MinSinr(Utility):
 
 @dataclass(frozen=True)
 class TransmitPower(Utility):
-    """Total transmit power ``sum_d |w_d|^2``, watts; less is better."""
+    """Total transmit power ``sum_d |w_d|^2``, watts, to be minimised."""
 
     sense: ClassVar[int] = -1
     unit: ClassVar[str] = "W"

@@ -20,7 +20,7 @@ class BaseStations(NamedTuple):
              noise at the user: received powers are in units of the noise.
     serves   integers [S]: the user that each serves, and so the number of the base station.
     power    [B, S] watts that each may spend.
-    weights  [B, S] of the rate of the user that each serves.
+    weights  [B, S] of the rate of the user that each serves, over the mean of all: a unit agreed on beforehand.
     """
 
     H: Tensor
@@ -35,7 +35,9 @@ class BaseStations(NamedTuple):
         H = network.H * network.noise.rsqrt()[:, None, :, None]
         serves = torch.arange(network.users, device=H.device)
         power = problem.get(PerTransmitterPower).limit
-        return cls(H, serves, power, problem.maximise.weights.expand_as(power))
+        weights = problem.maximise.weights.expand_as(power)
+        mean = weights.mean(-1, keepdim=True)
+        return cls(H, serves, power, weights / torch.where(mean > 0, mean, 1))
 
     def alone(self, number: int) -> BaseStations:
         """The base station of that number by itself: the others' channels, powers and weights are left behind."""

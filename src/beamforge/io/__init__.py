@@ -1,1 +1,1 @@
-"""Files: named arrays in several formats, channels, solutions and trained weights."""
+"""Files of channels, solutions and trained weights, in several formats."""

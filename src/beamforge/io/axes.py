@@ -1,4 +1,4 @@
-"""Axes of a channel array by name: whatever order a simulator has them in, beams are made for one."""
+"""Named axes of a channel array, and conversion from any order to the order of this library."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ AXES = {
     "M": "receive antennas of a user",
     "N": "transmit antennas",
 }
-"""One letter an axis."""
+"""The letter of each axis."""
 
 INSTANCES, NETWORK = "BSF", "TKMN"
-"""Axes that number instances, the last fastest; and those of one network. This is the order that the library has."""
+"""Axes of instances, the last varies fastest, and axes of one network, in the order of this library."""
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of an array, a letter each, in the array's order; `ShapeError` for letters that name no channels.
+    """The axes of an array, one letter each, in the array's order; `ShapeError` for invalid letters.
 
     >>> Axes("BKMTNSF").sizes((2, 3, 1, 1, 8, 14, 12))["F"]
     12
@@ -49,7 +49,7 @@ class Axes:
             raise ShapeError(f"axes must have K (users) and N (transmit antennas), got {self.letters!r}")
 
     def sizes(self, shape: Sequence[int]) -> dict[str, int]:
-        """Length of each axis of an array of that shape, 1 for those that it has not."""
+        """Length of each axis of an array of this shape; 1 for axes that it lacks."""
         if len(shape) != len(self.letters):
             came = f"{self.letters!r}" + (f"; try {' or '.join(options)}" if (options := readings(len(shape))) else "")
             raise ShapeError(f"axes must name the {len(shape)} axes of an array of shape {tuple(shape)}, got {came}")
@@ -57,7 +57,7 @@ class Axes:
 
     @property
     def numbers_instances(self) -> bool:
-        """Whether there is an axis that numbers instances."""
+        """Whether there is an axis of instances."""
         return bool(set(INSTANCES) & set(self.letters))
 
     @property
@@ -66,7 +66,7 @@ class Axes:
         return self.letters[0] == "B"
 
     def arrange(self, array: Array) -> Array:
-        """The array as [I, T, K, M, N] with I instances in the order B, S, F, the last fastest; lengths of 1 added."""
+        """The array as [I, T, K, M, N]; instances in the order B, S, F, the last fastest; missing axes get length 1."""
         sizes = self.sizes(array.shape)
         order = [self.letters.index(letter) for letter in INSTANCES + NETWORK if letter in self.letters]
         moved = array.permute(order) if isinstance(array, Tensor) else array.transpose(order)
@@ -75,14 +75,14 @@ class Axes:
 
 
 def from_axes(H: Array, axes: str) -> Array:
-    """A channel array with its axes in the order of this library, NumPy or torch.
+    """A channel array (NumPy or torch) with its axes in the order of this library.
 
     H     complex, any shape.
-    axes  one letter an axis of H, in its order: B instances, S time, F subcarriers, T transmitters, K users, M receive
+    axes  one letter per axis of H, in order: B instances, S time, F subcarriers, T transmitters, K users, M receive
           antennas, N transmit antennas.
 
-    Returns [I, K, N], with T before K if there are several transmitters and M behind K if users have several antennas.
-    I counts the instances in the order B, S, F, the last fastest; it is left out where no axis numbers instances.
+    Returns [I, K, N], with T before K if there are several transmitters and M after K if users have several antennas.
+    I numbers the instances in the order B, S, F, the last fastest; without an axis of instances, I is left out.
 
     >>> sionna = np.ones((2, 3, 1, 1, 8, 14, 12), complex)  # [batch, rx, rx_ant, tx, tx_ant, time, frequency]
     >>> from_axes(sionna, "BKMTNSF").shape
@@ -100,11 +100,11 @@ def from_axes(H: Array, axes: str) -> Array:
     return arranged if named.numbers_instances else arranged[0]
 
 
-def words(sizes: Mapping[str, int], serving: str) -> str:
-    """What was read, for a reader: "4 instances of 3 interfering cells, 8 antennas".
+def describe_sizes(sizes: Mapping[str, int], serving: str) -> str:
+    """A description of channels, e.g. "4 instances of 3 interfering cells, 8 antennas".
 
-    sizes    by letter, B the instances in all and "rows" the length of axis B.
-    serving  "own" where every transmitter serves a user of its own, else "".
+    sizes    lengths by letter; B is the total number of instances and "rows" the length of axis B.
+    serving  "own" if every transmitter serves its own user, else "".
     """
     users = f"{sizes['K']} user{'s' if sizes['K'] > 1 else ''}"
     if sizes["M"] > 1:
@@ -122,7 +122,7 @@ def words(sizes: Mapping[str, int], serving: str) -> str:
 
 
 def readings(ndim: int) -> list[str]:
-    """Axes that an array of so many dimensions may have, as values of ``--axes``, the likeliest first.
+    """Likely axes of an array with `ndim` dimensions, as values of ``--axes``, the likeliest first.
 
     >>> readings(4)
     ['BFKN', 'BSKN', 'BKMN', 'BTKN']

@@ -1,19 +1,19 @@
-"""Users without a channel, counted and told of."""
+"""Counts users without a channel, for the notes on a file."""
 
 from __future__ import annotations
 
 from beamforge.core.network import Network
 
 
-class Blocked:
+class BlockedUsers:
     """Counts the users that no stream can reach."""
 
     def __init__(self) -> None:
         self.users = self.count = 0
         self.first = ""
 
-    def look(self, network: Network, first: int) -> None:
-        """Count those of a batch [B] whose first instance has this number in the file."""
+    def add(self, network: Network, first: int) -> None:
+        """Count the blocked users of a batch [B]; `first` is the number of its first instance in the file."""
         found = ~network.reachable
         self.users += found.numel()
         self.count += int(found.sum())
@@ -21,8 +21,8 @@ class Blocked:
             instance, user = found.nonzero()[0].tolist()
             self.first = f"user {user} of instance {first + instance}"
 
-    def words(self, *, gains: bool) -> list[str]:
-        """What there is to be said of them."""
+    def notes(self, *, gains: bool) -> list[str]:
+        """Notes for the user on the blocked users; none if there are none."""
         if gains and self.count == self.users:
             return ["no link has a direct gain: the diagonal of G is zero"]
         if self.count:

@@ -1,4 +1,4 @@
-"""The channels of a file as [instances, T, K M, N], whatever their name, their order and the form of their numbers."""
+"""The channels of a file as [instances, T, K M, N], for any name, order of axes and form of complex numbers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from beamforge.io.stores import Store
 
 @dataclass(frozen=True)
 class ChannelArray:
-    """Complex channels in a store; `ChannelFileError` for an array that cannot be read as that.
+    """Complex channels in a store; `ChannelFileError` for an array that cannot be read as complex channels.
 
     store      the file.
-    name       of the array there.
-    axes       a letter an axis (without that of real and imaginary parts).
-    real_imag  the axis, of length two, that has real and imaginary parts; None for complex numbers.
+    name       the name of the array in the file.
+    axes       one letter per axis (without the axis of real and imaginary parts).
+    real_imag  the axis, of length two, of real and imaginary parts; None for complex numbers.
     """
 
     store: Store
@@ -29,7 +29,7 @@ class ChannelArray:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Length of every axis by letter; B counts the instances in all, and "rows" those of the file."""
+        """Length of every axis by letter; B is the total number of instances, and "rows" the length of axis B."""
         sizes = self.axes.sizes(self._shape)
         rows = sizes["B"]
         return sizes | {"B": sizes["B"] * sizes["S"] * sizes["F"], "rows": rows}
@@ -60,7 +60,7 @@ class ChannelArray:
 
     @property
     def dtype(self) -> np.dtype:
-        """complex64 or complex128, exact for what is in the file."""
+        """complex64 or complex128, whichever represents the file's numbers exactly."""
         return np.result_type(self.store.headers[self.name].dtype, np.complex64)
 
     def rows(self, first: int = 0, count: int | None = None) -> np.ndarray:
@@ -81,11 +81,11 @@ class ChannelArray:
 
     @cached_property
     def _whole(self) -> np.ndarray:
-        """The array as it is in the file."""
+        """The whole array, unchanged."""
         return self.store.read(self.name)
 
     def _joined(self, raw: np.ndarray) -> np.ndarray:
-        """Complex numbers in the file's axes."""
+        """The array as complex numbers, with the file's axes."""
         raw = raw.reshape(raw.shape + (1,) * (len(self.axes.letters) + (self.real_imag is not None) - raw.ndim))
         if self.real_imag is None:
             return raw.astype(self.dtype, copy=False)
@@ -100,7 +100,7 @@ def padded(store: Store, name: str, ndim: int) -> tuple[int, ...]:
 
 
 def looks_like_channels(store: Store) -> list[str]:
-    """Names of arrays that may be channels: complex ones of two axes at least, or stacked real and imaginary parts."""
+    """Names of arrays that may be channels: complex with at least two axes, or stacked real and imaginary parts."""
     found = []
     for name, header in store.headers.items():
         numbers = header.dtype.kind == "c" or (header.dtype.kind in "iuf" and 2 in header.shape)

@@ -1,4 +1,4 @@
-"""What a channel file holds: its keys, their axes and sizes, recognised before any instance is read."""
+"""The keys of a channel file, with their axes and sizes, recognised before any instance is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from beamforge.core.errors import ChannelFileError, ShapeError
-from beamforge.io.axes import Axes, readings, words
+from beamforge.io.axes import Axes, describe_sizes, readings
 from beamforge.io.channel_array import ChannelArray, looks_like_channels, padded
 from beamforge.io.keys import (
     CHANNELS,
@@ -20,8 +20,8 @@ from beamforge.io.keys import (
     PER_TRANSMITTER,
     PER_USER,
     SHAPES,
+    axes_text,
     check_kind,
-    described,
     fit,
     similar,
 )
@@ -29,12 +29,13 @@ from beamforge.io.stores import NpyStore, open_store
 
 
 class ChannelLayout:
-    """Keys, axes and sizes of a channel file; `ChannelFile` says what its arguments are and reads the instances.
+    """Keys, axes and sizes of a channel file; `ChannelFile` describes the arguments and reads the instances.
 
-    sizes     by letter (see `beamforge.io.axes`), D streams; B counts the instances in all, "rows" those of axis B.
+    sizes     lengths by letter (see `beamforge.io.axes`), D streams; B is the total number of instances, "rows" the
+              length of axis B.
     channels  the arrays ``H`` and ``H_estimate``.
-    axes      of every other key; what does not lead with B is shared by all instances.
-    notes     what a user should know of how the file is read.
+    axes      the axes of every other key; arrays whose axes do not begin with B are shared by all instances.
+    notes     notes for the user on how the file is read.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class ChannelLayout:
             for name in self.stated:
                 self.axes[name], self.shapes[name] = "", ()
             if self._limits_each and {"p_max_transmitter"} <= self.stated.keys() and "p_max" not in self.stated:
-                self.axes.pop("p_max", None)  # an option goes before what the file says, under whatever name
+                self.axes.pop("p_max", None)  # an option overrides the file, also if the file uses the other name
             self._check_whole()
             if sensing and self.sizes["T"] == 1 and "stream_user" not in self.axes:
                 self.sizes["D"] = self.sizes["K"] + self.sizes["N"]
@@ -71,7 +72,7 @@ class ChannelLayout:
             self.store.close()
             raise
 
-    # --- what there is -----------------------------------------------------------------------------------------------
+    # --- contents ----------------------------------------------------------------------------------------------------
     @property
     def count(self) -> int:
         """B, the instances in the file."""
@@ -79,7 +80,7 @@ class ChannelLayout:
 
     @property
     def main(self) -> str:
-        """The key that beams are scored on: H, G, or H_estimate where there is no H."""
+        """The key of the channels for evaluation: H, G, or H_estimate if there is no H."""
         return next(name for name in CHANNELS if name in self.channels or name in self.axes)
 
     @property
@@ -92,13 +93,13 @@ class ChannelLayout:
 
     @property
     def instance_bytes(self) -> int:
-        """Bytes of one instance's channels, beams and gains between users."""
+        """Bytes of the channels, beams and gains between users of one instance."""
         T, K, M, N = (self.sizes[axis] for axis in "TKMN")
         return self.dtype.itemsize * (T * K * M * N + K * N + K * K)
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What the file tells of itself; `ChannelFileError` unless it is a JSON object."""
+        """The key `meta` of the file; `ChannelFileError` unless it is a JSON object."""
         text = self.store.text("meta") if "meta" in self.store.headers else "{}"
         try:
             found = json.loads(text)
@@ -110,14 +111,14 @@ class ChannelLayout:
 
     @property
     def read_as(self) -> str:
-        """What was read, in words."""
+        """A description of the instances as they are read."""
         if self.main == "G":
             return f"{self.count} instance{'s' if self.count > 1 else ''} of {self.sizes['K']} links"
         own = self.sizes["T"] > 1 and "serving" not in self.axes
-        return words(self.sizes, "own" if own else "")
+        return describe_sizes(self.sizes, "own" if own else "")
 
     def _raw(self, name: str) -> str:
-        """The name in the file of the channels that the library knows by this one."""
+        """The name in the file of the channels that this library calls `name`."""
         if isinstance(self.store, NpyStore):
             return next(iter(self.store.headers))
         return self.key if self.key and name in ("H", "G") else name
@@ -163,7 +164,7 @@ class ChannelLayout:
         self.sizes = {"M": 1, "N": 1, "S": 1, "F": 1, **sizes}
 
     def _recognise_array(self, name: str, stated: str | None) -> None:
-        """Channels under `H` or `H_estimate`, by the axes stated or by their number of dimensions."""
+        """Recognise channels under `H` or `H_estimate`, by the stated axes or by their number of dimensions."""
         raw = self._raw(name)
         header = self.store.headers[raw]
         good = header.dtype.kind in "iufc" if self.real_imag is not None else header.dtype.kind == "c"
@@ -197,28 +198,28 @@ class ChannelLayout:
         self.sizes = {"D": sizes["K"], **sizes}
 
     def _check_whole(self) -> None:
-        """What must be there beside the channels."""
+        """Check the keys that must be present beside the channels."""
         if "noise" not in self.axes:
             raise self._error("noise", "given in watts, by the file or as an option", "none")
         T, K = self.sizes["T"], self.sizes["K"]
         if "serving" not in self.axes and T not in (1, K):
             letters = self.channels[self.main].axes.letters
             others = [each for each in readings(len(letters)) if each != letters]
-            hint = f"; if T are no transmitters, name the axes: --axes {' or --axes '.join(others)}" if others else ""
+            hint = f"; if T does not count transmitters, state --axes {' or --axes '.join(others)}" if others else ""
             raise self._error("serving", "given unless T is 1 or K", f"none for T = {T} and K = {K}{hint}")
         both = "p_max" in self.axes and "p_max_transmitter" in self.axes
         if both and self._limits_each:
             raise self._error("p_max_transmitter", "left out where p_max limits each of several transmitters", "both")
 
     def _recognise(self, name: str) -> None:
-        """Note a key's axes if it is one to be read; refuse what looks like a slip of the pen."""
+        """Note the axes of a key that is read; `ChannelFileError` for a name that looks misspelt."""
         if name in CHANNELS or name in DESCRIPTION or name == self._raw("H"):
             return
         header = self.store.headers[name]
         if name not in SHAPES:
             if near := similar(name):
                 raise ChannelFileError(f"{self.path}: unknown key {name!r}; did you mean {near!r}?")
-            self.notes.append(f"key {name!r} of the file means nothing here and is not read")
+            self.notes.append(f"key {name!r} of the file is unknown and not read")
             return
         if name in self.stated:
             return
@@ -229,18 +230,18 @@ class ChannelLayout:
             raise self._error(name, "of at least one number", f"none: shape {header.shape}")
         if name in INTEGERS and "stream_user" in self.store.headers:
             streams = self.store.headers["stream_user"].shape
-            vector = self.store.matlab and 1 in streams  # which MATLAB has as a row or a column
+            vector = self.store.matlab and 1 in streams  # MATLAB stores a vector as a row or a column
             self.sizes["D"] = math.prod(streams) if vector else streams[-1] if streams else 0
         for axes in self._options(name):
             shape = self._fit(name, header.shape, axes)
             if shape is not None:
                 self.axes[name], self.shapes[name] = axes, shape
                 return
-        expected = " or ".join(described(axes, self.sizes) for axes in self._options(name))
+        expected = " or ".join(axes_text(axes, self.sizes) for axes in self._options(name))
         raise self._error(name, expected, f"shape {header.shape}{self._hint(name, header.shape)}")
 
     def _hint(self, name: str, shape: tuple[int, ...]) -> str:
-        """What a shape that does not fit may have meant."""
+        """A hint on the intended meaning of a shape that does not fit."""
         if name == "p_max" and self.main == "G" and shape[-1:] == (self.sizes["K"],):
             return "; a limit for each link is called p_max_transmitter"
         if name in PER_USER and shape == (self.count,):
@@ -252,15 +253,15 @@ class ChannelLayout:
 
     @property
     def _limits_each(self) -> bool:
-        """`p_max` limits each of several transmitters, not their total."""
+        """Whether `p_max` limits each of several transmitters, not their total power."""
         return self.main != "G" and self.sizes["T"] > 1
 
     def _fit(self, name: str, shape: tuple[int, ...], axes: str) -> tuple[int, ...] | None:
-        """The shape as these axes, or None. MATLAB has no vectors or scalars, and drops trailing lengths of one."""
+        """The shape with these axes, or None. MATLAB has no vectors or scalars, and drops trailing lengths of one."""
         candidates = [shape]
         named_one = self.main != "G" and "T" in self.channels[self.main].axes.letters and self.sizes["T"] == 1
         if name == "p_max" and named_one and shape[-1:] == (1,):
-            candidates.append(shape[:-1])  # the limit of the one transmitter is the total
+            candidates.append(shape[:-1])  # with one transmitter, its limit is the total
         if self.store.matlab:
             candidates.append(shape + (1,) * (len(axes) - len(shape)))
             if len(shape) == 2 and 1 in shape:

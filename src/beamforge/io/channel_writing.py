@@ -1,4 +1,4 @@
-"""Instances written as channel files that come back as they were."""
+"""Writes instances as channel files; reading such a file gives the same instances."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from beamforge.io.writers import open_writer
 
 
 def write_channels(path: str | Path, instance: Instance, **meta: Any) -> None:
-    """Write a batch [B] of instances as `.npz` or `.h5`; `meta` is kept as JSON. Nothing half-written stays behind.
+    """Write a batch [B] of instances as `.npz` or `.h5`; `meta` is stored as JSON. No incomplete file remains.
 
-    Raises `ChannelFileError` if the path cannot be written, or for what a channel file cannot state.
+    Raises `ChannelFileError` if the path cannot be written, or if a channel file cannot represent the instances.
     """
     rows = channel_arrays(instance)
-    shared = common(rows)
+    shared = shared_scalars(rows)
     rows = {name: value for name, value in rows.items() if name not in shared}
     count = instance.truth.batch_shape[0]
     with open_writer(path, count, sum(value.nbytes for value in rows.values()) // count) as writer:
         writer.append(rows)
-        writer.finish(**shared, **described(instance), meta=json.dumps(meta))
+        writer.finish(**shared, **axes_entry(instance), meta=json.dumps(meta))
 
 
-def described(instance: Instance) -> dict[str, str]:
-    """What a file must say of the order of its axes."""
+def axes_entry(instance: Instance) -> dict[str, str]:
+    """The key `axes` of a file, if it is needed."""
     truth = instance.truth
     if truth.receive_antennas == 1:
         return {}
@@ -40,9 +40,9 @@ def described(instance: Instance) -> dict[str, str]:
 
 
 def channel_arrays(instance: Instance) -> dict[str, np.ndarray]:
-    """A batch [B] of instances by the keys of a file, each leading with B.
+    """The arrays of a batch [B] of instances by the keys of a file; the first axis of each is B.
 
-    A single-antenna network of real amplitudes, transmitter k for user k, is given as its gains G.
+    A single-antenna network of real amplitudes, in which transmitter k serves user k, is stored as its gains G.
     """
     truth, context = instance.truth, dict(instance.context)
     if len(truth.batch_shape) != 1:
@@ -63,7 +63,7 @@ def channel_arrays(instance: Instance) -> dict[str, np.ndarray]:
     each = truth.transmitters > 1 and not gains
     if each and "p_max" in context:
         raise ChannelFileError(
-            "p_max of a file must be the limit of each transmitter, got an instance that states a total"
+            "p_max of a file must be the limit of each transmitter, got an instance with a limit on the total power"
         )
     if each and "p_max_transmitter" in context:
         context["p_max"] = context.pop("p_max_transmitter")
@@ -72,9 +72,9 @@ def channel_arrays(instance: Instance) -> dict[str, np.ndarray]:
 
 
 def stream_rows(network: Network) -> dict[str, Tensor]:
-    """``stream_user`` [B, D], -1 for a stream without data, and of several transmitters ``serving`` [B, D].
+    """``stream_user`` [B, D], -1 for a stream without data, and with several transmitters ``serving`` [B, D].
 
-    Nothing where the streams are one a user in order, as a file of single antennas without these keys is read.
+    Empty if users have single antennas and one stream each, in order: this is the default of a file without these keys.
     """
     streams = network.streams
     if streams.user is None and streams.count == network.users and network.receive_antennas == 1:
@@ -92,7 +92,7 @@ def in_file_order(instance: Instance, H: Tensor) -> Tensor:
     return H.squeeze(1) if truth.transmitters == 1 else H
 
 
-def common(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Noise and power limit as scalars, where they are the same everywhere."""
+def shared_scalars(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Noise and power limit as scalars, if they are the same for all instances and users."""
     same = [name for name in ("noise", "p_max") if name in arrays and (arrays[name] == arrays[name].flat[0]).all()]
     return {name: arrays[name].flat[0] for name in same}

@@ -1,4 +1,4 @@
-"""Channel files: instances read from them, piece by piece."""
+"""Reads instances from channel files, in pieces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from beamforge.core.context import CONTEXT, LABELS
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network
-from beamforge.io.blocked_users import Blocked
+from beamforge.io.blocked_users import BlockedUsers
 from beamforge.io.channel_layout import ChannelLayout
 from beamforge.io.keys import (
     COMPLEX,
@@ -23,11 +23,11 @@ from beamforge.io.keys import (
 )
 
 CHUNK_BYTES = 4 << 20
-"""Channels and beams held at once when a file is read in chunks; methods need some tens of times as much."""
+"""Bytes of channels and beams per chunk when a file is read in chunks; methods need some tens of times as much."""
 
 
 class ChannelFile(ChannelLayout):
-    """Instances in an `.npz`, `.npy`, `.h5` or `.mat` file, read in any pieces. Use it in a ``with``.
+    """Instances in an `.npz`, `.npy`, `.h5` or `.mat` file, read in pieces of any size. Use it in a ``with``.
 
     Keys: ``H`` complex [B, K, N] or [B, T, K, N], or with axes as ``axes`` names them (see `beamforge.io.axes`); or
     ``G`` real [B, K, K]; ``noise`` (scalar, [K] or [B, K]); optionally ``weights``, ``sinr_target`` ([K] or [B, K]),
@@ -40,17 +40,18 @@ class ChannelFile(ChannelLayout):
 
     MATLAB drops trailing dimensions of length one, so its files cannot hold `H` with N = 1 without ``axes``.
 
-    axes       instead of the file's: a letter an axis of H.
+    axes       one letter per axis of H; overrides the key of the file.
     key        the name of the channels, if it is not H or G; fields of structs and groups as ``dataset.H``.
-    real_imag  the axis of H, of length two, that has real and imaginary parts.
-    sensing    add N sensing streams to those of one transmitter, where the file states no streams.
-    stated     replaces what the file says, by key: noise, p_max, p_max_transmitter, sinr_target, sensing_snr_target.
+    real_imag  the axis of H, of length two, of real and imaginary parts.
+    sensing    adds N sensing streams to those of one transmitter, if the file states no streams.
+    stated     values that override those of the file, by key: noise, p_max, p_max_transmitter, sinr_target,
+               sensing_snr_target.
 
-    With S and F among the axes, arrays that lead with B may have the file's B or all B S F instances; F subcarriers
-    share the power limits equally.
+    With S and F among the axes, the first axis of an array [B, ...] has the length of the file's axis B or all B S F
+    instances; F subcarriers share the power limits equally.
 
-    Sizes and what all instances share are checked at once, data of instances where they are read, or all by `scan`.
-    Raises `ChannelFileError`: the key, what was expected and what came.
+    Sizes and arrays that all instances share are checked on opening, data of instances when read, or all by `scan`.
+    Raises `ChannelFileError` with the key, the expected and the received value.
 
     >>> from beamforge.io.channel_writing import write_channels
     >>> write_channels("downlink.npz", Instance.perfect(Network.broadcast(torch.ones(5, 2, 3) + 0j, noise=0.1)))
@@ -86,7 +87,7 @@ class ChannelFile(ChannelLayout):
         dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
     ) -> Instance:
-        """Instances first..first+count-1 (all by default) as one batch, in the file's precision unless `dtype` says."""
+        """Instances first..first+count-1 (all by default) as one batch, by default in the precision of the file."""
         arrays = self.arrays(first, count)
         dtype = dtype or self.dtype
         size = len(arrays[self.main])
@@ -102,7 +103,7 @@ class ChannelFile(ChannelLayout):
             return found
 
         def side(name: str) -> Tensor:
-            """What instances, users or transmitters share is repeated for each instance."""
+            """An array with numbers that instances, users or transmitters share repeated for each."""
             value, axes = tensor(name), self._options(name)[-1][1:]
             lengths = [self.sizes.get(axis) or value.shape[place - len(axes)] for place, axis in enumerate(axes)]
             return value.expand(size, *lengths)
@@ -131,7 +132,7 @@ class ChannelFile(ChannelLayout):
         return Network.multicell(H, noise, serving, stream_user, M)
 
     def arrays(self, first: int = 0, count: int | None = None) -> dict[str, np.ndarray]:
-        """Every key's array for a range of instances, checked; those that all instances share are as in the file.
+        """The checked arrays of all keys for a range of instances; those that all instances share as in the file.
 
         Channels are [n, T, K M, N].
         """
@@ -140,7 +141,7 @@ class ChannelFile(ChannelLayout):
         return channels | self.shared | {name: self._load(name, first, count) for name in varying}
 
     def _load(self, name: str, first: int = 0, count: int | None = None) -> np.ndarray:
-        """An array, or the rows of a range of instances, finite and in its domain."""
+        """An array, or its rows for a range of instances, checked to be finite and in its domain."""
         varies = name in self.channels or self.axes[name].startswith("B")
         value = self._values(name, first, count)
         for wrong, expected in faults(name, value, self.sizes, gains=self.main == "G"):
@@ -151,7 +152,7 @@ class ChannelFile(ChannelLayout):
         return value / self.sizes["F"] if name in LIMITS and self.sizes["F"] > 1 else value
 
     def _values(self, name: str, first: int, count: int | None) -> np.ndarray:
-        """An array as it is, or its rows for a range of instances."""
+        """An array, or its rows for a range of instances, unchecked."""
         if name in self.stated:
             return self.stated[name]
         if name in self.channels:
@@ -173,25 +174,25 @@ class ChannelFile(ChannelLayout):
         )
 
     def chunks(self, start: int = 0) -> Iterator[tuple[int, int]]:
-        """(first, count) of pieces from instance `start` to the end, each as large as fits in `CHUNK_BYTES`."""
+        """(first, count) of pieces from instance `start` to the end, each at most `CHUNK_BYTES` or one instance."""
         size = max(1, CHUNK_BYTES // self.instance_bytes)
         for first in range(start, self.count, size):
             yield first, min(size, self.count - first)
 
     def scan(self) -> str:
-        """Check every number of the file, note what is odd, and return a hash of all that instances are made of."""
+        """Check every number of the file, note blocked users, and return a hash of all data of the instances."""
         digests = {name: hashlib.blake2b(f"{name} {self.shapes[name]}".encode()) for name in self.axes}
         digests |= {name: hashlib.blake2b(f"{name} {self.sizes}".encode()) for name in self.channels}
         for name, value in self.shared.items():
             digests[name].update(repr((str(value.dtype), value.tolist())).encode())
-        blocked = Blocked()
+        blocked = BlockedUsers()
         for first, count in self.chunks():
             arrays = self.arrays(first, count)
             for name, value in arrays.items():
                 if name not in self.shared:
                     digests[name].update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
-            blocked.look(self.read(first, count, dtype=torch.complex128).truth, first)
-        self.notes += blocked.words(gains=self.main == "G")
+            blocked.add(self.read(first, count, dtype=torch.complex128).truth, first)
+        self.notes += blocked.notes(gains=self.main == "G")
         return hashlib.blake2b(b"".join(digests[name].digest() for name in sorted(digests))).hexdigest()
 
     def close(self) -> None:

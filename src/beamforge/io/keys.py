@@ -1,4 +1,4 @@
-"""The keys of a channel file: shapes, kinds and domains of the arrays under them."""
+"""The keys of a channel file: shapes, types and domains of their arrays."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ SHAPES = {
     "utility": ("B",),
     "certificate": ("B",),
 }
-"""Shapes each key may have, the fullest last: B instances, T transmitters, K users, N antennas, D streams; P targets,
-C codewords and X coordinates are any number. Those of `H` and `H_estimate` are what their axes say."""
+"""Shapes that each key may have, the fullest last: B instances, T transmitters, K users, N antennas, D streams, and any
+number of P targets, C codewords and X coordinates. The shapes of `H` and `H_estimate` follow from their axes."""
 
 PER_TRANSMITTER = ("", "T", "BT")
-"""Shapes of `p_max` where there are several transmitters."""
+"""Shapes of `p_max` for several transmitters."""
 
 CHANNELS = ("H", "H_estimate", "G")
 DESCRIPTION = ("axes", "meta")
-"""Text."""
+"""Keys with text."""
 
 LIMITS = ("p_max", "p_max_transmitter", "p_max_antenna")
 PER_USER = ("noise", "weights", "sinr_target")
-"""Keys of which lengths of one stand for all users or all instances."""
+"""Keys whose axes of length one stand for all users or all instances."""
 
 COMPLEX = ("H", "H_estimate", "covariance", "target_gain", "codebook")
 INTEGERS = ("serving", "stream_user")
@@ -56,7 +56,7 @@ NONNEGATIVE = ("G", "weights", "sinr_target", "csi_quality", "p_max_transmitter"
 
 
 def check_kind(name: str, header: Header, *, matlab: bool) -> tuple[bool, str]:
-    """Whether an array holds what its key asks for, and what that is; exact conversions are welcome."""
+    """Whether an array has the type that its key requires, and this type in words; exact conversions are allowed."""
     kind = header.dtype.kind
     if name == "G":
         return kind in "iufb", "real numbers"
@@ -68,7 +68,7 @@ def check_kind(name: str, header: Header, *, matlab: bool) -> tuple[bool, str]:
 
 
 def faults(name: str, value: np.ndarray, sizes: Mapping[str, int], *, gains: bool) -> Iterator[tuple[np.ndarray, str]]:
-    """Where a value breaks each of the rules that its key has; `gains`: in a file of G."""
+    """For each rule of a key: where the value violates it, and the rule in words; `gains`: in a file of G."""
     yield ~np.isfinite(value), "finite"
     if name in POSITIVE:
         yield ~(value > 0), POSITIVE[name]
@@ -83,7 +83,7 @@ def faults(name: str, value: np.ndarray, sizes: Mapping[str, int], *, gains: boo
 
 
 def fit(shape: tuple[int, ...], axes: str, sizes: Mapping[str, int], *, loose: bool) -> bool:
-    """Whether a shape is that of these axes; `loose` lengths of one stand for any."""
+    """Whether a shape agrees with these axes; with `loose`, a length of one stands for any length."""
     known = dict(sizes)
     return len(shape) == len(axes) and all(
         known.setdefault(axis, length) == length or (loose and length == 1)
@@ -91,14 +91,14 @@ def fit(shape: tuple[int, ...], axes: str, sizes: Mapping[str, int], *, loose: b
     )
 
 
-def described(axes: str, sizes: Mapping[str, int]) -> str:
-    """Axes in words, with their lengths where they are known."""
+def axes_text(axes: str, sizes: Mapping[str, int]) -> str:
+    """The axes as text, with their lengths if known."""
     lengths = f" = ({', '.join(str(sizes.get(axis, axis)) for axis in axes)})" if sizes else ""
     return f"[{', '.join(axes)}]{lengths}" if axes else "a scalar"
 
 
 def similar(name: str) -> str | None:
-    """The key that a name was meant to be, by the look of it."""
+    """The key that a misspelt name probably means, or None."""
     known = [*SHAPES, *CHANNELS, *DESCRIPTION]
     begun = [key for key in known if len(name) > 3 and key.startswith(name)]
     return next(iter([*begun, *difflib.get_close_matches(name, known, n=1, cutoff=0.75)]), None)

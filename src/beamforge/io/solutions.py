@@ -1,4 +1,4 @@
-"""Solution files: what a solver's answer is written as, and anybody's beams read back."""
+"""Solution files: writes solutions of this library, and reads beams from any source."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beamforge.io.channels import ChannelFile
 from beamforge.io.stores import open_store
 
 NUMBER = (int, float)
-STATED: dict[str, Any] = {
+STATED_TYPES: dict[str, Any] = {
     **dict.fromkeys(("problem", "axes", "key"), str),
     **dict.fromkeys(
         ("p_max", "p_max_transmitter", "noise", "sinr_target_db", "jain", "sensing_snr_db", "sensing_weight"), NUMBER
@@ -28,21 +28,21 @@ STATED: dict[str, Any] = {
     "real_imag": int,
     "drop_blocked": bool,
 }
-"""Types of what a solution's `meta` may state of its request; anything else in their place is somebody else's."""
+"""Types of the request's values in the `meta` of a solution; values of other types are ignored."""
 
 MEASURED = ("rate", "sinr", "power", "jain")
-"""Figures of every report, which a solution file has under their own rules or not at all."""
+"""Figures of every report that are not copied to a solution file as figures of a term."""
 
 STATUS_NAMES = [status.name.lower() for status in Status]
 
 
 def solution_rows(solution: Solution, report: Report, *, powers: bool) -> dict[str, np.ndarray]:
-    """A batch [B] of solutions and their report by the keys of a file, each leading with B.
+    """The arrays of a batch [B] of solutions and their report by the keys of a file; the first axis of each is B.
 
-    ``W`` complex [B, N, D], or where `powers` says so (single-antenna power control) ``p`` real [B, K]; ``rate`` and
-    ``sinr`` [B, K]; ``utility`` [B]; ``status`` and ``iterations`` [B]; the factors ``A``, ``B``, ``p`` and
-    ``beam_index`` of hybrid beams; and whatever the problem's terms measure. An instance without usable beams has W, p,
-    rate and sinr 0 and utility NaN; one whose figures overflow is a numerical failure.
+    ``W`` complex [B, N, D], or with `powers` (single-antenna power control) ``p`` real [B, K]; ``rate`` and ``sinr``
+    [B, K]; ``utility`` [B]; ``status`` and ``iterations`` [B]; the factors ``A``, ``B``, ``p`` and ``beam_index`` of
+    hybrid beams; and the figures of the problem's terms. An instance without usable beams has W, p, rate and sinr 0 and
+    utility NaN; an instance whose figures overflow has the status numerical failure.
     """
     broken = solution.solved & ~(torch.isfinite(report.rate).all(-1) & torch.isfinite(report.utility))
     status = torch.where(broken, int(Status.NUMERICAL_FAILURE), solution.status)
@@ -68,8 +68,8 @@ def solution_rows(solution: Solution, report: Report, *, powers: bool) -> dict[s
     return {name: value.resolve_conj().cpu().numpy() for name, value in rows.items()}
 
 
-def stated_for(path: str | Path) -> dict[str, Any]:
-    """The problem that a solution was made for and what was stated of it, as far as its file tells."""
+def stated_request(path: str | Path) -> dict[str, Any]:
+    """The problem of a solution and the values stated for it, as far as the file contains them."""
     with open_store(path) as store:
         text = {name: store.text(name) for name in ("problem", "meta") if name in store.headers}
     try:
@@ -77,16 +77,16 @@ def stated_for(path: str | Path) -> dict[str, Any]:
     except ValueError:
         stated = {}
     stated = stated if isinstance(stated, dict) else {}
-    sound = {name: value for name, value in stated.items() if isinstance(value, STATED.get(name, object))}
+    sound = {name: value for name, value in stated.items() if isinstance(value, STATED_TYPES.get(name, object))}
     return sound | text
 
 
 class SolutionFile:
-    """Beams ``W`` complex [B, N, D], or powers ``p`` real [B, K] for a file of gains G, from whatever source.
+    """Beams ``W`` complex [B, N, D], or powers ``p`` real [B, K] for a file of gains G, from any source.
 
-    Only these are needed. Streams are the channels' own, or those of ``stream_user`` and ``serving`` in the solution,
-    [D] or [B, D]. Without ``stream_user``, columns beyond the users' are sensing streams; where there are several
-    transmitters ``serving`` says who sends them.
+    Only these are needed. Streams are those of the channels, or those of ``stream_user`` and ``serving`` in the
+    solution, [D] or [B, D]. Without ``stream_user``, additional columns beyond one per user are sensing streams; with
+    several transmitters, ``serving`` gives their transmitters.
     Raises `ChannelFileError` for beams that do not fit the channels, are not numbers, or are not finite.
     """
 
@@ -127,7 +127,7 @@ class SolutionFile:
         return tensor.reshape(count, self.channels.sizes["N"], -1)
 
     def network(self, network: Network, first: int, count: int) -> Network:
-        """The network of the channels with the streams that the beams are for."""
+        """The network of the channels with the streams of the beams."""
         if not self.streams and self.count == network.streams.count:
             return network
         found = {name: self._integers(name, first, count) for name in ("serving", "stream_user")}
@@ -139,13 +139,13 @@ class SolutionFile:
                 serving = self._senders(network, user)
             if (serving if user is None else user).shape[-1] != self.count:
                 name = "serving" if user is None else "stream_user"
-                raise ShapeError(f"{name} must have a number for each of {self.count} columns of W")
+                raise ShapeError(f"{name} must have one number for each of the {self.count} columns of W")
             return Network.multicell(network.H, network.noise, serving, user, network.receive_antennas)
         except ShapeError as error:
             raise ChannelFileError(f"{self.path}: {error}") from None
 
     def _senders(self, network: Network, user: Tensor | None) -> Tensor:
-        """The transmitter of each stream: the channels' own streams', or that of the user whose data it carries."""
+        """The transmitter of each stream: that of the channel file, or that of the user whose data it carries."""
         own = stream_rows(network).get("stream_user")
         if own is not None and user is not None and user.shape[-1] == own.shape[-1]:
             if (user.to(own.device) == own).all():
@@ -157,18 +157,18 @@ class SolutionFile:
         return network.streams.transmitter.gather(-1, data.int().argmax(-1).gather(-1, user))
 
     def _integers(self, name: str, first: int, count: int) -> Tensor | None:
-        """Integers [D] or [count, D] under a name, None where there are none."""
+        """The integers [D] or [count, D] of a key, None if the key is missing."""
         if name not in self.store.headers:
             return None
         header = self.store.headers[name]
         each = len(header.shape) == 2 and header.shape[0] == self.channels.count
         value = self.store.read(name, first, count) if each else self.store.read(name).reshape(-1)
         if header.dtype.kind == "f" and (value == np.floor(value)).all():
-            value = value.astype(np.int64)  # MATLAB's numbers
+            value = value.astype(np.int64)  # MATLAB stores integers as floats
         return torch.from_numpy(np.require(value, requirements="W"))
 
     def statuses(self) -> np.ndarray | None:
-        """Integers [B], each a `Status`, if a solver of this library made the file."""
+        """Integers [B], each a `Status`, if this library made the file, else None."""
         header = self.store.headers.get("status")
         ours = "status_names" in self.store.headers and header and header.shape == (self.channels.count,)
         return self.store.read("status") if ours else None

@@ -1,4 +1,4 @@
-"""Named arrays in `.npz`, `.h5` and MATLAB `.mat` files, read a range of rows at a time and never unpickled."""
+"""Reads named arrays from `.npz`, `.npy`, `.h5` and MATLAB `.mat` files by ranges of rows, without unpickling."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import numpy as np
 from beamforge.core.errors import ChannelFileError
 
 FORMATS = (".npz", ".npy", ".h5", ".mat")
-"""Extensions that are read; MATLAB files both of v5 and of v7.3."""
+"""Supported extensions; MATLAB files of v5 and v7.3."""
 
 
 class Header(NamedTuple):
-    """What is known of an array before it is read."""
+    """Shape and type of an array, known before it is read."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
 class Store:
-    """A file of named arrays: `headers` tells what there is, `read` loads rows of it. Use it in a ``with``."""
+    """A file of named arrays: `headers` lists them, `read` loads rows of one. Use it in a ``with``."""
 
     matlab = False
-    """Whether MATLAB wrote the file: every array has two dimensions at least, and none that trail are of length one."""
+    """Whether MATLAB wrote the file: arrays have at least two dimensions, and trailing lengths of one are dropped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,7 +40,7 @@ class Store:
         """Rows first..first+count-1 of an array (all of them by default); a scalar is read whole."""
         header = self.headers[name]
         if header.dtype.hasobject:
-            raise objects(self.path, name)
+            raise objects_error(self.path, name)
         rows = slice(first, None if count is None else first + count)
         with reading(self.path):
             return native(self.rows(name, rows))
@@ -50,7 +50,7 @@ class Store:
         raise NotImplementedError
 
     def text(self, name: str) -> str:
-        """A string, however the format keeps it."""
+        """The string under a name."""
         return str(self.read(name).item())
 
     def close(self) -> None:
@@ -63,13 +63,13 @@ class Store:
         self.close()
 
 
-def objects(path: Path, name: str) -> ChannelFileError:
-    """What is said of arrays of objects."""
+def objects_error(path: Path, name: str) -> ChannelFileError:
+    """The error for arrays of objects."""
     return ChannelFileError(f"{path}: {name} must be numbers or text, got objects, which are never unpickled")
 
 
 def open_store(path: str | Path) -> Store:
-    """Open a file of arrays by its extension; `ChannelFileError` if it is none, or damaged."""
+    """Open a file of arrays by its extension; `ChannelFileError` if it is not a supported file, or damaged."""
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ChannelFileError(f"{path} must end in {', '.join(FORMATS)}, got {path.suffix or 'no extension'!r}")
@@ -87,7 +87,7 @@ def open_store(path: str | Path) -> Store:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Whatever a damaged file makes a decoder raise becomes one sentence."""
+    """Convert the exceptions of decoders of damaged files to a `ChannelFileError` of one sentence."""
     damaged = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, RuntimeError, MemoryError)
     try:
         yield
@@ -99,7 +99,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def native(array: np.ndarray) -> np.ndarray:
-    """In the machine's byte order, contiguous, with complex numbers of HDF5's pairs."""
+    """The array in native byte order, contiguous, with complex numbers in place of HDF5's pairs."""
     names = array.dtype.names
     if names and len(names) == 2:
         array = array[names[0]] + 1j * array[names[1]].astype(array[names[0]].dtype)
@@ -107,7 +107,7 @@ def native(array: np.ndarray) -> np.ndarray:
 
 
 def complex_pair(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The complex type that a pair of real and imaginary parts stands for; any other type as it is."""
+    """The complex type of a pair of real and imaginary parts; any other type unchanged."""
     if dtype.names in (("real", "imag"), ("r", "i")):
         return np.result_type(dtype[0], np.complex64)
     return dtype
@@ -115,7 +115,7 @@ def complex_pair(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 # --- NumPy -----------------------------------------------------------------------------------------------------------
 class NpzStore(Store):
-    """A zip of `.npy` members, each read as a stream; only an array in column-major order has to be loaded whole."""
+    """A zip of `.npy` members, each read as a stream; only arrays in column-major order are loaded as a whole."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -130,7 +130,7 @@ class NpzStore(Store):
             stream = self.archive.open(member)
             shape, column_major, dtype = npy_header(stream)
             if dtype.hasobject:
-                raise objects(path, name)
+                raise objects_error(path, name)
             size = int(np.prod(shape, dtype=object)) * dtype.itemsize
             if member.file_size - stream.tell() != size:
                 raise ValueError(
@@ -165,7 +165,7 @@ class NpzStore(Store):
 
 
 def advance(stream: IO[bytes], place: int, step: int = 1 << 20) -> None:
-    """Go to a place in a member of a zip, decompressing at most `step` bytes at once on the way."""
+    """Go to a position in a member of a zip, decompressing at most `step` bytes at once."""
     if place < stream.tell():
         stream.seek(0)
     while stream.tell() < place:
@@ -174,7 +174,7 @@ def advance(stream: IO[bytes], place: int, step: int = 1 << 20) -> None:
 
 
 def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether column-major, and type of a `.npy` stream."""
+    """Shape, whether the order is column-major, and type of a `.npy` stream."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(stream)
@@ -197,9 +197,9 @@ class NpyStore(Store):
 
 # --- HDF5 and MATLAB -------------------------------------------------------------------------------------------------
 class Hdf5Store(Store):
-    """Datasets of an HDF5 file; complex numbers are pairs (r, i) as h5py has them, or (real, imag).
+    """Datasets of an HDF5 file; complex numbers are pairs (r, i), as in h5py, or (real, imag).
 
-    Those in groups have dotted names, ``dataset.H``.
+    Datasets in groups have dotted names, ``dataset.H``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -254,7 +254,7 @@ class Matlab5Store(Store):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        from scipy.io import loadmat, matlab  # a fifth of a second that only these files are charged
+        from scipy.io import loadmat, matlab  # imported here, since it takes a fifth of a second
 
         try:
             found = loadmat(path, appendmat=False)
@@ -272,7 +272,7 @@ class Matlab5Store(Store):
 
 
 def fields(variables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Variables by name, and instead of a struct its fields under dotted names."""
+    """Variables by name; a struct is replaced by its fields under dotted names."""
     found: dict[str, Any] = {}
     for name, value in variables.items():
         if isinstance(value, np.ndarray) and value.dtype.names and value.size == 1:

@@ -1,7 +1,7 @@
-"""Trained weights: safetensors whose header names the model, its configuration and what trained it.
+"""Trained weights: safetensors files whose header names the model, its settings and the training recipe.
 
-Small ones come with the package. Those above 1 MB are a distribution of their own, `beamforge-weights`, which the extra
-`weights` asks for; they are found by the same names once it is installed.
+Small weights come with the package. Those above 1 MB are in a separate distribution, `beamforge-weights`, which the
+extra `weights` installs; they are then found by name as well.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ class Weights:
 
 
 def save(path: Path, weights: Weights) -> None:
-    """Write weights, whole or not at all."""
+    """Write weights; the file appears only when it is complete."""
     from safetensors.torch import save as serialise
 
-    from beamforge.io.writers import beside
+    from beamforge.io.writers import partial_path
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.tensors.items()}
-    beside(path).write_bytes(serialise(tensors, {KEY: json.dumps(weights.header, sort_keys=True)}))
-    beside(path).replace(path)
+    partial_path(path).write_bytes(serialise(tensors, {KEY: json.dumps(weights.header, sort_keys=True)}))
+    partial_path(path).replace(path)
 
 
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices in bfloat16, which is all that a run of precision 16 computes with; the rest, which is little, as it is.
+    """The tensors with matrices in bfloat16, the precision of matrices in a run of precision 16; others unchanged.
 
     >>> import torch
     >>> halved({"weight": torch.ones(2, 2), "bias": torch.ones(2)})["weight"].dtype
@@ -65,10 +65,10 @@ def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Extra:
-    """What the package knows of the extra `weights`, which need not be installed.
+    """The contents of the extra `weights`, which may not be installed.
 
-    version  the one that fits this version of the package.
-    train    the names of its weights, and what follows ``beamforge train`` to make them anew.
+    version  the version of the extra that fits this version of the package.
+    train    the names of its weights, and the arguments of ``beamforge train`` that train them again.
     """
 
     version: str
@@ -77,7 +77,7 @@ class Extra:
 
 @cache
 def extra() -> Extra:
-    """The version and contents of the extra `weights` that this version of the package asks for.
+    """The version and contents of the extra `weights` that this version of the package requires.
 
     >>> extra().train["wit-75"]
     'wit --set model.jain=0.75'
@@ -86,7 +86,7 @@ def extra() -> Extra:
 
 
 def names() -> list[str]:
-    """Names of all trained weights there are, those of the extra included whether it is installed or not.
+    """Names of all trained weights, including those of the extra whether it is installed or not.
 
     >>> [name for name in names() if name.startswith("gnn")]
     ['gnn-16', 'gnn-4', 'gnn-64']
@@ -96,31 +96,34 @@ def names() -> list[str]:
 
 
 def card(name: str) -> Traversable:
-    """The file that tells how weights were trained and what they reach; it comes with the package, always.
+    """The card of trained weights, which describes their training and results; all cards are in the package.
 
-    Weights that differ in a last number share one.
+    Weights whose names begin alike share a card: that of the longest beginning.
 
     >>> card("wit-75").name
     'wit.md'
     """
-    single = _own() / f"{name}.md"
-    return single if single.is_file() else _own() / f"{name.rpartition('-')[0]}.md"
+    shared = name
+    while shared and not (_own() / f"{shared}.md").is_file():
+        shared = shared.rpartition("-")[0]
+    return _own() / f"{shared or name}.md"
 
 
 def trained_weights(model: str, checkpoint: str) -> Weights | None:
-    """What the setting `checkpoint` of a learned method names: "shipped" weights, a file, or None for "random" ones."""
+    """The weights that the setting `checkpoint` of a learned method selects: "shipped", a file, or "random" (None)."""
     if checkpoint == "random":
         return None
     return load(model, None if checkpoint == "shipped" else Path(checkpoint))
 
 
 def load(model: str, path: Path | None = None, *, name: str | None = None) -> Weights:
-    """The trained weights that there are for `model`, or those in a file; no more is imported than that takes.
+    """The shipped weights of `model`, or those in a file; imports are local to keep loading fast.
 
-    name  of one of `names`, where a model has several; else they have the model's.
+    name  one of `names`, if a model has several weights; by default the name of the model.
 
-    Raises `ConfigError` for an unknown name, for weights of the extra if that is not installed (with the commands that
-    mend this), of another version or damaged, for a file without a header, and for weights of another model.
+    Raises `ConfigError` for an unknown name; for weights of the extra if that is not installed (with the commands that
+    install or replace them), has another version or is damaged; for a file without a header; and for weights of another
+    model.
     """
     if path is not None:
         return _read(path, model)
@@ -137,14 +140,14 @@ def _own() -> Traversable:
 
 
 def _in_extra(name: str) -> Traversable:
-    """A file of the extra, once its version and checksum are known to be right."""
+    """A file of the extra, after checking its version and checksum."""
     wanted, install = extra(), "run `pip install ./weights` in the checkout that beamforge came from"
     try:
         folder = files(DISTRIBUTION)
     except ModuleNotFoundError:
         raise ConfigError(
             f"weights {name} come with the extra beamforge[weights], which is not installed: {install}, "
-            f"or make them by `beamforge train {wanted.train[name]}` and give that file as checkpoint"
+            f"or train them by `beamforge train {wanted.train[name]}` and give that file as checkpoint"
         ) from None
     version, intact = wanted.version, False
     try:
@@ -153,13 +156,13 @@ def _in_extra(name: str) -> Traversable:
         found = sha256((folder / f"{name}{SUFFIX}").read_bytes()).hexdigest()
         intact = found == index["weights"][name]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # another version may lack them, otherwise they are not as they were
+        pass  # files of another version, or damaged: reported below
     if version != wanted.version:
         raise ConfigError(
             f"beamforge-weights must be version {wanted.version} for this beamforge, got {version}: {install}"
         )
     if not intact:
-        raise ConfigError(f"weights {name} of beamforge-weights are damaged, by the checksum in their index: {install}")
+        raise ConfigError(f"weights {name} of beamforge-weights are damaged (wrong checksum): {install}")
     return folder / f"{name}{SUFFIX}"
 
 
@@ -175,10 +178,10 @@ def _read(path: Path, model: str) -> Weights:
             f"checkpoint must be a safetensors file, got {path} ({' '.join(str(error).split())})"
         ) from None
     if not isinstance(header, dict) or not {"model", "settings"} <= header.keys():
-        raise ConfigError(f"checkpoint must have a header that names their model, got none in {path}")
+        raise ConfigError(f"checkpoint must have a header that names its model, got none in {path}")
     if header["model"] != model:
-        raise ConfigError(f"checkpoint must be of model {model}, got those of {header['model']} in {path}")
+        raise ConfigError(f"checkpoint must be of model {model}, got one of {header['model']} in {path}")
     for settings in (header["settings"], header.get("recipe", {}).get("model", {})):
-        if "weights" in settings:  # what files of earlier versions call the checkpoint that training began with
+        if "weights" in settings:  # name of the initial checkpoint in files of earlier versions
             settings["checkpoint"] = settings.pop("weights")
     return Weights(tensors, header)

@@ -1,4 +1,4 @@
-"""Named arrays written row by row: a file appears only when it is complete, and HDF5 goes on where it stopped."""
+"""Writes named arrays row by row; a file appears only when it is complete, and HDF5 output can be resumed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import numpy as np
 from beamforge.core.errors import ChannelFileError
 
 MEMORY_LIMIT = 1 << 30
-"""Bytes that an `.npz` may take: it is collected in memory. More goes to `.h5`."""
+"""Largest size of an `.npz` in bytes, since it is collected in memory; larger output needs `.h5`."""
 
 
 class Writer:
-    """Collects `count` rows of named arrays in a file that is put in its place by `finish`.
+    """Collects `count` rows of named arrays in a file, which `finish` completes and moves to its path.
 
-    Use it in a ``with``: leaving by an exception leaves no file, save what `keeps_progress` says. `done` rows have been
-    appended, by this writer or, where an interrupted one is resumed, before; `seconds` were spent on them.
+    Use it in a ``with``: after an exception no file remains, except the partial file of a resumable `.h5`. `done` is
+    the number of rows appended so far, including those before an interruption; `seconds` is the time spent on them.
     """
 
     def __init__(self, path: Path, count: int) -> None:
@@ -36,19 +36,19 @@ class Writer:
         self.seconds += seconds
 
     def store(self, rows: Mapping[str, np.ndarray], place: slice) -> None:
-        """Put rows in their place."""
+        """Write rows at a range of row numbers."""
         raise NotImplementedError
 
     def rows(self, name: str) -> np.ndarray:
-        """One array, as far as it was appended."""
+        """The rows of one array that were appended so far."""
         raise NotImplementedError
 
     def finish(self, **shared: np.ndarray | float | str) -> None:
-        """Add what all rows share, and put the file in its place."""
+        """Add the arrays that all rows share, and move the complete file to its path."""
         raise NotImplementedError
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Remove the incomplete file, unless it can be resumed."""
 
     def __enter__(self) -> Writer:
         return self
@@ -62,7 +62,7 @@ def open_writer(path: str | Path, count: int, row_bytes: int, fingerprint: str =
     """A writer by extension, `.npz` or `.h5`, for `count` rows of `row_bytes` each.
 
     With a `fingerprint` of the request, an interrupted `.h5` is resumed. Raises `ChannelFileError`, before anything is
-    computed, for a path that cannot be written, for more than an `.npz` may hold, and for the unfinished output of a
+    computed, for a path that cannot be written, for an `.npz` above `MEMORY_LIMIT`, and for the unfinished output of a
     different request.
     """
     path = Path(path)
@@ -70,7 +70,7 @@ def open_writer(path: str | Path, count: int, row_bytes: int, fingerprint: str =
     if path.suffix == ".h5":
         return Hdf5Writer(path, count, fingerprint)
     if count * row_bytes > MEMORY_LIMIT:
-        raise ChannelFileError(f"{path} must end in .h5 for {count * row_bytes / 1e9:.3g} GB, more than .npz is given")
+        raise ChannelFileError(f"{path} must end in .h5 for {count * row_bytes / 1e9:.3g} GB, too large for .npz")
     return NpzWriter(path, count)
 
 
@@ -89,13 +89,13 @@ def check_writable(path: Path, suffixes: tuple[str, ...] = (".npz", ".h5")) -> N
         raise ChannelFileError(f"output {path} cannot be written: {error.strerror or error}") from error
 
 
-def beside(path: Path) -> Path:
-    """Where a file grows until it is complete."""
+def partial_path(path: Path) -> Path:
+    """The path of a file while it is incomplete."""
     return path.with_name(path.name + ".partial")
 
 
 class NpzWriter(Writer):
-    """Rows are collected in memory; the file is written beside its place and renamed."""
+    """Rows are collected in memory; the file is written under its partial path and renamed."""
 
     def __init__(self, path: Path, count: int) -> None:
         super().__init__(path, count)
@@ -111,35 +111,35 @@ class NpzWriter(Writer):
         return self.arrays[name][: self.done]
 
     def finish(self, **shared: np.ndarray | float | str) -> None:
-        with beside(self.path).open("wb") as file:
+        with partial_path(self.path).open("wb") as file:
             np.savez(file, **self.arrays, **{name: np.asarray(value) for name, value in shared.items()})  # type: ignore[arg-type]
-        os.replace(beside(self.path), self.path)
+        os.replace(partial_path(self.path), self.path)
 
     def abandon(self) -> None:
         if self.arrays:
-            beside(self.path).unlink(missing_ok=True)
+            partial_path(self.path).unlink(missing_ok=True)
 
 
 class Hdf5Writer(Writer):
-    """Rows go to datasets of their final size in ``FILE.partial``, which is renamed when it is complete.
+    """Rows are written to datasets of their final size in ``FILE.partial``, which is renamed when it is complete.
 
-    Space is set aside when the first rows come, so that what follows only overwrites: rows, flushed, and then the
-    count of rows. A process that is killed at any moment leaves a file that tells how far it is good.
+    Space is allocated with the first rows, so that later writes only overwrite: rows, flushed, and then the number of
+    rows. If the process is killed at any time, the file contains the number of its valid rows.
     """
 
     def __init__(self, path: Path, count: int, fingerprint: str) -> None:
         super().__init__(path, count)
         self.fingerprint = fingerprint
-        self.partial = beside(path)
+        self.partial = partial_path(path)
         self.file: Any = self._resume() if fingerprint and self.partial.exists() else None
 
     def _resume(self) -> Any:
-        """The file of an interrupted writer, or None if it did not come as far as its first rows."""
+        """The file of an interrupted writer, or None if it stopped before its first rows were written."""
         try:
             file = h5py.File(self.partial, "r+")
             fingerprint, progress = file.attrs["fingerprint"], file.attrs["progress"]
         except BlockingIOError:
-            raise ChannelFileError(f"{self.partial} must be free, but another process is writing it") from None
+            raise ChannelFileError(f"{self.partial} is in use: another process is writing it") from None
         except (OSError, KeyError):
             return None
         if fingerprint != self.fingerprint:

@@ -1,1 +1,1 @@
-"""Learned methods: this library's own, and one file for each published model."""
+"""Learned methods: this library's own ones and published models, one file each."""

@@ -1,8 +1,7 @@
-"""A permutation-equivariant filter over users, the one network behind this library's own learned methods.
+"""A permutation-equivariant graph filter over users, the network of this library's own methods of multipliers.
 
-Users are nodes with a few real features, and pairs of users are edges with fixed weights, the shifts. A round gathers
-over the edges and maps each node by itself, so relabelling the users relabels the output, and any number of users will
-do.
+Users are nodes with a few real features, and pairs of users are edges with given weights, the shifts. A round sums over
+the edges and maps each node separately, so relabelling the users relabels the output, and K is arbitrary.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from torch import Tensor, nn
 
 
 class GraphFilter(nn.Module):
-    """``x <- x + MLP([y, S_1 V y, ..., S_s V y])`` with ``y = LayerNorm(x)``, a few times; O(K^2) a round.
+    """``x <- x + MLP([y, S_1 V y, ..., S_s V y])`` with ``y = LayerNorm(x)``, `rounds` times; O(K^2) each.
 
     nodes   [B, K, inputs] real features of the users.
-    shifts  [B, s, K, K] real; row k says how much user k hears of every other.
+    shifts  [B, s, K, K] real; row k holds the influence of every other user on user k.
 
-    Returns [B, K, outputs], zero at initialisation, so a method begins as what it corrects.
+    Returns [B, K, outputs], zero at initialisation, so that training starts at the method that is corrected.
 
     >>> network = GraphFilter(inputs=3, outputs=2, shifts=1)
     >>> network(torch.ones(4, 5, 3), torch.ones(4, 1, 5, 5)).shape
@@ -41,9 +40,9 @@ class GraphFilter(nn.Module):
 
 
 class Round(nn.Module):
-    """One gathering over all shifts and a two-layer map of each node, added to what was there.
+    """A residual block: a sum over the neighbours for each shift, and a two-layer map of each node.
 
-    Most of the cost is in the gathering and in mixing what it brings, so only a third of the width, V y, is sent round.
+    These sums and the map of their results are most of the cost, so only V y, of a third of the width, is summed.
     """
 
     def __init__(self, width: int, shifts: int) -> None:

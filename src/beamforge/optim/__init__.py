@@ -1,1 +1,1 @@
-"""Optimisation that knows nothing of wireless: the iteration loop, acceleration, implicit derivatives, quasi-Newton."""
+"""General optimisation: the iteration loop, acceleration, implicit derivatives, quasi-Newton, the simplex."""

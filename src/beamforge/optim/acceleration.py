@@ -1,7 +1,7 @@
-"""Extrapolation of a fixed-point iteration ``x <- f(x)``: plain, SQUAREM, Anderson, Nesterov; each instance by itself.
+"""Acceleration of a fixed-point iteration ``x <- f(x)``, for each instance separately: SQUAREM, Anderson, Nesterov.
 
-An acceleration looks at pairs (x, f(x)) and proposes the next x. `iterate` safeguards it: a proposal whose merit falls
-is thrown away for f(x) of the last point that was accepted, and that instance's memory is cleared.
+An acceleration gets pairs (x, f(x)) and proposes the next x. `iterate` safeguards it: a proposal that lowers the merit
+is replaced by f(x) of the last accepted point, and the memory of that instance is cleared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from beamforge.core import batching
 
 
 class Acceleration(Protocol):
-    """A rule for the next point; its memory is a tree of [B, ...] tensors, so finished instances can be dropped."""
+    """A rule for the next point; its memory is a tree of [B, ...] tensors, of which finished instances are dropped."""
 
     def start(self, x: Tensor) -> NamedTuple:
         """Memory before the first evaluation, x real [B, n]."""
@@ -25,7 +25,7 @@ class Acceleration(Protocol):
 
 
 class SquaremMemory(NamedTuple):
-    """The point before, its image, and whether there is one."""
+    """The previous point and its image [B, n], and whether they are valid [B]."""
 
     x: Tensor
     fx: Tensor
@@ -33,7 +33,7 @@ class SquaremMemory(NamedTuple):
 
 
 class Squarem(Acceleration):
-    """Squared polynomial extrapolation: two evaluations, then one step along them.
+    """Squared polynomial extrapolation: one extrapolation after every two evaluations of f.
 
     ``r = f(x) - x``, ``v = f(f(x)) - f(x) - r``, ``a = -max(1, |r|/|v|)``, next ``x - 2 a r + a^2 v``.
 
@@ -65,7 +65,7 @@ class AndersonMemory(NamedTuple):
 
 
 class Anderson(Acceleration):
-    """Anderson mixing (type II): the affine combination of the last images whose residual is least.
+    """Anderson mixing (type II): the affine combination of the last images with the least residual.
 
     With residuals ``g_i = f(x_i) - x_i``: minimise ``|sum a_i g_i|`` over ``sum a_i = 1``, next ``sum a_i f(x_i)``.
 
@@ -101,16 +101,16 @@ class Anderson(Acceleration):
 
 
 class NesterovMemory(NamedTuple):
-    """The image before [B, n], and the momentum number t [B]."""
+    """The previous image [B, n], and the momentum parameter t [B]."""
 
     fx: Tensor
     t: Tensor
 
 
 class Nesterov(Acceleration):
-    """Nesterov extrapolation: next ``f(x) + (t - 1)/t' (f(x) - f(x before))`` with ``t' = (1 + sqrt(1 + 4 t^2))/2``.
+    """Nesterov extrapolation: next ``f(x) + (t - 1)/t' (f(x) - f(x_prev))`` with ``t' = (1 + sqrt(1 + 4 t^2))/2``.
 
-    With the safeguard of `iterate` it restarts whenever the merit falls (adaptive restart).
+    The safeguard of `iterate` restarts it whenever the merit falls (adaptive restart).
 
     Source: A. Beck, M. Teboulle, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems", SIAM
     J. Imaging Sci. 2 (2009), Eqs. 4.1 to 4.3; B. O'Donoghue, E. Candès, Found. Comput. Math. 15 (2015), section 3.2.
@@ -127,7 +127,7 @@ class Nesterov(Acceleration):
 
 
 def forget(acceleration: Acceleration, memory: NamedTuple, x: Tensor, which: Tensor) -> NamedTuple:
-    """`memory` with the instances `which` [B] back at the start."""
+    """`memory` where the instances `which` [B] have their initial memory."""
     return batching.where(which, acceleration.start(x), memory)
 
 
@@ -137,4 +137,4 @@ ACCELERATIONS: dict[str, type[Acceleration] | None] = {
     "anderson": Anderson,
     "nesterov": Nesterov,
 }
-"""By the name of a solver's setting."""
+"""Accelerations by the value of the setting `acceleration`."""

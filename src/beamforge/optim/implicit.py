@@ -1,4 +1,4 @@
-"""Derivatives of solutions without differentiating the way that led there."""
+"""Derivatives of fixed points by the implicit function theorem."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from beamforge.core import batching
 def attach_fixed_point(step: Callable[[Any], Any], state: Any) -> Any:
     """Give a fixed point ``x = f(x, theta)`` its derivatives by the implicit function theorem.
 
-    ``dx = (I - df/dx)^-1 (df/dtheta) dtheta``: one differentiable evaluation of `step` carries the dependence on theta,
-    and on the way back the incoming gradient g is replaced by the solution of ``(I - J^T) v = g``, with the Jacobian J
-    [B, n, n] of the packed state built by n vector-Jacobian products and factored directly. Gradients are exact at a
-    fixed point to which the map contracts, whatever acceleration found it. There are no second derivatives: asking for
-    them is a RuntimeError.
+    ``dx = (I - df/dx)^-1 (df/dtheta) dtheta``: one differentiable evaluation of `step` gives the dependence on theta.
+    In the backward pass the gradient g is replaced by the solution of ``(I - J^T) v = g``; the Jacobian J [B, n, n] of
+    the packed state comes from n vector-Jacobian products and is factored directly. Gradients are exact at a fixed
+    point where the map is a contraction, whatever acceleration found it. Second derivatives raise `RuntimeError`.
 
-    step   the map, closing over tensors (theta) that may require gradients.
+    step   the map, which may use tensors (theta) that require gradients.
     state  the fixed point, a tree of [B, ...] tensors without gradients.
     """
     with torch.enable_grad():
@@ -58,7 +57,7 @@ def attach_fixed_point(step: Callable[[Any], Any], state: Any) -> Any:
         @staticmethod
         def backward(context: Any, gradient: Tensor) -> Tensor:
             if torch.is_grad_enabled():  # create_graph=True
-                raise RuntimeError('no second derivatives follow from a fixed point: ask for gradient="unrolled"')
+                raise RuntimeError('gradient="implicit" has no second derivatives: use gradient="unrolled"')
             J = jacobian()
             system = torch.eye(size, dtype=J.dtype, device=J.device) - J.mT
             return torch.linalg.solve_ex(system, gradient.unsqueeze(-1))[0].squeeze(-1)

@@ -1,13 +1,13 @@
-"""The one loop: per-instance stopping and freezing, safeguarded acceleration, trace, gradients, several starts.
+"""The loop of all iterative methods: stopping of each instance, acceleration, trace, gradients, several starts.
 
-An iterative method is a map on a state (a tree of [B, ...] tensors) given data (another). It supplies
+An iterative method is a map on a state, given data; both are trees of [B, ...] tensors. It supplies
 
-    prepare(problem, instance) -> data           everything that a step reads, computed once
+    prepare(problem, observation) -> data        everything that a step reads, computed once
     init(data, start, generator) -> states       one state for each start
-    step(data, state) -> (state, merit)          one map evaluation; the merit [B] is that of the state it was given
+    step(data, state) -> (state, merit)          one map evaluation; the merit [B] is that of the given state
     beams(data, state) -> W
 
-and has everything else from here. Merits rise; they are in the utility's own unit where the method has one.
+and this module supplies everything else. A higher merit is better; it is in the unit of the utility where possible.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from beamforge.optim.acceleration import ACCELERATIONS, forget
 from beamforge.optim.implicit import attach_fixed_point
 
 RUNNING = -1
-"""Verdict on an instance that goes on."""
+"""Verdict on an instance that has not finished."""
 
 SCOUT = 1e-5
-"""Tolerance to which each of several starts is run before the best goes on alone."""
+"""Tolerance to which each of several starts is run; then the best continues alone."""
 
 State = Any
 Data = Any
 
 
 class Outcome(NamedTuple):
-    """Where each instance of a batch stopped."""
+    """The final state of each instance of a batch, with its merit, status, iterations and trace."""
 
     state: State
     merit: Tensor
@@ -50,12 +50,14 @@ class Outcome(NamedTuple):
 
 
 class IterativeSolver(Solver):
-    """A method with a `step`; see the module's head for what it supplies.
+    """An iterative method; the docstring of the module lists the functions that it supplies.
 
-    tolerance       relative change of the merit at which an instance stops (never below eight units of rounding).
-    max_iterations  map evaluations after which an instance is cut off.
+    tolerance       relative change of the merit at which an instance stops (at least 8 times the machine epsilon).
+    max_iterations  map evaluations after which an instance is stopped.
     acceleration    "none", "squarem", "anderson" or "nesterov".
     gradient        "unrolled" differentiates through the iterations, "implicit" through the fixed point alone.
+
+    Raises `ConfigError` for a setting that is unknown or out of range.
     """
 
     def __init__(
@@ -81,11 +83,11 @@ class IterativeSolver(Solver):
 
     # --- what a method supplies --------------------------------------------------------------------------------------
     def prepare(self, problem: Problem, observation: Observation) -> Data:
-        """Everything a step reads, as a tree of [B, ...] tensors."""
+        """Everything that a step reads, as a tree of [B, ...] tensors."""
         raise NotImplementedError
 
     def init(self, data: Data, start: Tensor | None, generator: torch.Generator | None) -> Iterable[State]:
-        """One state for each start; all are run a little way, and instance by instance the best goes on alone."""
+        """One state for each start; all are run to the tolerance `SCOUT`, then the best of each instance continues."""
         raise NotImplementedError
 
     def step(self, data: Data, state: State) -> tuple[State, Tensor]:
@@ -97,20 +99,20 @@ class IterativeSolver(Solver):
         raise NotImplementedError
 
     def verdict(self, data: Data, state: State, after: State, merit: Tensor, before: Tensor) -> Tensor:
-        """[B]: `RUNNING` or a `Status`, from a state, its image, its merit and the merit before (-inf at first).
+        """[B]: `RUNNING` or a `Status`, from a state, its image, its merit and the previous merit (-inf at first).
 
-        By default an instance has converged when its merit changed by at most `tolerance`, relatively.
+        By default an instance has converged when the relative change of its merit is at most `tolerance`.
         """
         tolerance = max(self.tolerance, 8 * torch.finfo(merit.dtype).eps)
         close = (merit - before).abs() <= tolerance * merit.abs().clamp_min(torch.finfo(merit.dtype).tiny)
         return torch.where(close, int(Status.CONVERGED), RUNNING)
 
     def admissible(self, data: Data, state: State) -> State:
-        """An extrapolated state brought back to where the map is defined (by default it is everywhere)."""
+        """An extrapolated state, projected to the domain of the map (by default unchanged)."""
         return state
 
     def info(self, data: Data, outcome: Outcome) -> dict[str, Tensor]:
-        """Further tensors for the solution: duals, bounds, certificates."""
+        """Further tensors for the solution: dual variables, bounds, certificates."""
         return {}
 
     # --- what every method has ---------------------------------------------------------------------------------------
@@ -120,13 +122,13 @@ class IterativeSolver(Solver):
         return self.answer(self.prepare(problem, observation), start, generator)
 
     def answer(self, data: Data, start: Tensor | None, generator: torch.Generator | None) -> Solution:
-        """Solve what was prepared."""
+        """The solution for prepared data."""
         outcome = self.climb(data, start, generator)
         W = self.beams(data, outcome.state)
         return Solution(W, outcome.status, outcome.iterations, outcome.trace, self.info(data, outcome))
 
     def climb(self, data: Data, start: Tensor | None, generator: torch.Generator | None) -> Outcome:
-        """Every start a little way, the best of each instance to its end."""
+        """Run every start to the tolerance `SCOUT`, then the best start of each instance to its end."""
         states = list(self.init(data, start, generator))
         if len(states) == 1:
             return self.run(data, states[0])
@@ -137,11 +139,11 @@ class IterativeSolver(Solver):
         return follow(scouted, self.run(data, scouted.state))
 
     def run(self, data: Data, state: State) -> Outcome:
-        """Iterate from one state, with gradients as the setting says.
+        """Iterate from one state, with gradients as the setting `gradient` says.
 
-        The implicit derivative is that of the fixed point, and withheld from instances that did not come to theirs. A
-        merit is flat at its top, so that its error is about the square of the state's: where a derivative is asked for,
-        the tolerance is squared.
+        Implicit derivatives are those of the fixed point; instances that have not converged get none. Near its maximum
+        the error of the merit is about the square of the error of the state; so if derivatives are needed, the
+        tolerance is squared.
         """
         asked = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in batching.leaves(data))
         if self.gradient == "unrolled" or not asked:
@@ -151,15 +153,15 @@ class IterativeSolver(Solver):
         with torch.no_grad():
             outcome = iterate(exact, data, state)
         attached = attach_fixed_point(lambda s: self.step(data, s)[0], outcome.state)
-        there = outcome.status == int(Status.CONVERGED)
-        return outcome._replace(state=batching.where(there, attached, outcome.state))
+        converged = outcome.status == int(Status.CONVERGED)
+        return outcome._replace(state=batching.where(converged, attached, outcome.state))
 
 
 def iterate(method: IterativeSolver, data: Data, state: State) -> Outcome:
-    """Run every instance to its own end.
+    """Run every instance until it has finished.
 
-    A finished instance keeps the state it finished with; once a quarter of the working set is finished it is dropped
-    from the arithmetic. So neither its neighbours nor the size of the batch change what an instance ends with.
+    A finished instance keeps its final state. Once a quarter of the working set has finished, the finished instances
+    are dropped from the computation. So the result of an instance does not depend on the rest of the batch.
     """
     kind = ACCELERATIONS[method.acceleration]
     acceleration = kind() if kind else None
@@ -170,10 +172,10 @@ def iterate(method: IterativeSolver, data: Data, state: State) -> Outcome:
     status = torch.full((size,), int(Status.MAX_ITERATIONS), device=device)
     iterations = torch.full((size,), method.max_iterations, device=device)
 
-    where = torch.arange(size, device=device)  # the working set, as places in the batch
+    where = torch.arange(size, device=device)  # the working set, as indices into the batch
     running = torch.ones(size, dtype=torch.bool, device=device)
     before, fallback = merit_out, state
-    refused = torch.zeros_like(running)  # at the step before
+    refused = torch.zeros_like(running)  # at the previous step
     memory: Any = acceleration.start(batching.pack(state)) if acceleration else None
     for count in range(1, method.max_iterations + 1):
         after, merit = method.step(data, state)
@@ -187,7 +189,7 @@ def iterate(method: IterativeSolver, data: Data, state: State) -> Outcome:
             following = method.admissible(data, batching.unpack(point, state))
             following = batching.where(accepted, following, fallback)
         verdict = method.verdict(data, state, after, merit, before)
-        stalled = refused & ~accepted  # not even the plain image rises any more: that is rounding
+        stalled = refused & ~accepted  # even the plain image does not raise the merit: only rounding is left
         verdict = torch.where(stalled, int(Status.CONVERGED), verdict)
         refused = ~accepted
         fallback = after if acceleration is None else batching.where(accepted, after, fallback)
@@ -216,7 +218,7 @@ def iterate(method: IterativeSolver, data: Data, state: State) -> Outcome:
 
 
 def together(method: IterativeSolver, data: Data, states: list[State], small: bool) -> list[Outcome]:
-    """Where each of several starts ends: of `small` batches all run as one, which costs little more than one alone."""
+    """The outcome of each of several starts; with `small`, all run as one batch, which costs little more than one."""
     if not small:
         return [method.run(data, state) for state in states]
     size = len(batching.leaves(states[0])[0])
@@ -226,10 +228,10 @@ def together(method: IterativeSolver, data: Data, states: list[State], small: bo
 
 
 def better(one: Outcome, other: Outcome, margin: float = 0.0) -> Outcome:
-    """Instance by instance the outcome of higher merit; iterations are those of both together.
+    """For each instance the outcome of higher merit; the iterations of both are added.
 
-    margin  share of its merit by which the other must exceed the one. Where both reach the same optimum, rounding and
-            the tolerance would else decide between them, differently for the next of two channels that hardly differ.
+    margin  relative amount by which the merit of `other` must exceed that of `one`. Without it, rounding would decide
+            where both reach the same optimum, and so differently for channels that are almost equal.
     """
     length = max(one.trace.shape[-1], other.trace.shape[-1])
     one, other = (o._replace(trace=lengthened(o.trace, length)) for o in (one, other))
@@ -239,11 +241,11 @@ def better(one: Outcome, other: Outcome, margin: float = 0.0) -> Outcome:
 
 
 def follow(one: Outcome, then: Outcome) -> Outcome:
-    """An outcome reached from another: the traces joined, the iterations added."""
+    """The outcome `then` of a run that continues `one`: traces are joined, iterations added."""
     trace = torch.cat([one.trace, then.trace], -1)
     return then._replace(trace=trace, iterations=one.iterations + then.iterations)
 
 
 def lengthened(trace: Tensor, length: int) -> Tensor:
-    """A trace [B, n] continued to `length` by its last value."""
+    """A trace [B, n], extended to `length` by its last value."""
     return torch.cat([trace, trace[:, -1:].expand(-1, length - trace.shape[-1])], -1)

@@ -2,9 +2,9 @@
 
 ``max f(x)  subject to  x >= 0, sum x = 1``. A concave f lies below its tangents, so at any point x, optimal or not,
 
-    max f  <=  f(x) + max_k g_k - sum_k x_k g_k,        g = grad f(x),
+    max f  <=  f(x) + max_k g_k - sum_k x_k g_k,        g = grad f(x).
 
-which is what is returned: a bound that is true whenever the iteration stops.
+This bound is returned; it is valid wherever the iteration stops.
 
 Source: S. Boyd, L. Vandenberghe, "Convex Optimization" (2004), Sec. 11.7 (the iteration), Sec. 5.5.1 (the certificate).
 """
@@ -20,25 +20,25 @@ from torch import Tensor
 from beamforge.core import batching
 
 CENTRING = 0.1
-"""Each step aims at this share of the complementarity reached so far."""
+"""Centring parameter: each step aims at this share of the current mean complementarity product."""
 
 
 class Maximum(NamedTuple):
-    """An upper bound [n] of the maximum, and the point x [n, K] whose tangent proves it."""
+    """An upper bound [n] on the maximum, and the point x [n, K] whose tangent proves it."""
 
     bound: Tensor
     x: Tensor
 
 
 Concave = Callable[[Any, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""(data, x [n, K]) -> value [n], gradient [n, K], curvature [n, K, K] (minus the Hessian)."""
+"""A concave function: (data, x [n, K]) -> value [n], gradient [n, K], curvature [n, K, K] (minus the Hessian)."""
 
 
 def simplex_maximum(function: Concave, data: Any, x: Tensor, tolerance: Tensor, max_iterations: int = 50) -> Maximum:
-    """Bounds of n maxima, each within `tolerance` [n] of the truth unless the iteration or the precision ends first.
+    """Upper bounds on n maxima, each within `tolerance` [n] unless `max_iterations` or the precision is reached first.
 
-    function   the concave functions; `data` is its tree of [n, ...] tensors, of which finished ones are dropped.
-    x          where to start [n, K], positive with sum one.
+    function   the concave functions of x and `data`, a tree of [n, ...] tensors; finished ones are dropped.
+    x          the start [n, K], positive with sum one.
 
     >>> linear = lambda data, x: ((data * x).sum(-1), data, torch.zeros(1, 2, 2))
     >>> found = simplex_maximum(linear, torch.tensor([[1.0, 3.0]]), torch.full((1, 2), 0.5), torch.tensor([1e-6]))
@@ -46,7 +46,7 @@ def simplex_maximum(function: Concave, data: Any, x: Tensor, tolerance: Tensor, 
     (tensor([3.]), True)
     """
     value, gradient, curvature = function(data, x)
-    gap = excess(x, gradient)
+    gap = duality_gap(x, gradient)
     out = Maximum(value + gap, x)
     slack = gradient.amax(-1, keepdim=True) - gradient + gap.clamp_min(torch.finfo(x.dtype).tiny).unsqueeze(-1)
     where = torch.arange(len(x), device=x.device)
@@ -60,14 +60,14 @@ def simplex_maximum(function: Concave, data: Any, x: Tensor, tolerance: Tensor, 
             running = running[running]
         x, slack = newton(x, slack, gradient, curvature)
         value, gradient, curvature = function(data, x)
-        gap = excess(x, gradient)
+        gap = duality_gap(x, gradient)
         better = running & (value + gap < out.bound[where])
         out = batching.put(out, where[better], Maximum((value + gap)[better], x[better]))
     return out
 
 
-def excess(x: Tensor, gradient: Tensor) -> Tensor:
-    """How far the tangent at x rises above its value there [n]."""
+def duality_gap(x: Tensor, gradient: Tensor) -> Tensor:
+    """Maximum of the tangent at x over the simplex, minus its value at x [n]: ``max_k g_k - sum_k x_k g_k``."""
     return (gradient.amax(-1) - (x * gradient).sum(-1)).clamp_min(0)
 
 
@@ -81,10 +81,10 @@ def newton(x: Tensor, slack: Tensor, gradient: Tensor, curvature: Tensor) -> tup
     free, along = (torch.cholesky_solve(right, factor) * root.unsqueeze(-1)).unbind(-1)
     step = free - along * (free.sum(-1, keepdim=True) / along.sum(-1, keepdim=True))
     slack_step = (target - slack * step) / x - slack
-    x = x + reach(x, step) * step
-    return x / x.sum(-1, keepdim=True), slack + reach(slack, slack_step) * slack_step
+    x = x + step_length(x, step) * step
+    return x / x.sum(-1, keepdim=True), slack + step_length(slack, slack_step) * slack_step
 
 
-def reach(x: Tensor, step: Tensor) -> Tensor:
-    """The largest multiple of a step, up to one, that leaves five percent of every entry of x."""
+def step_length(x: Tensor, step: Tensor) -> Tensor:
+    """The largest multiple of a step, at most one, that leaves at least five percent of every entry of x."""
     return (0.95 * torch.where(step < 0, -x / step, torch.inf).amin(-1, keepdim=True)).clamp_max(1)

@@ -1,1 +1,1 @@
-"""How figures look."""
+"""Style of figures."""

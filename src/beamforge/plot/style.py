@@ -1,4 +1,4 @@
-"""How figures look: colours that everybody can tell apart, thin grids, and the way into a file."""
+"""Style of figures: colours for colour-blind readers, thin grids, and export as PNG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-"""Okabe and Ito's palette, told apart under the common colour blindnesses (the last is added)."""
+"""Okabe and Ito's palette for common colour vision deficiencies (the last colour is added)."""
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (5, 1, 1, 1)), (0, (1, 0.7)))
 MARKERS = "osD^vPX*"
 STYLE: dict[Any, Any] = {
@@ -27,7 +27,7 @@ styled = matplotlib.rc_context(STYLE)
 
 
 def line(index: int) -> dict[str, Any]:
-    """How the curve of that number is drawn where every point was measured."""
+    """Line style of curve number `index`, with a marker at every measured point."""
     return {
         "color": COLOURS[index % len(COLOURS)],
         "linestyle": DASHES[index % len(DASHES)],
@@ -37,7 +37,7 @@ def line(index: int) -> dict[str, Any]:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as it goes into a file or a page."""
+    """A figure as a PNG image."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200)
     return buffer.getvalue()

@@ -1,12 +1,15 @@
-"""Published tables and figures, measured anew: one file for each paper, and one for this library's own method."""
+"""Reproductions of published tables and figures, and comparisons of this library's own methods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from beamforge.reproduce.decentralised.tables import decentralised
 from beamforge.reproduce.exhibits import Paper
 from beamforge.reproduce.fairness.tables import fairness
+from beamforge.reproduce.interference.tables import interference
 from beamforge.reproduce.isac.tables import isac
+from beamforge.reproduce.l2o.tables import l2o_transformer
 from beamforge.reproduce.multipliers.tables import multipliers
 from beamforge.reproduce.power_control.shared import neural_sum_rate_shared
 from beamforge.reproduce.power_control.tables import power_control
@@ -17,5 +20,8 @@ PAPERS: Mapping[str, Paper] = {
     "power-control": power_control,
     "isac": isac,
     "neural-sum-rate-shared": neural_sum_rate_shared,
+    "decentralised": decentralised,
+    "interference": interference,
+    "l2o-transformer": l2o_transformer,
 }
-"""By name; a reproduction is one file, and one line here."""
+"""Reproductions by name, as `beamforge reproduce` lists them."""

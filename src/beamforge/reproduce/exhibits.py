@@ -1,4 +1,4 @@
-"""What a reproduction shows: tables, pictures, and whether what was wanted is there."""
+"""Results of a reproduction: tables, pictures and goals."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from beamforge.bench.statistics import Estimate
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first `heads` columns say what a row is.
+    """A table; the first `heads` columns label the rows.
 
-    A cell is a word, a number, an `Estimate`, or None where there is nothing to show.
+    A cell is a string, a number, an `Estimate`, or None for an empty cell.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Table:
     heads: int = 1
 
     def texts(self) -> list[list[str]]:
-        """Rows for reading."""
+        """Rows as rounded text."""
         return [[text(cell) for cell in row] for row in self.rows]
 
     @property
@@ -35,7 +35,7 @@ class Table:
         return f"{self.name}.csv"
 
     def content(self) -> bytes:
-        """CSV with every digit; a column of estimates is followed by the half-widths of their intervals."""
+        """CSV with all digits; a column of estimates is followed by a column of half-widths of their intervals."""
         estimated = [any(isinstance(row[place], Estimate) for row in self.rows) for place in range(len(self.columns))]
         lines: list[list[tuple[Any, Any]]] = [[(name, f"{name} ±") for name in self.columns]]
         lines += [[(c.value, c.half) if isinstance(c, Estimate) else (c, None) for c in row] for row in self.rows]
@@ -68,7 +68,7 @@ Exhibit = Table | Picture
 
 @dataclass(frozen=True)
 class Goal:
-    """A number that is wanted to be at least, or at most, another; or that is only told, with nothing wanted of it."""
+    """A measured number and the value that it should reach or, with `at_most`, not exceed; None: only reported."""
 
     what: str
     measured: Estimate | float
@@ -77,7 +77,7 @@ class Goal:
 
     @property
     def met(self) -> bool | None:
-        """Whether it is; NaN is not."""
+        """Whether the goal is met; NaN never is, and None stands for no goal."""
         if self.wanted is None:
             return None
         value = self.measured.value if isinstance(self.measured, Estimate) else self.measured
@@ -85,32 +85,32 @@ class Goal:
 
     @property
     def limit(self) -> str | None:
-        """What is wanted, in words."""
+        """The wanted value as text."""
         return None if self.wanted is None else f"{'≤' if self.at_most else '≥'} {self.wanted:g}"
 
     @property
     def verdict(self) -> str | None:
-        """Whether it is met, in words."""
+        """Whether the goal is met, as text."""
         return None if self.met is None else "yes" if self.met else "NO"
 
     @staticmethod
     def table(goals: Sequence[Goal]) -> Table:
-        """All of them, and how many are met."""
+        """A table of goals; the title has the number of those met."""
         rows = [[goal.what, goal.measured, goal.limit, goal.verdict] for goal in goals]
         met = [goal.met for goal in goals if goal.met is not None]
-        title = f"What is wanted: {sum(met)} of {len(met)} met"
+        title = f"Goals: {sum(met)} of {len(met)} met"
         return Table("goals", title, ["", "Measured", "Wanted", "Met"], rows)
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to reproduce.
+    """Options of a reproduction.
 
-    out       folder of what is written.
+    out       folder for the results.
     quick     fewer instances and repetitions.
-    settings  of the method, over its defaults.
-    peers     folder of published channels and rates, for those who have them.
-    report    is told what is being done.
+    settings  settings of the method that replace its defaults.
+    peers     folder of published channels and rates, if available.
+    report    called with a description of the current work.
     """
 
     out: Path
@@ -121,11 +121,11 @@ class Options:
 
 
 Paper = Callable[[Options], Iterator[Exhibit]]
-"""A reproduction: what it shows, as it comes."""
+"""A reproduction: yields its results one by one."""
 
 
 def text(cell: Any) -> str:
-    """A cell for reading.
+    """A cell as rounded text.
 
     >>> text(Estimate(100.74321, 0.0512)), text(3), text(22.0), text(None)
     ('100.74 ± 0.05', '3', '22.00', '–')

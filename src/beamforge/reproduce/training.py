@@ -1,4 +1,4 @@
-"""Networks that a reproduction trains itself."""
+"""Training of networks within a reproduction."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from beamforge.training.record import WEIGHTS
 
 
 def trained(options: Options, name: str, recipe: str, changes: Mapping[str, str] | None = None) -> str:
-    """The file of weights of a run in the folder `name` of the reproduction, which is begun, gone on with, or done.
+    """The weights file of a run in the folder `name` of the reproduction, which is started or resumed if not complete.
 
-    changes  of entries of the recipe, ``section.name``.
+    changes  entries of the recipe to replace, ``section.name``.
 
     Raises `KeyboardInterrupt` for a run that was interrupted, after its checkpoint, and `ConfigError` for a folder with
     the run of another recipe.

@@ -1,4 +1,4 @@
-"""Scenarios: who the users are and what their channels look like, by name."""
+"""Scenarios by name: random models of users and their channels."""
 
 from __future__ import annotations
 
@@ -62,16 +62,17 @@ SCENARIOS: Mapping[str, type[Scenario]] = {
     "munich": Munich,
     "recorded": Recorded,
 }
-"""Every scenario by name, each made without arguments; Sionna is imported only when one that needs it is sampled."""
+"""All scenarios by name. Each has defaults for all fields; Sionna is imported only when it is needed to sample."""
 
 Config = TypeVar("Config")
 
 
 def scenario(name: str, /, **overrides: Any) -> Scenario:
-    """The scenario of that name with some fields changed; strings are read in the type of the field.
+    """The scenario of that name with some fields changed; strings are converted to the type of the field.
 
-    A field of a part has a dotted name, and a part that is a scenario can be changed for another by name. Raises
-    `ConfigError` for an unknown name or field, with the nearest known one, and for a value that does not fit.
+    Fields of a nested dataclass have dotted names; a nested scenario can be replaced by the name of another one. Raises
+    `ConfigError` for an unknown name or field (the message has the nearest known one) and for a value that does not
+    fit.
 
     >>> scenario("rayleigh", users="4", snr_db=20.0)
     Rayleigh(users=4, antennas=8, snr_db=20.0, gain_spread_db=0.0, correlation=0.0)
@@ -84,7 +85,7 @@ def scenario(name: str, /, **overrides: Any) -> Scenario:
 
 
 def summary(name: str) -> str:
-    """What the scenario of that name is, in a line.
+    """One line about the scenario of that name: the first line of its docstring.
 
     >>> summary("upa")
     'Spatially correlated Rayleigh channels of a half-wavelength planar array, with SINR targets to meet.'
@@ -93,15 +94,15 @@ def summary(name: str) -> str:
 
 
 def _configure(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """The dataclass `config` with new values for its fields and, under dotted names, for those of its parts."""
+    """The dataclass `config` with new values for its fields; dotted names are fields of nested dataclasses."""
     hints = get_type_hints(type(config))
     own = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     inner: dict[str, dict[str, Any]] = {}
     for name, value in overrides.items():
         head, _, rest = name.partition(".")
-        is_part = dataclasses.is_dataclass(getattr(config, head, None))
-        if head not in own or (rest and not is_part):
+        nested = dataclasses.is_dataclass(getattr(config, head, None))
+        if head not in own or (rest and not nested):
             raise ConfigError(unknown(f"field of {type(config).__name__}", name, own))
         if rest:
             inner.setdefault(head, {})[rest] = value
@@ -113,11 +114,11 @@ def _configure(config: Config, overrides: Mapping[str, Any]) -> Config:
 
 
 def _read(name: str, value: Any, hint: Any) -> Any:
-    """A field's value from what was given for it, by the field's annotation."""
+    """The value of a field from the given one; a string is converted by the field's annotation."""
     if not isinstance(value, str):
         return value
     if isinstance(hint, type) and issubclass(hint, Scenario):
         return scenario(value)
     if dataclasses.is_dataclass(hint):
-        raise ConfigError(f"field {name} must be set part by part, as {name}.NAME, got {value!r}")
+        raise ConfigError(f"field {name} must be set field by field, as {name}.NAME, got {value!r}")
     return convert(name, value, hint)

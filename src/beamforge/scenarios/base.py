@@ -1,4 +1,4 @@
-"""What every scenario is: numbers drawn for one instance from (seed, index) alone, and a map that makes channels."""
+"""Scenario: the base of all scenarios, whose instance i of a seed depends on (seed, i) alone; random generators."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 
 TEST_SEEDS = range(10**9, 10**9 + 10**6)
-"""Seeds of benchmarks and of reported figures; training draws from none of them."""
+"""Seeds of benchmarks and of reported figures; training uses none of them."""
 
 VALIDATION_SEEDS = range(TEST_SEEDS.stop, TEST_SEEDS.stop + 10**6)
-"""Seeds that training is watched on and chosen by; it learns from none of them, and nothing is reported on them."""
+"""Seeds for validation and model selection; neither training nor reported figures use them."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Who the users are and what their channels look like; its fields are all there is to configure.
+    """A random model of users and channels; its fields are its configuration.
 
     A scenario supplies `draw`, the raw random numbers of one instance, and `build`, a deterministic vectorised map from
     a stack of such draws to instances. So instance i of a seed is the same in any batch and in any chunk of a stream.
     """
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Random numbers of one instance, float64, cheap."""
+        """Random numbers of one instance (float64); cheap."""
         raise NotImplementedError
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
-        """Instances [B] from stacked draws [B, ...], in double precision where that costs nothing."""
+        """Instances [B] from stacked draws [B, ...], in double precision if that is as cheap."""
         raise NotImplementedError
 
     def covariance(self, draws: dict[str, Tensor]) -> Tensor:
-        """``R_k = E[h_k h_k^H]`` [B, K, N, N] complex128 given everything but the fast fading.
+        """``R_k = E[h_k h_k^H]`` [B, K, N, N] complex128, the mean over the fast fading alone.
 
-        Raises `ConfigError` where a scenario has no such statistics to state.
+        Raises `ConfigError` if the scenario has no known covariance.
         """
-        raise ConfigError(f"scenario {type(self).__name__} states no channel covariance")
+        raise ConfigError(f"scenario {type(self).__name__} has no known channel covariance")
 
     def sample(self, count: int, seed: int = 0, first: int = 0, dtype: torch.dtype = torch.complex64) -> Instance:
         """Instances first..first+count-1 of a seed, as one batch [count, ...] with channels of precision `dtype`.
@@ -60,12 +60,12 @@ class Scenario:
         return cast(self.build({name: torch.stack([each[name] for each in drawn]) for name in drawn[0]}), dtype)
 
     def describe(self) -> dict[str, Any]:
-        """The configuration, for a file's meta."""
+        """The configuration, for the key `meta` of a channel file."""
         return {"scenario": type(self).__name__, **dataclasses.asdict(self)}
 
 
 def cast(instance: Instance, dtype: torch.dtype) -> Instance:
-    """The instance with complex tensors of precision `dtype` and real ones to match; integers stay."""
+    """The instance with complex tensors of type `dtype` and real ones of the same precision; integers are unchanged."""
 
     def convert(leaf: Tensor) -> Tensor:
         if leaf.is_complex():
@@ -79,16 +79,16 @@ def cast(instance: Instance, dtype: torch.dtype) -> Instance:
 
 
 def seeded(seed: int, index: int) -> torch.Generator:
-    """A generator for instance `index` of `seed`; no two pairs share a stream.
+    """A generator for instance `index` of `seed`; different pairs have independent streams.
 
-    `torch.Generator.manual_seed` keeps only 32 bits of a seed, so that instances would repeat within a large training
-    set and between it and a test set. Here NumPy's `SeedSequence` fills all 624 words of the Mersenne twister instead.
+    `torch.Generator.manual_seed` uses only 32 bits of a seed, so instances would repeat within a large training set and
+    between it and a test set. Instead, NumPy's `SeedSequence` fills all 624 words of the Mersenne twister.
     """
     return _filled(_fresh_state(), np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(624))
 
 
 def _filled(state: Tensor, words: np.ndarray) -> torch.Generator:
-    """A generator whose twister holds these 624 words: they follow three words of bookkeeping in its state."""
+    """A generator whose Mersenne twister holds these 624 words; in its state they follow three other words."""
     state = state.clone()
     state.view(torch.int64)[3:627] = torch.from_numpy(words.astype(np.int64))
     generator = torch.Generator()
@@ -98,9 +98,9 @@ def _filled(state: Tensor, words: np.ndarray) -> torch.Generator:
 
 @cache
 def _fresh_state() -> Tensor:
-    """State of a CPU generator that was just seeded; RuntimeError if this torch keeps it in another layout.
+    """State of a newly seeded CPU generator; `RuntimeError` if this version of torch uses another layout.
 
-    That is tried by drawing from the same words with NumPy's twister.
+    The check: a generator filled with some words must draw the same numbers as NumPy's twister with these words.
     """
     state = torch.Generator().manual_seed(0).get_state()
     words: Any = np.random.SeedSequence(0).generate_state(624)
@@ -109,7 +109,7 @@ def _fresh_state() -> Tensor:
     expected = twister.random_raw(8) % 2**20
     found = torch.randint(2**20, (8,), generator=_filled(state, words)).numpy()
     if not np.array_equal(found, expected):
-        raise RuntimeError(f"torch {torch.__version__} keeps the state of its generator in a layout that is not known")
+        raise RuntimeError(f"the layout of the generator state in torch {torch.__version__} is unknown")
     return state
 
 
@@ -129,12 +129,12 @@ def from_decibels(value_db: Tensor) -> Tensor:
 
 
 def require(holds: bool, name: str, expected: str, value: Any) -> None:
-    """`ConfigError` "name must be expected, got value" unless it holds."""
+    """Raise `ConfigError` "{name} must be {expected}, got {value}" unless `holds`."""
     if not holds:
         raise ConfigError(f"{name} must be {expected}, got {value!r}")
 
 
 def require_positive(scenario: Scenario, *names: str) -> None:
-    """`ConfigError` unless each named field is positive and finite."""
+    """Raise `ConfigError` unless each named field is positive and finite."""
     for name in names:
         require(0 < getattr(scenario, name) < math.inf, name, "positive", getattr(scenario, name))

@@ -1,4 +1,4 @@
-"""One cell: users scattered over a disc around their base station, path loss, shadowing and fading."""
+"""One cell: users in a disc around their base station, with path loss, shadowing and fading."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from beamforge.scenarios.base import (
 class PathLoss:
     """``PL = intercept + frequency_slope log10(f / GHz) + slope log10(d / m)`` dB at carrier f and distance d.
 
-    The default is the optional non-line-of-sight model of the urban microcell.
+    The defaults are those of the optional non-line-of-sight model of the urban microcell.
 
     Source: 3GPP TR 38.901, Table 7.4.1-1.
 
@@ -51,10 +51,11 @@ class Cell(Scenario):
     ``h_k = sqrt(g_k) (sqrt(F/(1+F)) e^{j psi_k} a(phi_k) + sqrt(1/(1+F)) z_k)``, ``z_k ~ CN(0, I)``; the rows of ``H``
     [B, K, N] are ``h_k^H``, amplitude gains in natural units (1e-5 and less).
 
-    Distances on the ground have the density of a uniform area between `least_distance` and `radius` (metres);
-    ``10 log10 g_k = -PL(d_k) - shadowing_db * N(0, 1)`` with d_k from antenna to antenna; F is `rician_factor`, linear,
-    0 for Rayleigh fading; ``a(phi)_n = e^{j pi n sin phi}`` is that of a half-wavelength uniform linear array along y,
-    phi the azimuth from the x axis. Heights and distances in metres, `frequency` in hertz, `p_max` in watts.
+    Users are uniform in area between the ground distances `least_distance` and `radius`;
+    ``10 log10 g_k = -PL(d_k) - shadowing_db * N(0, 1)`` with the three-dimensional distance d_k between the antennas.
+    F is `rician_factor`, linear, 0 for Rayleigh fading. ``a(phi)_n = e^{j pi n sin phi}`` is the steering vector of a
+    half-wavelength uniform linear array along y at azimuth phi from the x axis. Heights and distances are in metres,
+    `frequency` in hertz, `p_max` in watts.
 
     ``context``: ``p_max`` [B] and ``user_position`` [B, K, 3]. Raises `ConfigError` for fields out of range.
 
@@ -82,9 +83,8 @@ class Cell(Scenario):
         require(self.shadowing_db >= 0, "shadowing_db", "at least 0", self.shadowing_db)
         require(self.rician_factor >= 0, "rician_factor", "at least 0", self.rician_factor)
         if self.least_distance == 0:
-            require(
-                self.height != self.user_height, "height", "unlike user_height where users may be below it", self.height
-            )
+            expected = "different from user_height if least_distance is 0"
+            require(self.height != self.user_height, "height", expected, self.height)
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
         return {
@@ -114,7 +114,7 @@ class Cell(Scenario):
         return self._gain(draws)[..., None, None] * spread
 
     def _position(self, draws: dict[str, Tensor]) -> Tensor:
-        """[B, K, 3] metres; the base station stands at (0, 0, height)."""
+        """Positions of the users [B, K, 3], metres; the base station is at (0, 0, height)."""
         inner, outer = self.least_distance**2, self.radius**2
         ground = (inner + (outer - inner) * draws["area"]).sqrt()
         azimuth = 2 * torch.pi * draws["azimuth"]
@@ -139,9 +139,9 @@ class Cell(Scenario):
 class Fairness(Cell):
     """The cell of the fairness-controlled beamforming paper: 16 antennas, 12 users within 500 m, 10 W, no shadowing.
 
-    The paper gives arrays, radius, carrier and power; path loss, noise and least distance are reconstructed from its
-    weighted SLNR table (sum rate 30.5 to 15.3 bit/s/Hz for alpha from 0 to 5), which this cell meets within 2 %.
-    Otherwise as `Cell`.
+    The paper gives arrays, radius, carrier and power. Path loss, noise and least distance are reconstructed from its
+    weighted SLNR table (sum rate 30.5 to 15.3 bit/s/Hz for alpha from 0 to 5), which this cell reproduces within 2 %.
+    Everything else is as in `Cell`.
 
     >>> Fairness().sample(count=1).truth.channel.shape
     torch.Size([1, 12, 16])

@@ -1,4 +1,4 @@
-"""Imperfect channel knowledge: any scenario with known statistics, seen through its users' pilots."""
+"""Imperfect channel knowledge: channels of a scenario with known covariance, estimated from noisy pilots."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from beamforge.scenarios.upa import UPA
 
 @dataclass(frozen=True)
 class PilotCSI(Scenario):
-    """Channels known only by an estimate from noisy pilots: beams are made on the estimate and scored on the truth.
+    """Channels estimated from noisy pilots: beams are computed for the estimate and scored on the true channels.
 
-    Pilots of power rho_k relative to the noise show ``y_k = h_k + n_k / sqrt(rho_k)`` with ``n_k ~ CN(0, I)``, of which
-    the linear minimum-mean-square-error estimate is ``R_k (R_k + I/rho_k)^-1 y_k``, with
-    error ``E|h - estimate|^2 = tr(R - R (R + I/rho)^-1 R)``.
+    The pilot observation is ``y_k = h_k + n_k / sqrt(rho_k)`` with ``n_k ~ CN(0, I)`` and rho_k the pilot power over
+    the noise. Its linear MMSE estimate is ``R_k (R_k + I/rho_k)^-1 y_k``, with the error
+    ``E|h - estimate|^2 = tr(R - R (R + I/rho)^-1 R)``.
 
-    The pilot power is the same for all users of an instance and uniform in decibels (over a watt) between
-    `pilot_low_db` and `pilot_high_db`; rho_k divides it by the user's noise, the same in both directions.
-    `channels` is any scenario of one transmitter that states its `covariance`; for i.i.d. channels that is I.
+    The pilot power is the same for all users of an instance, uniform in dBW between `pilot_low_db` and `pilot_high_db`;
+    rho_k is this power over the noise of user k, assumed equal in uplink and downlink. `channels` is any scenario of
+    one transmitter with a known `covariance` (I for i.i.d. channels).
 
-    ``truth`` and context are those of `channels`; ``seen`` has the estimates, and ``context`` gains ``csi_quality``
-    [B, K], rho, and ``covariance`` [B, K, N, N], R. Raises `ConfigError` for channels without a covariance.
+    ``truth`` and context are those of `channels`. The observation has the estimates; its ``context`` also has
+    ``csi_quality`` [B, K] (rho) and ``covariance`` [B, K, N, N] (R). Raises `ConfigError` for channels without a known
+    covariance.
 
     Source: the hybrid beamforming paper's Eq. 55, reconstructed.
 
@@ -48,22 +49,22 @@ class PilotCSI(Scenario):
 
     def __post_init__(self) -> None:
         known = type(self.channels).covariance is not Scenario.covariance
-        require(known, "channels", "a scenario that states its covariance", type(self.channels).__name__)
+        require(known, "channels", "a scenario with a known covariance", type(self.channels).__name__)
         ordered = self.pilot_low_db <= self.pilot_high_db
         require(ordered, "pilot_low_db", f"at most pilot_high_db ({self.pilot_high_db:g})", self.pilot_low_db)
 
     @property
     def users(self) -> int:
-        """K, of the channels."""
+        """K, users of `channels`."""
         return cast(Any, self.channels).users
 
     @property
     def antennas(self) -> int:
-        """N, of the channels."""
+        """N, antennas of `channels`."""
         return cast(Any, self.channels).antennas
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """The channels' own draws come first, so the truth is the same with and without pilots."""
+        """The draws of `channels` come first, so that the true channels are the same with and without pilots."""
         return self.channels.draw(generator) | {
             "pilot_power": uniform(generator),
             "pilot_noise": complex_normal(generator, self.users, self.antennas),
@@ -85,7 +86,7 @@ class PilotCSI(Scenario):
 def mmse_estimate(observed: Tensor, R: Tensor, quality: Tensor) -> Tensor:
     """``R (R + I/rho)^-1 y`` [..., N] from observations y [..., N], covariances R [..., N, N] and rho [...].
 
-    The system is solved as ``R (rho R + I)^-1 (rho y)``, whose eigenvalues are at least one whatever the units.
+    It is computed as ``R (rho R + I)^-1 (rho y)``: in any units the eigenvalues of ``rho R + I`` are at least one.
 
     >>> mmse_estimate(torch.tensor([2.0 + 0j]), torch.tensor([[1.0 + 0j]]), torch.tensor(3.0)).real.round(decimals=4)
     tensor([1.5000])

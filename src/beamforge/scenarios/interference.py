@@ -1,4 +1,4 @@
-"""The MISO interference channel: K pairs of a base station and a user, all in one another's way."""
+"""The MISO interference channel: K pairs of a base station and a user, all interfering with each other."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from beamforge.scenarios.base import Scenario, complex_normal, require, require_
 
 @dataclass(frozen=True)
 class Interference(Scenario):
-    """K cells with one user each: transmitter k serves user k, and is heard more faintly by the others.
+    """K cells with one user each: transmitter k serves user k; the other users receive it with gain `cross_gain`.
 
-    ``H[t, k]`` is ``h^H`` from transmitter t to user k, ``h ~ CN(0, I)`` if t = k and ``CN(0, cross_gain I)`` else; the
-    noise is 1, so each transmitter's power limit is the SNR. With `random_weights` the users' weights are uniform on
-    [0, 1]; else none are stated.
+    ``H[t, k]`` is ``h^H`` from transmitter t to user k, ``h ~ CN(0, I)`` if t = k and ``CN(0, cross_gain I)`` else. The
+    noise is 1, so each transmitter's power limit equals the SNR. With `random_weights` the users' weights are uniform
+    on [0, 1].
 
-    ``context``: ``p_max_transmitter`` [B, K], and ``weights`` [B, K] where they are random. Raises `ConfigError` for
+    ``context``: ``p_max_transmitter`` [B, K], and ``weights`` [B, K] with `random_weights`. Raises `ConfigError` for
     fields out of range.
 
     Source: the decentralised beamforming paper's setup for the MISO interference channel.

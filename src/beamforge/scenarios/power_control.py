@@ -1,4 +1,4 @@
-"""Single-antenna power control: families of gain matrices with little and with much interference."""
+"""Single-antenna power control: families of gain matrices with weak and with strong interference."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from beamforge.scenarios.base import Scenario, require, require_positive, unifor
 class Links(Scenario):
     """L links under one total power limit of 2 W and noise of 0.05 W, and weights that sum to one.
 
-    A family supplies the power gains in `gains`. Weights are 1/L each, or with `random_weights` uniform on the simplex
-    (Dirichlet(1)). ``truth`` is the network of ``G`` [B, L, L] (rx, tx); ``context``: ``p_max`` [B] and ``weights``
+    A subclass supplies the power gains in `gains`. Weights are 1/L each, or uniform on the simplex (Dirichlet(1)) with
+    `random_weights`. ``truth`` is the network of ``G`` [B, L, L] (rx, tx); ``context``: ``p_max`` [B] and ``weights``
     [B, L]. Raises `ConfigError` for fields out of range.
     """
 
@@ -42,10 +42,10 @@ class Links(Scenario):
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
         share = exponential(draws["weights"]) if self.random_weights else torch.ones_like(draws["weights"])
-        return self.posed(self.gains(draws), share)
+        return self.instances(self.gains(draws), share)
 
-    def posed(self, G: Tensor, share: Tensor) -> Instance:
-        """Instances of gains ``G`` [B, L, L] whose weights are in proportion to `share` [B, L]."""
+    def instances(self, G: Tensor, share: Tensor) -> Instance:
+        """Instances of gains ``G`` [B, L, L] with weights proportional to `share` [B, L]."""
         network = Network.power_control(G, self.noise)
         weights = share / share.sum(-1, keepdim=True)
         return Instance.perfect(network, p_max=G.new_full((len(G),), self.p_max), weights=weights)
@@ -59,9 +59,9 @@ class Links(Scenario):
 class Weak(Links):
     """Weak interference: direct gains 1 + U(0, 1), cross gains U(0, 0.1)/L.
 
-    The spectral condition that makes weighted sum rate convex in the logarithm of the powers holds for every
-    instance, so optima can be certified; equal power is nearly optimal too, so never judge by this family alone.
-    Otherwise as `Links`.
+    The spectral condition under which the weighted sum rate is convex in the logarithm of the powers holds for every
+    instance, so optima can be certified. Equal powers are nearly optimal here, so this family alone says little about
+    a method. Everything else is as in `Links`.
 
     >>> Weak(links=16).sample(count=5).truth.gains.shape
     torch.Size([5, 16, 16])
@@ -75,8 +75,8 @@ class Weak(Links):
 class Strong(Links):
     """Strong interference: direct gains exp(1), cross gains exp(1) times a coupling drawn for each instance.
 
-    The coupling is uniform on [least_coupling, most_coupling]; many local optima, and links that are best switched
-    off. Otherwise as `Links`.
+    The coupling is uniform on [least_coupling, most_coupling]. There are many local optima, and optimal powers switch
+    some links off. Everything else is as in `Links`.
 
     >>> Strong(least_coupling=1.0).sample(count=2).context["p_max"].tolist()
     [2.0, 2.0]
@@ -100,8 +100,8 @@ class Strong(Links):
 class ThreeLinks(Scenario):
     """The three links of the power-control paper's worked example, the same in every instance.
 
-    Noise 0.05 and limit 1.85 (milliwatts in the paper, watts here: only their ratio matters), weights 1/3. The largest
-    sum rate is at p = (0.7421, 0.1912, 0.9167).
+    Noise 0.05 and limit 1.85 (milliwatts in the paper, watts here: only their ratio matters), weights 1/3. The optimal
+    powers are p = (0.7421, 0.1912, 0.9167).
 
     Source: the paper's Sec. 4.1.
 

@@ -1,4 +1,4 @@
-"""Rayleigh fading from one transmitter: the textbook downlink, by choice with unequal users and correlated antennas."""
+"""Rayleigh fading from one transmitter, optionally with unequal path gains and correlated antennas."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Rayleigh(Scenario):
 
     ``h_k = sqrt(g_k) R_k^(1/2) z_k`` with ``z_k ~ CN(0, I)``; the rows of ``H`` [B, K, N] are ``h_k^H``.
 
-    The path gains g_k are uniform in decibels over an interval `gain_spread_db` wide and centred at 0 dB, and the
-    antennas are correlated exponentially, ``[R_k]_mn = r^|m-n| e^{j theta_k (m-n)}``, with modulus r = `correlation`
-    and a phase theta_k uniform on the circle. By default neither: entries are i.i.d. CN(0, 1).
+    The path gains g_k are uniform in decibels over an interval of width `gain_spread_db` centred at 0 dB. The antennas
+    are correlated exponentially, ``[R_k]_mn = r^|m-n| e^{j theta_k (m-n)}``, with modulus r = `correlation` and a phase
+    theta_k uniform on the circle. By default both are 0 and the entries are i.i.d. CN(0, 1).
 
     ``context``: ``p_max`` [B]. Raises `ConfigError` for fields out of range.
 
@@ -78,20 +78,20 @@ class Rayleigh(Scenario):
 
 
 def correlated(white: Tensor, modulus: Tensor | float, phase: Tensor) -> Tensor:
-    """White entries [B, K, N] with the covariance ``r^|m-n| e^{j theta (m-n)}`` between antennas m and n of a user.
+    """White entries [B, K, N], filtered to the covariance ``r^|m-n| e^{j theta (m-n)}`` between antennas m and n.
 
-    r is `modulus` (a number, or [B]), theta ``2 pi phase`` with `phase` [B, K]. The filter
-    ``z_n = r z_{n-1} + sqrt(1 - r^2) w_n`` is the product with the covariance's Cholesky factor, in N steps.
+    r is `modulus` (a number, or [B]), theta is ``2 pi phase`` with `phase` [B, K]. The filter
+    ``z_n = r z_{n-1} + sqrt(1 - r^2) w_n`` is the product with the Cholesky factor of the covariance, in N steps.
     """
     r = torch.as_tensor(modulus, dtype=phase.dtype, device=white.device).unsqueeze(-1)
-    fresh = (1 - r.square()).sqrt()
+    innovation = (1 - r.square()).sqrt()
     entries = [white[..., 0]]
     for antenna in range(1, white.shape[-1]):
-        entries.append(r * entries[-1] + fresh * white[..., antenna])
+        entries.append(r * entries[-1] + innovation * white[..., antenna])
     return steering(phase, white.shape[-1]) * torch.stack(entries, -1)
 
 
 def steering(phase: Tensor, antennas: int) -> Tensor:
-    """``e^{j 2 pi phase n}`` [..., N] of an array with `phase` turns from one antenna to the next."""
+    """``e^{j 2 pi phase n}`` [..., N]: a phase step of `phase` turns (of 2 pi) from one antenna to the next."""
     angle = 2 * torch.pi * phase.unsqueeze(-1) * torch.arange(antennas, device=phase.device)
     return torch.polar(torch.ones_like(angle), angle)

@@ -1,17 +1,17 @@
 """Ray-traced channels: a rooftop base station in the centre of Munich, through Sionna RT.
 
-The base station stands on a 6 m mast at the north edge of the New Town Hall's roof and looks over Marienhof. Users are
-dropped uniformly, at 1.5 m height, over the outdoor area that it serves: the square in line of sight, the streets that
-lead away from it by reflections, and the squares behind by diffraction at roof edges. Everything is traced at the
-carrier (line of sight, specular reflections and first-order diffraction, four interactions at most; walls are opaque),
-and a channel is the narrowband response there, the coherent sum over the paths
+The base station is on a 6 m mast at the north edge of the New Town Hall's roof and faces Marienhof. Users are dropped
+uniformly, at a height of 1.5 m, over the outdoor area that it serves: the square in line of sight, the streets around
+it by reflections, and the squares behind by diffraction at roof edges. Rays are traced at the carrier (line of sight,
+specular reflections and first-order diffraction, at most four interactions; walls are opaque). A channel is the
+narrowband response at the carrier, the coherent sum over the paths
 
     h_kn = sum_i a_kni exp(-j 2 pi f tau_ki),
 
-a dimensionless amplitude gain, so watts in are watts out.
+a dimensionless amplitude gain: powers are in watts at the transmitter and at the users.
 
-Needs `pip install 'beamforge[raytracing]'`, and LLVM 19 where there is no CUDA device. 250 snapshots come with the
-package (`data/munich.npz`, described in `data/munich.md`), so reading them needs neither.
+Sampling needs `pip install 'beamforge[raytracing]'`, and LLVM 19 without a CUDA device. 250 snapshots come with the
+package (`data/munich.npz`, described in `data/munich.md`); reading them needs neither.
 
 Source: Hoydis et al., "Sionna RT: Differentiable Ray Tracing for Radio Propagation Modeling", arXiv 2303.11103; the
 Munich scene is built from OpenStreetMap data (© OpenStreetMap contributors, ODbL).
@@ -41,19 +41,19 @@ BANDWIDTH = 100e6
 """Hertz; the transmit power and the noise are those of the whole band."""
 NOISE_FIGURE_DB = 9.0
 BASE_STATION = (8.5, 21.0, 32.0)
-"""Metres in the scene's frame, x east and y north."""
+"""Position in the frame of the scene, metres; x is east and y north."""
 AZIMUTH, DOWNTILT = math.radians(70.0), math.radians(10.0)
-"""Boresight, counter-clockwise from east and below the horizon: square to the facade."""
+"""Boresight, counter-clockwise from east and below the horizon; perpendicular to the facade."""
 USER_HEIGHT = 1.5
 LEAST_GAIN = 1e-13
-"""A user whose gain per antenna is below this is out of coverage and is not taken."""
+"""Least power gain per antenna; users below it are out of coverage and are left out."""
 MAP_CELL, MAP_ORIGIN, MAP_SIZE = 2.0, (-250.0, -150.0), 300
-"""The map is MAP_SIZE x MAP_SIZE square cells; its lower left corner is MAP_ORIGIN; all in metres."""
+"""The map has MAP_SIZE x MAP_SIZE square cells of side MAP_CELL (metres); MAP_ORIGIN is its lower left corner."""
 
 
 @dataclass(frozen=True)
 class Munich(Scenario):
-    """Snapshots of one base station with a planar array and `users` single-antenna users in Munich's centre.
+    """Snapshots of one base station with a planar array and `users` single-antenna users in the centre of Munich.
 
     The array has half-wavelength spacing and vertically polarised elements (TR 38.901 pattern, 8 dBi); a user has a
     vertical half-wave dipole. ``H`` [B, K, N] complex64 is an amplitude gain, antenna n = column * rows + row;
@@ -80,7 +80,7 @@ class Munich(Scenario):
         return self.rows * self.columns
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """More places than users, since a place in a served cell may still be out of coverage."""
+        """More positions than users, because a position in a served cell may be out of coverage."""
         places = self.users + self.users // 4 + 4
         served = len(_served_cells())
         return {
@@ -89,7 +89,7 @@ class Munich(Scenario):
         }
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
-        """Trace every place of an instance and keep the first `users` that are in coverage."""
+        """Trace all positions of an instance and keep the first `users` that are in coverage."""
         plane = _served_cells()[draws["cell"]] + MAP_CELL * (draws["offset"] - 0.5)
         places = torch.cat([plane, torch.full_like(plane[..., :1], USER_HEIGHT)], -1).float()
         H, position = zip(*(self._snapshot(place) for place in places), strict=True)
@@ -98,11 +98,11 @@ class Munich(Scenario):
         return Instance.perfect(network, p_max=p_max, user_position=torch.stack(position))
 
     def _snapshot(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """One call of the tracer for each instance, so that nothing depends on its neighbours."""
+        """Channels and positions of one instance, traced alone so that it does not depend on other instances."""
         H = trace(places, self.rows, self.columns)
         covered = (H.abs().square().mean(-1) >= LEAST_GAIN).nonzero().squeeze(-1)[: self.users]
         if len(covered) < self.users:
-            raise ConfigError(f"only {len(covered)} of {len(places)} places are in coverage, expected {self.users}")
+            raise ConfigError(f"{self.users} positions must be in coverage, got {len(covered)} of {len(places)}")
         return H[covered], places[covered]
 
 
@@ -126,10 +126,10 @@ def trace(positions: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def survey(samples: int = 100_000_000) -> dict[str, np.ndarray]:
-    """The map of the site that comes with the package: roof heights and the area that the base station serves.
+    """The map of the site, computed anew: roof heights and the area that the base station serves.
 
-    ``x``, ``y`` [300] are the cells' centres (metres), ``height`` [300, 300] the roof above each (rows are y; 0 is
-    open ground), ``served`` the open cells, a cell away from any wall, whose mean gain is above -120 dB.
+    ``x``, ``y`` [300] are the centres of the cells (metres), ``height`` [300, 300] the roof height in each (rows are y;
+    0 is open ground), ``served`` [300, 300] the open cells, not next to a wall, whose mean gain is above -120 dB.
     """
     rt = _sionna_rt()
     scene = _scene()
@@ -158,7 +158,7 @@ def survey(samples: int = 100_000_000) -> dict[str, np.ndarray]:
 
 
 def roof_height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Height of whatever stands at (x, y), seen from above, to a centimetre; 0 is open ground."""
+    """Height of the roof at (x, y), metres, rounded to a centimetre; 0 is open ground."""
     import mitsuba as mi
 
     sky = 200.0
@@ -169,7 +169,7 @@ def roof_height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @cache
 def site() -> dict[str, np.ndarray]:
-    """The committed `survey`, for placing users and for drawing a map; needs no Sionna.
+    """The `survey` that comes with the package, for placing users and for drawing a map; needs no Sionna.
 
     >>> site()["height"].shape
     (300, 300)
@@ -188,7 +188,7 @@ def _served_cells() -> Tensor:
 
 @cache
 def _scene() -> Any:
-    """The Munich scene with the base station in it, loaded once."""
+    """The Munich scene with the base station, loaded once."""
     rt = _sionna_rt()
     scene = rt.load_scene(rt.scene.munich, merge_shapes=True)
     scene.frequency = CARRIER
@@ -210,7 +210,7 @@ def _float(value: float) -> Any:
 
 @cache
 def _sionna_rt() -> Any:
-    """`sionna.rt`, or a `ConfigError` that says what to install: an LLVM that is too old would abort the process."""
+    """`sionna.rt`; `ConfigError` says what to install. LLVM is checked first: a version too old aborts the process."""
     try:
         import drjit
     except ImportError as error:
@@ -220,7 +220,7 @@ def _sionna_rt() -> Any:
         found = f"LLVM {version[0]}" if version[0] > 0 else "none"
         raise ConfigError(
             f"ray tracing without CUDA needs LLVM 19 or newer, found {found}: apt-get install libllvm19 "
-            "(and point DRJIT_LIBLLVM_PATH at it if it lies outside the usual places)"
+            "(and set DRJIT_LIBLLVM_PATH to its path if it is not in a standard folder)"
         )
     try:
         import sionna.rt

@@ -1,4 +1,4 @@
-"""Channels that somebody measured, traced or sampled before: a scenario over a file."""
+"""Recorded channels (measured, traced or sampled before): a scenario that reads a channel file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from beamforge.scenarios.base import Scenario, require, seeded
 
 @dataclass(frozen=True)
 class Recorded(Scenario):
-    """Instances of a channel file, from a place that the seed chooses on, round and round.
+    """Instances of a channel file in cyclic order, from a row that depends on the seed.
 
-    Instance i of a seed is row ``(offset(seed) + i) mod B`` of the file's B rows, so seeds share rows: a file has no
-    instances that are held out unless another file holds them.
+    Instance i of a seed is row ``(offset(seed) + i) mod B`` of the file's B rows. So different seeds share rows:
+    held-out instances need a file of their own.
 
-    path  a channel file in the formats of the manual; a bare name is that of a file shipped with the package.
+    path  a channel file in the formats of the manual; a bare name may be that of a file that comes with the package.
 
     >>> Recorded().sample(2).truth.H.shape
     torch.Size([2, 1, 16, 64])
@@ -46,6 +46,6 @@ class Recorded(Scenario):
 
 
 def join(pieces: list[Instance]) -> Instance:
-    """Batches one after another as one batch."""
+    """Several batches concatenated to one."""
     first, *rest = pieces
     return tree_map(lambda leaf, *others: torch.cat([leaf, *others]), first, *rest) if rest else first

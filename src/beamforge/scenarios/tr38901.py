@@ -1,13 +1,12 @@
-"""Standard channels of 3GPP TR 38.901 through Sionna: UMa, UMi and RMa cells, and CDL-A to E links.
+"""Channels of 3GPP TR 38.901 through Sionna: UMa, UMi and RMa cells, and CDL-A to E links.
 
-A cell is one 120 degree sector: a base station with a planar array at the origin, its boresight along x, and K users
-dropped uniformly in the annular sector whose area is that of the sector of a hexagonal cell (disc of equal area),
-partly indoors, with path loss, shadow fading, penetration loss and small-scale fading on. Interference from other
-cells is not modelled. Channels are the narrowband response at the carrier: the sum of the path coefficients, an
-amplitude gain.
+A cell is one 120 degree sector: a base station with a planar array at the origin, with boresight along x, and K users
+dropped uniformly in an annular sector (a third of the disc with the area of the hexagonal cell). Some users are
+indoors. The model includes path loss, shadow fading, penetration loss and small-scale fading, and no interference from
+other cells. A channel is the narrowband response at the carrier: the sum of the path coefficients, an amplitude gain.
 
-Needs `pip install 'beamforge[channels]'`. Sionna draws from a generator of its own, which is lent to one instance at a
-time, seeded from that instance's draws, and put back as it was.
+Needs `pip install 'beamforge[channels]'`. Sionna draws from its own generator: it is seeded from the draws of each
+instance, and its state is restored afterwards.
 
 Source: 3GPP TR 38.901 V19.2, "Study on channel model for frequencies from 0.5 to 100 GHz": Tables 7.2-1 and 7.2-3
 (drops), 7.3-1 (elements), 7.4.1-1 (path loss), 7.4.3 (walls: the low-loss model, below 6 GHz Table 7.4.3-3), 7.7.1
@@ -40,7 +39,7 @@ NOISE_FIGURE_DB = 9.0
 
 @dataclass(frozen=True)
 class _Cell(Scenario):
-    """A sector of a cell; `UMa`, `UMi` and `RMa` fill in the numbers."""
+    """A sector of a cell; `UMa`, `UMi` and `RMa` set its parameters."""
 
     users: int = 8
     rows: int = 4
@@ -68,16 +67,16 @@ class _Cell(Scenario):
 
     @property
     def radius(self) -> float:
-        """Of the disc with the area of the hexagonal cell, metres."""
+        """Radius of the disc with the area of the hexagonal cell, metres."""
         return self.intersite_distance * math.sqrt(math.sqrt(3) / (2 * math.pi))
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Where the users are, and the seed of the fading."""
+        """Random numbers for the positions of the users, and the seed of the fading."""
         names = ("area", "azimuth", "indoor", "building", "floor")
         return {name: uniform(generator, self.users) for name in names} | {"fading": _fading_seed(generator)}
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
-        """Positions for all instances at once, then Sionna's channel one instance at a time."""
+        """Positions for all instances at once, then the channels by Sionna for each instance."""
         inner = (self.least_distance / self.radius) ** 2
         distance = self.radius * (inner + (1 - inner) * draws["area"]).sqrt()
         azimuth = SECTOR * (draws["azimuth"] - 0.5)
@@ -97,9 +96,9 @@ class _Cell(Scenario):
     def _channel(self, position: Tensor, indoor: Tensor, seed: int) -> Tensor:
         """H [K, N] of one drop."""
         zeros = torch.zeros(1, self.users, 3)
-        with _lent_generator(seed):
+        with _sionna_seed(seed):
             model = _cell_model(type(self).__name__, self.rows, self.columns, self.carrier)
-            model.reset_topology()  # else indoor distances and the like stay those of the drop before
+            model.reset_topology()  # otherwise indoor distances etc. of the previous drop are kept
             model.set_topology(
                 ut_loc=position[None],
                 bs_loc=torch.tensor([[[0.0, 0.0, self.height]]]),
@@ -118,11 +117,11 @@ class UMa(_Cell):
     """Urban macrocell: 500 m between sites, base station at 25 m, 49 dBm in 20 MHz.
 
     ``H`` [B, K, N] complex64 is an amplitude gain with N = rows * columns vertically polarised elements (8 dBi, 65
-    degrees) at half a wavelength, antenna n = column * rows + row; users have one isotropic antenna. A fraction
-    `indoor` of them is indoors, on the storeys of 4- to 8-storey buildings; `line_of_sight` forces the state of those
-    outdoors (default: drawn with the standard's probability). ``noise`` is kTBF with F = 9 dB; ``context`` holds
-    ``p_max`` [B] (watts) and ``user_position`` [B, K, 3] (metres). Raises
-    `ConfigError` for fields out of range, and when Sionna is missing.
+    degrees) at a spacing of half a wavelength, antenna n = column * rows + row; users have one isotropic antenna. A
+    fraction `indoor` of them is indoors, on the storeys of 4- to 8-storey buildings; `line_of_sight` sets the state of
+    the users outdoors (default: drawn with the standard's probability). ``noise`` is kTBF with F = 9 dB; ``context``
+    holds ``p_max`` [B] (watts) and ``user_position`` [B, K, 3] (metres). Raises `ConfigError` for fields out of range,
+    and when Sionna is missing.
 
     >>> round(UMa().radius)
     263
@@ -137,7 +136,7 @@ class UMa(_Cell):
 
 @dataclass(frozen=True)
 class UMi(_Cell):
-    """Urban microcell, street canyon: 200 m between sites, base station at 10 m, 44 dBm in 20 MHz; else as `UMa`.
+    """Urban microcell (street canyon): 200 m between sites, base station at 10 m, 44 dBm in 20 MHz; else as `UMa`.
 
     >>> round(UMi().radius)
     105
@@ -172,13 +171,13 @@ class RMa(_Cell):
 
 @dataclass(frozen=True)
 class CDL(Scenario):
-    """Clustered-delay-line links A to E: no geometry and no path loss, only the standard's angles and powers.
+    """Clustered-delay-line links A to E: the standard's angles and powers, without geometry and path loss.
 
-    Every user is a link of its own to the same array. Its clusters are those of the profile, turned by the user's
-    azimuth, uniform over the 120 degree sector (the table's angles alone would put all users in one direction). The
-    paths of an isotropic link have unit energy, so ``H`` [B, K, N] complex64 carries the element gain on top (8 dBi at
-    boresight); ``noise`` is one and ``p_max`` [B] is the power over noise, `p_max`. Raises `ConfigError` for fields
-    out of range, and when Sionna is missing.
+    Every user is an independent link to the same array. Its clusters are those of the profile, rotated by the user's
+    azimuth, which is uniform over the 120 degree sector (with the angles of the table alone, all users would be in one
+    direction). The paths of an isotropic link have unit energy, so ``H`` [B, K, N] complex64 also includes the element
+    gain (8 dBi at boresight); ``noise`` is one, and `p_max` is the power over the noise. ``context``: ``p_max`` [B].
+    Raises `ConfigError` for fields out of range, and when Sionna is missing.
 
     >>> CDL(profile="F")
     Traceback (most recent call last):
@@ -203,19 +202,19 @@ class CDL(Scenario):
         return {"azimuth": azimuth, "fading": _fading_seed(generator)}
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
-        """Sionna's links, one instance at a time."""
+        """Links by Sionna, for each instance."""
         H = torch.stack(
             [self._channel(*links) for links in zip(draws["azimuth"], draws["fading"].tolist(), strict=True)]
         )
         return Instance.perfect(Network.broadcast(H, 1.0), p_max=torch.full(H.shape[:1], self.p_max))
 
     def _channel(self, azimuth: Tensor, seed: int) -> Tensor:
-        """H [K, N]; turning the array by minus the azimuth turns the clusters by the azimuth."""
+        """H [K, N]; rotating the array by minus the azimuth rotates the clusters by the azimuth."""
         orientation = torch.stack([-azimuth, torch.zeros_like(azimuth), torch.zeros_like(azimuth)], -1).float()
-        with _lent_generator(seed):
+        with _sionna_seed(seed):
             model = _tr38901().CDL(
                 self.profile,
-                100e-9,  # delays do not enter the response at the carrier
+                100e-9,  # delay spread; the response at the carrier does not depend on it
                 self.carrier,
                 ut_array=_panel(1, 1, "omni", self.carrier),
                 bs_array=_panel(self.rows, self.columns, "38.901", self.carrier),
@@ -232,8 +231,8 @@ def _fading_seed(generator: torch.Generator) -> Tensor:
 
 
 @contextmanager
-def _lent_generator(seed: int) -> Iterator[None]:
-    """Sionna's own CPU generator, seeded for one instance and put back as it was."""
+def _sionna_seed(seed: int) -> Iterator[None]:
+    """Seed Sionna's own CPU generator for one instance; restore its state at exit."""
     _tr38901()
     from sionna.phy import config
 
@@ -248,7 +247,7 @@ def _lent_generator(seed: int) -> Iterator[None]:
 
 @cache
 def _cell_model(name: str, rows: int, columns: int, carrier: float) -> Any:
-    """Sionna's UMa, UMi or RMa; the topology is set for each drop."""
+    """Sionna's model UMa, UMi or RMa; its topology is set for each drop."""
     indoor_loss = {} if name == "RMa" else {"o2i_model": "low"}
     return getattr(_tr38901(), name)(
         carrier_frequency=carrier,
@@ -277,12 +276,12 @@ def _panel(rows: int, columns: int, pattern: str, carrier: float) -> Any:
 
 @cache
 def _tr38901() -> Any:
-    """`sionna.phy.channel.tr38901`; its import reseeds PyTorch's global generators, so they are kept aside."""
+    """`sionna.phy.channel.tr38901`; its import reseeds PyTorch's global generators, so their state is restored."""
     try:
         with torch.random.fork_rng():
             from sionna.phy.channel import tr38901
     except ModuleNotFoundError as error:
         raise ConfigError("TR 38.901 channels need Sionna: pip install 'beamforge[channels]'") from error
-    except ImportError as error:  # Sionna loads its ray tracer too where that is installed
-        raise ConfigError("Sionna RT beside Sionna needs LLVM 19 or newer: apt-get install libllvm19") from error
+    except ImportError as error:  # Sionna also loads its ray tracer if that is installed
+        raise ConfigError("Sionna with Sionna RT needs LLVM 19 or newer: apt-get install libllvm19") from error
     return tr38901

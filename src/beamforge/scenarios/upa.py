@@ -1,4 +1,4 @@
-"""A uniform planar array in a scattering environment: every user is a cluster of paths around one direction."""
+"""A uniform planar array with local scattering: the paths of a user are a cluster around one direction."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class UPA(Scenario):
 
         ``[R(phi)]_mn = e^{j pi (m-n) sin phi} / (1 + (s pi (m-n) cos phi)^2 / 2)``,
 
-    which is a Laplacian cluster seen under a small angle. phi_k is uniform within ±60° and theta_k within ±45°. The
-    rows of ``H`` [B, K, N] are ``h_k^H``; the noise is 1, so power is in units of it. Targets are uniform in decibels.
+    the correlation of a Laplacian cluster of small angular spread. phi_k is uniform within ±60° and theta_k within
+    ±45°. The rows of ``H`` [B, K, N] are ``h_k^H``; the noise is 1, so powers are relative to the noise. Targets are
+    uniform in decibels.
 
     ``context``: ``p_max`` [B] and ``sinr_target`` [B, K] (linear). Raises `ConfigError` for fields out of range.
 
-    Source: A. Forenza, D. Love, R. Heath, IEEE Trans. Veh. Technol. 56 (2007), for each axis; the sizes and
-    ranges are a reconstruction of the hybrid beamforming paper's setup, which leaves them open.
+    Source: A. Forenza, D. Love, R. Heath, IEEE Trans. Veh. Technol. 56 (2007), for each axis. The hybrid beamforming
+    paper does not state sizes and ranges; they are a reconstruction of its setup.
 
     >>> instance = UPA(users=3).sample(count=2)
     >>> instance.truth.channel.shape
@@ -103,6 +104,6 @@ def axis_correlation(angle: Tensor, spread: float, antennas: int) -> Tensor:
 
 
 def square_root(R: Tensor) -> Tensor:
-    """Hermitian square root [..., n, n] of positive semidefinite matrices; rounding below zero is cut off."""
+    """Hermitian square root [..., n, n] of positive semidefinite matrices; negative eigenvalues (rounding) become 0."""
     values, vectors = torch.linalg.eigh(R)
     return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mH

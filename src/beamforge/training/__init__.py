@@ -1,1 +1,1 @@
-"""One training loop for every learned method, and what it needs: recipes, streams of channels, checkpoints, weights."""
+"""The training loop of all learned methods, with recipes, streams of training data, checkpoints and logs."""

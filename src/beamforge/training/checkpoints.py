@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on, in a file that is whole or is not there."""
+"""Checkpoints: the complete state of a run in one file, written atomically."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import torch
 
 from beamforge.core.errors import ConfigError
-from beamforge.io.writers import beside
+from beamforge.io.writers import partial_path
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors, numbers, strings and containers of them; a crash at any moment leaves the old file or the new."""
-    with beside(path).open("wb") as file:
+    """Write tensors, numbers, strings and containers of them; after a crash the file is the old one or the new one."""
+    with partial_path(path).open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(beside(path), path)
+    os.replace(partial_path(path), path)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint into main memory; nothing in it is executed. `ConfigError` if it is none."""
+    """Read a checkpoint into main memory; no code in it is executed. `ConfigError` if it is not one."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:

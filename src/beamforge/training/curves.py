@@ -1,4 +1,4 @@
-"""Training curves: loss, whatever a method reports beside it, gradient and learning rate against the step."""
+"""Training curves: loss, metrics of the method, gradient norm and learning rate against the step."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from beamforge.plot.style import COLOURS, styled
 from beamforge.training.log import Line
 
 OWN = ("step", "seconds", "lr", "loss", "gradient_norm", "skipped")
-"""Entries of a line that have a panel of their own, or none."""
+"""Entries of a line that are not metrics of the method."""
 
 
 @styled
 def curves(lines: Sequence[Line]) -> Figure:
-    """What a log says, with running means over a fiftieth of the run, and the best validation marked.
+    """The figure of a log, with running means over a fiftieth of the run, and the best validation marked.
 
-    A validation loss that lies nowhere near that of training is one of another kind, and gets an axis on the right.
+    A validation loss far from the training loss, which is then another quantity, has its own axis on the right.
     """
     steps = [line for line in lines if "validation" not in line]
     watched = [line for line in lines if "validation" in line]
-    metrics = [name for name in steps[0] if name not in OWN]
+    validation = watched[0]["validation"] if watched else {}  # where parts take turns, of other things than training
+    metrics = [name for name in {**steps[0], **validation} if name not in OWN]
     at, when = np.array([line["step"] for line in steps]), np.array([line["step"] for line in watched])
     figure = Figure(figsize=(6.4, 6.4 + 1.3 * len(metrics)), layout="constrained")
     heights = (2.2, *(1 for _ in metrics), 1, 1)
@@ -40,10 +41,10 @@ def curves(lines: Sequence[Line]) -> Figure:
 
     trained(top, "loss", each="training", mean="its running mean")
     top.set_ylabel("Loss")
-    shown = spread(series(steps, "loss"))
+    shown = central_range(series(steps, "loss"))
     if watched:
         seen = series([line["validation"] for line in watched], "loss")
-        apart = far(shown, spread(seen))
+        apart = far_apart(shown, central_range(seen))
         axes = top.twinx() if apart else top
         validated(axes, "loss", label="validation")
         if np.isfinite(seen).any():
@@ -55,14 +56,15 @@ def curves(lines: Sequence[Line]) -> Figure:
             axes.spines["right"].set_visible(True)
         else:
             shown = [*shown, *seen[np.isfinite(seen)]]
-    if shown:  # a few wild steps must not hide the rest
+    if shown:  # a few outliers must not set the scale
         margin = 0.05 * (max(shown) - min(shown)) or 1e-3
         top.set_ylim(min(shown) - margin, max(shown) + margin)
     figure.legend(loc="outside upper center", ncols=4)
 
     for axes, name in zip(middle, metrics, strict=True):
-        trained(axes, name)
-        if watched:
+        if name in steps[0]:
+            trained(axes, name)
+        if name in validation:
             validated(axes, name)
         axes.set_ylabel(name.replace("_", " ").capitalize())
     trained(gradient, "gradient_norm")
@@ -72,14 +74,14 @@ def curves(lines: Sequence[Line]) -> Figure:
     return figure
 
 
-def spread(values: np.ndarray) -> list[float]:
-    """Least and largest but for the wildest hundredth; empty where there is no number."""
+def central_range(values: np.ndarray) -> list[float]:
+    """The 0.5th and 99.5th percentiles of the finite values; empty if there are none."""
     known = values[np.isfinite(values)]
     return np.percentile(known, [0.5, 99.5]).tolist() if known.size else []
 
 
-def far(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two intervals are apart by more than three times their lengths."""
+def far_apart(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether the gap between two intervals is more than three times the sum of their lengths."""
     if not (one and other):
         return False
     gap = max(one[0] - other[1], other[0] - one[1])
@@ -92,7 +94,7 @@ def series(lines: Sequence[Line], name: str) -> np.ndarray:
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:
-    """Means over the last fiftieth of all values, NaN left out."""
+    """Running means over a fiftieth of the number of values, without NaN."""
     width = max(1, len(values) // 50)
     known = np.isfinite(values)
     total = np.cumsum(np.where(known, values, 0.0))

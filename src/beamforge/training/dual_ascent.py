@@ -1,4 +1,4 @@
-"""Dual ascent: a constraint on a mean is priced in the loss, and the price follows the violation."""
+"""Dual ascent on the price (Lagrange multiplier) of a constraint on a mean during training."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from beamforge.core.errors import ConfigError
 
 
 class DualAscent(nn.Module):
-    """``lambda <- max(lambda + step (target - value), 0)`` after a step of training that is not within `tolerance`.
+    """``lambda <- max(lambda + step (target - value), 0)`` after a training step, unless within `tolerance`.
 
-    price  lambda, a buffer, so that checkpoints and weights carry it; the start that is given only saves time.
+    price  initial lambda, which only saves time; lambda is a buffer, so checkpoints and weights contain it.
 
     Raises `ConfigError` for numbers out of range.
 
@@ -19,12 +19,12 @@ class DualAscent(nn.Module):
     >>> dual.adapt(0.66)
     >>> round(dual.price.item(), 6)
     1.002
-    >>> dual.adapt(0.858)  # near enough
+    >>> dual.adapt(0.858)  # within the tolerance
     >>> round(dual.price.item(), 6)
     1.002
 
-    Source: the fairness-controlled beamforming paper's Algorithm 1, lines 10 to 14. The paper says nothing of prices
-    below zero; there they would pay for violations.
+    Source: the fairness-controlled beamforming paper's Algorithm 1, lines 10 to 14. The limit
+    at zero is ours: a negative price would reward violations.
     """
 
     price: Tensor
@@ -38,11 +38,11 @@ class DualAscent(nn.Module):
         self.register_buffer("price", torch.tensor(float(price)))
 
     def penalty(self, value: Tensor) -> Tensor:
-        """``lambda max(target - value, 0)``: nothing where the constraint holds."""
+        """``lambda max(target - value, 0)``, zero where the constraint holds."""
         return self.price * (self.target - value).clamp_min(0)
 
     @torch.no_grad()
     def adapt(self, value: float) -> None:
-        """Raise the price if `value` is short of the target, lower it if there is more than was asked for."""
+        """Raise the price if `value` is below the target, lower it if above."""
         if abs(value - self.target) > self.tolerance:
             self.price.add_(self.step * (self.target - value)).clamp_min_(0)

@@ -1,4 +1,4 @@
-"""Being asked to stop, at a moment when nothing is half done."""
+"""Handling of SIGINT and SIGTERM, so that a run stops between two steps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 
 class Interruption:
-    """Within its ``with``, the first SIGINT and the first SIGTERM only set `asked`; a second one acts as ever."""
+    """Within its ``with`` block, the first SIGINT or SIGTERM only sets `asked`; a second one has its usual effect."""
 
     def __init__(self) -> None:
         self.asked = False
         self._usual: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():  # no other may touch signals
+        if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._usual[number] = signal.signal(number, self._ask)
         return self

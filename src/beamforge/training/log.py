@@ -1,4 +1,4 @@
-"""What happened, line by line: a JSON object each, and TensorBoard where it is installed."""
+"""The log of a run: one JSON object per line, and TensorBoard where it is installed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from beamforge.io.writers import beside
+from beamforge.io.writers import partial_path
 
 Line = Mapping[str, Any]
-"""``step`` (1 after the first), ``seconds``, and either loss, metrics, ``lr`` and ``gradient_norm`` of a training step
-or a ``validation`` object with loss and metrics; what is not finite is null, and a skipped step says ``skipped``."""
+"""``step`` (from 1), ``seconds``, and either loss, metrics, ``lr`` and ``gradient_norm`` of a training step or a
+``validation`` object with loss and metrics. Numbers that are not finite are null; a skipped step has ``skipped``."""
 
 
 class Log:
-    """A log that goes on after `step` steps: later lines of an earlier process are dropped."""
+    """A log that continues after `step` steps; later lines of an earlier process are dropped."""
 
     def __init__(self, path: Path, step: int) -> None:
         kept = [json.dumps(line) + "\n" for line in read(path) if line["step"] <= step] if step else []
-        beside(path).write_text("".join(kept), encoding="utf-8")
-        beside(path).replace(path)
+        partial_path(path).write_text("".join(kept), encoding="utf-8")
+        partial_path(path).replace(path)
         self._file = path.open("a", encoding="utf-8")
         self._board = board(path.parent / "tensorboard", step)
 
@@ -43,7 +43,7 @@ class Log:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; a last one that was cut short is left out."""
+    """The lines of a log, without an incomplete last one."""
     found = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -54,7 +54,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def finite(line: Any) -> Any:
-    """JSON knows no NaN and no infinity: such numbers are null."""
+    """The line with null for NaN and infinity, which JSON lacks."""
     if isinstance(line, Mapping):
         return {name: finite(value) for name, value in line.items()}
     return None if isinstance(line, float) and not math.isfinite(line) else line

@@ -1,4 +1,4 @@
-"""One process or many: who computes which rows on which device, and how their numbers come together."""
+"""One process or several: their rows of a batch, their devices, and averages over them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from beamforge.core.settings import device_of
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among `count` that ``torchrun`` started; alone otherwise."""
+    """This process among the `count` processes of ``torchrun``; one process without it."""
 
     rank: int
     count: int
@@ -27,19 +27,19 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     def rows(self, batch: int) -> slice:
-        """This process's share of a batch; `ConfigError` unless all get the same."""
+        """This process's share of a batch; `ConfigError` unless it splits evenly."""
         if batch % self.count:
             raise ConfigError(f"batch must be a multiple of the {self.count} processes, got {batch}")
         size = batch // self.count
         return slice(self.rank * size, (self.rank + 1) * size)
 
-    def together(self, module: nn.Module) -> nn.Module:
-        """The module, with gradients averaged over the processes."""
-        return module if self.count == 1 else DistributedDataParallel(module)
+    def distributed(self, module: nn.Module, *, partly: bool = False) -> nn.Module:
+        """The module, with gradients averaged over the processes; `partly` if some parameters may have none."""
+        return module if self.count == 1 else DistributedDataParallel(module, find_unused_parameters=partly)
 
     def mean(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
         """Each value averaged over the processes."""
@@ -51,7 +51,7 @@ class Processes:
         return dict(zip(own, (total / self.count).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is up in any process."""
+        """Whether the flag is set in any process."""
         return self.mean({"flag": float(flag)})["flag"] > 0
 
 
@@ -62,9 +62,9 @@ def rank_here() -> int:
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """This process among those of ``torchrun``, joined over NCCL on CUDA devices and over Gloo elsewhere.
+    """This process among those of ``torchrun``, connected by NCCL on CUDA devices and by Gloo elsewhere.
 
-    "auto" is CUDA where there is some, one device a process. Raises `ConfigError` for a device that is not here.
+    "auto" is CUDA where available, with one device per process. Raises `ConfigError` for an unavailable device.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", 1)), rank_here()
     place = device_of(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
@@ -80,5 +80,5 @@ def processes(device: str) -> Iterator[Processes]:
     try:
         yield Processes(rank, count, place)
     finally:
-        gc.collect()  # models in cycles hold connections, whose threads must end before the interpreter does
+        gc.collect()  # models in reference cycles hold connections, whose threads must end before the interpreter exits
         dist.destroy_process_group()

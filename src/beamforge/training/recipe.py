@@ -1,4 +1,4 @@
-"""Recipes: all that decides a training run, in one flat TOML file."""
+"""Recipes: all settings of a training run, in one TOML file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class Model:
-    """``[model]``: a method by its `name`, and any of its settings beside it."""
+    """``[model]``: the `name` of a method, and settings of that method."""
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -34,10 +34,10 @@ class Model:
 class Optimiser:
     """``[optimiser]``: AdamW.
 
-    lr            largest learning rate.     warm_up  steps over which it rises to that, from nothing.
-    schedule      what follows, by name.     lr_end   learning rate at the end of the run.
+    lr            largest learning rate.     warm_up  steps over which it rises from zero to `lr`.
+    schedule      one of `SCHEDULES`.        lr_end   learning rate at the end of the run.
     weight_decay  decoupled, per step and unit of learning rate.
-    clip          longest gradient (2-norm over all parameters); longer ones are scaled down to it.
+    clip          limit on the gradient's 2-norm over all parameters; longer gradients are scaled down.
     """
 
     lr: float = 3e-3
@@ -59,16 +59,18 @@ class Optimiser:
 
 @dataclass(frozen=True)
 class Run:
-    """``[run]``: how long, on how much, and how often it is looked at.
+    """``[run]``: number of steps, batch size, validation, checkpoints, precision and device.
 
     batch               instances a step, over all processes together.
-    seed                of the initial weights and of the stream; neither a test nor a validation seed.
-    validate_every      steps between validations; there is one at the end in any case.
+    seed                seed of the initial weights and of the data; neither a test nor a validation seed.
+    validate_every      steps between validations; a last one follows the last step.
     validation_batches  batches of `batch` instances in each validation, always the same ones.
-    checkpoint_every    steps between checkpoints, and so the most that a killed run loses.
-    precision           bits of a real number, 32 or 64; 16 is 32 with a network's products in bfloat16 (autocast) while
-                        it is trained, which is quicker where its layers are wide, and its matrices are kept in that.
-    device              "auto" (CUDA where there is some), or a device of torch's.
+    checkpoint_every    steps between checkpoints; a killed run loses at most this many.
+    window              layers trained at a time, where a network can be trained by `sliding_window`; 0 means all.
+    window_steps        steps after which the window moves on by one layer.
+    precision           bits of a real number, 32 or 64; 16 means 32 with bfloat16 products in training (autocast,
+                        faster for wide layers) and bfloat16 matrices in the weights.
+    device              "auto" (CUDA where available), or a PyTorch device.
     """
 
     steps: int = 10_000
@@ -77,18 +79,21 @@ class Run:
     validate_every: int = 500
     validation_batches: int = 8
     checkpoint_every: int = 500
+    window: int = 0
+    window_steps: int = 1000
     precision: int = 32
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "validate_every", "validation_batches", "checkpoint_every"):
+        for name in ("steps", "batch", "validate_every", "validation_batches", "checkpoint_every", "window_steps"):
             require(getattr(self, name) > 0, name, "positive", getattr(self, name))
+        require(self.window >= 0, "window", "at least 0", self.window)
         require(self.precision in (16, 32, 64), "precision", "16, 32 or 64", self.precision)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run, section by section; ``source`` in ``[data]`` names one of `SOURCES`, the rest is its fields.
+    """A training run, section by section; ``source`` in ``[data]`` names one of `SOURCES`, the rest are its fields.
 
     >>> recipe = Recipe.parse('[model]\\nname = "multipliers"\\n', {"run.steps": "200", "data.users": "[4, 8]"})
     >>> recipe.run.steps, recipe.data.users
@@ -127,7 +132,7 @@ class Recipe:
         require(isinstance(model["name"], str) and model["name"] != "", "model.name", "a method's name", model["name"])
         for name, value in model.items():
             plain = isinstance(value, (str, bool, int, float, list))
-            require(plain, f"model.{name}", "a string, a truth, a number or a list", value)
+            require(plain, f"model.{name}", "a string, a boolean, a number or a list", value)
         data = tables.pop("data", {})
         source = data.pop("source", "downlink")
         if source not in SOURCES:
@@ -148,7 +153,7 @@ class Recipe:
             raise ConfigError(f"recipe must be a TOML file that can be read, got {name} ({error})") from None
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """Every entry of every section, those left to their defaults included."""
+        """Every entry of every section, defaults included."""
         return {
             "model": {"name": self.model.name, **self.model.settings},
             "data": {"source": source_name(self.data), **dataclasses.asdict(self.data)},  # type: ignore[call-overload]
@@ -156,11 +161,11 @@ class Recipe:
         }
 
     def entries(self) -> dict[str, Any]:
-        """The same under the names by which they are replaced, ``section.name``."""
+        """All entries by their full names, ``section.name``, as used to replace them."""
         return {f"{section}.{name}": value for section, table in self.tables().items() for name, value in table.items()}
 
     def text(self) -> str:
-        """The recipe as TOML, nothing left to defaults."""
+        """The recipe as TOML, with all defaults written out."""
         sections = (
             f"[{section}]\n" + "".join(f"{name} = {toml(value)}\n" for name, value in table.items())
             for section, table in self.tables().items()
@@ -178,7 +183,7 @@ def shipped() -> list[str]:
 
 
 def names() -> list[str]:
-    """Every entry that can be replaced, as ``section.name`` (the model's settings are its own)."""
+    """Full names, ``section.name``, of all entries that can be replaced, except the settings of a model."""
     parts: list[tuple[str, type[Any]]] = [("data", kind) for kind in SOURCES.values()]
     parts += [("optimiser", Optimiser), ("run", Run)]
     entries = (f"{name}.{item.name}" for name, part in parts for item in dataclasses.fields(part))
@@ -191,7 +196,7 @@ def source_name(data: Source) -> str:
 
 
 def section_of(name: str, kind: type[Config], table: Mapping[str, Any]) -> Config:
-    """A section from its table, each entry in the type of its field."""
+    """A section from its table, with each entry converted to the type of its field."""
     hints = get_type_hints(kind)
     for entry in table:
         if entry not in hints:
@@ -203,18 +208,18 @@ def section_of(name: str, kind: type[Config], table: Mapping[str, Any]) -> Confi
 
 
 def typed(name: str, value: Any, hint: Any) -> Any:
-    """A TOML value as a field wants it: a float may be written as an integer, and a range as the one number in it."""
+    """A TOML value in the type of a field; a float may be written as an integer, and a range as one number."""
     if ends := get_args(hint):
         pair = value if isinstance(value, list) else [value, value]
         require(len(pair) == 2, name, "one number or [least, largest]", value)
         return tuple(typed(name, end, kind) for end, kind in zip(pair, ends, strict=True))
     fits = type(value) is hint or (hint is float and type(value) is int)
-    require(fits, name, {int: "an integer", float: "a number", str: "a string", bool: "a truth"}[hint], value)
+    require(fits, name, {int: "an integer", float: "a number", str: "a string", bool: "a boolean"}[hint], value)
     return hint(value)
 
 
 def literal(text: str) -> Any:
-    """A value as TOML has it; what is none is a string.
+    """A value parsed as TOML; text that is not TOML is taken as a string.
 
     >>> literal("[2, 64]"), literal("3e-3"), literal("cosine")
     ([2, 64], 0.003, 'cosine')
@@ -226,7 +231,7 @@ def literal(text: str) -> Any:
 
 
 def toml(value: Any) -> str:
-    """A value in TOML: a string, a truth, a number or a list of such.
+    """A value in TOML: a string, a boolean, a number or a list of such.
 
     >>> toml(["a", 1e-4, True])
     '["a", 0.0001, true]'

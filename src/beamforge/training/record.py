@@ -1,4 +1,4 @@
-"""The folder of a run: log, checkpoints, curves, and at the end the weights."""
+"""The folder of a run: log, checkpoints, curves, and finally the weights."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from beamforge.core.errors import ConfigError
 from beamforge.io import weights
 from beamforge.io.weights import Weights
-from beamforge.io.writers import beside
+from beamforge.io.writers import partial_path
 from beamforge.training import checkpoints, log
 from beamforge.training.log import Line, Log
 from beamforge.training.steps import Steps
-from beamforge.training.trainable import Scaffolded
+from beamforge.training.trainable import TrainingOnly
 
 LAST, BEST, WEIGHTS = "last.pt", "best.pt", "weights.safetensors"
 
 
 class Record:
-    """Writes what `steps` come to; the last checkpoint is never ahead of the log or of the best one."""
+    """Writes the results of `steps`; the last checkpoint is written after the log and the best checkpoint."""
 
     def __init__(self, out: Path, steps: Steps, report: Callable[[Line], None]) -> None:
         self.out, self.steps, self.report = out, steps, report
@@ -33,7 +33,7 @@ class Record:
         self.log = Log(out / "log.jsonl", steps.progress.step)
 
     def write(self, lines: Sequence[Line], *, best: bool, last: bool) -> None:
-        """Log the lines of a step, and save the run as its best and as its last if it is that."""
+        """Log the lines of a step, and save the checkpoints that are due."""
         for line in lines:
             self.log.write(line)
             self.report(line)
@@ -55,13 +55,13 @@ class Record:
         from beamforge.training.curves import curves
 
         picture = self.out / "curves.png"
-        beside(picture).write_bytes(png(curves(log.read(self.out / "log.jsonl"))))
-        beside(picture).replace(picture)
+        partial_path(picture).write_bytes(png(curves(log.read(self.out / "log.jsonl"))))
+        partial_path(picture).replace(picture)
 
     def finish(self, origin: Mapping[str, str]) -> None:
-        """The run is done: write its best weights, with `origin` in their header."""
+        """Write the best weights of a finished run, with `origin` in their header."""
         if not (self.out / BEST).exists():
-            raise ConfigError("validation loss must be finite once at least to choose weights by, got none that is")
+            raise ConfigError("validation loss must be finite at least once to choose the weights, got no finite one")
         best = checkpoints.load(self.out / BEST)
         model = self.steps.recipe.model
         header = {
@@ -73,8 +73,8 @@ class Record:
             "seconds": round(self.steps.progress.seconds, 1),
             **origin,
         }
-        scaffold = self.steps.model.scaffold if isinstance(self.steps.model, Scaffolded) else ()
-        tensors = {name: value for name, value in best["model"].items() if not name.startswith(scaffold)}
+        training_only = self.steps.model.training_only if isinstance(self.steps.model, TrainingOnly) else ()
+        tensors = {name: value for name, value in best["model"].items() if not name.startswith(training_only)}
         if self.steps.recipe.run.precision == 16:
             tensors = weights.halved(tensors)
         weights.save(self.out / WEIGHTS, Weights(tensors, header))

@@ -1,7 +1,7 @@
-"""Steps of training: each a function of the recipe, its number, and the weights that it finds.
+"""Training steps: each is a function of the recipe, the number of the step and the current weights.
 
-Batches, learning rates and whatever a method draws follow from the number of the step, so there is no stream, schedule
-or generator to be kept, and a run that goes on from a checkpoint ends with the weights of one that was never stopped.
+Batches, learning rates and random numbers follow from the number of the step, so checkpoints hold no state of streams,
+schedules or generators, and a resumed run ends with the same weights as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from beamforge.training.log import Line
 from beamforge.training.processes import Processes
 from beamforge.training.recipe import Recipe
 from beamforge.training.schedules import learning_rate
+from beamforge.training.sliding_window import Windowed, window_at
 from beamforge.training.stream import Stream
-from beamforge.training.trainable import Adaptive, Trainable
+from beamforge.training.trainable import Adaptive, Alternating, Trainable
 
 PATIENCE = 20
-"""Steps in a row with a loss or gradient that is not finite, after which a run gives up."""
+"""Consecutive steps with a non-finite loss or gradient after which a run fails."""
 
 
 @dataclass
 class Progress:
-    """How far a run has come. `step` steps are done, and `seconds` were spent on them by all processes at once.
+    """Progress of a run: `step` steps done, in `seconds` of wall-clock time.
 
     best     least validation loss, after `best_step` steps.
-    skipped  steps that changed nothing, their loss or gradient not being finite; `in_a_row` of them just now.
+    skipped  steps without an update, because their loss or gradient was not finite; the last `in_a_row` steps were.
     """
 
     step: int = 0
@@ -49,23 +50,25 @@ class Progress:
 
 
 class Steps:
-    """A model, its optimiser and its data, in every process alike; `progress` tells how far they are."""
+    """A model, its optimiser, its data and its `progress`; the same in every process."""
 
-    def __init__(self, recipe: Recipe, make: Callable[[], nn.Module], team: Processes) -> None:
-        run, self.recipe, self.team = recipe.run, recipe, team
-        self.rows, self.progress = team.rows(run.batch), Progress()
+    def __init__(self, recipe: Recipe, make: Callable[[], nn.Module], group: Processes) -> None:
+        run, self.recipe, self.group = recipe.run, recipe, group
+        self.rows, self.progress = group.rows(run.batch), Progress()
         dtype = torch.complex128 if run.precision == 64 else torch.complex64
-        self.data = Stream.training(recipe.data, run.seed, run.batch, dtype, team.device)
-        self.held_out = Stream.validation(recipe.data, run.batch, dtype, team.device)
-        with randomness(team.device, run.seed):
-            model = make().to(team.device)
+        self.data = Stream.training(recipe.data, run.seed, run.batch, dtype, group.device)
+        self.held_out = Stream.validation(recipe.data, run.batch, dtype, group.device)
+        with randomness(group.device, run.seed):
+            model = make().to(group.device)
         self.model = model.double() if run.precision == 64 else model.float()
-        self.objective = team.together(Objective(self.model))
+        self.turns = (isinstance(self.model, Alternating) and self.model.turns) or {"": 1.0}  # "" is all of it
+        self.objective = group.distributed(Objective(self.model), partly=len(self.turns) > 1)
         settings = recipe.optimiser
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), settings.lr, weight_decay=settings.weight_decay)
+        groups = [{"params": [*self.model.get_submodule(part).parameters()]} for part in self.turns]
+        self.optimiser = torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay)
 
     def advance(self) -> Line:
-        """One step; returns what the log says of it. `ConfigError` if too many in a row were not finite."""
+        """One step; returns its line of the log. `ConfigError` after `PATIENCE` consecutive non-finite steps."""
         step, settings, progress = self.progress.step, self.recipe.optimiser, self.progress
         lr = learning_rate(
             settings.schedule,
@@ -75,43 +78,61 @@ class Steps:
             lr_end=settings.lr_end,
             warm_up=settings.warm_up,
         )
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.optimiser.zero_grad()
-        with randomness(self.team.device, self.recipe.run.seed, step, self.team.rank) as generator:
-            batch = self.data.batch_at(step, self.rows)
-            with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.recipe.run.precision == 16):
-                loss, metrics = self.objective(batch, generator)
-            loss.backward()
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip))
-        figures = self.team.mean({"loss": loss, **metrics})
+        if isinstance(self.model, Windowed):
+            run = self.recipe.run
+            self.model.focus(window_at(step, self.model.depth(), run.window, run.window_steps))
         progress.step += 1
         line: dict[str, Any] = {"step": progress.step, "seconds": round(progress.seconds, 3), "lr": lr}
-        if math.isfinite(norm) and math.isfinite(figures["loss"]):
+        totals = {"loss": 0.0, "gradient_norm": 0.0}
+        with randomness(self.group.device, self.recipe.run.seed, step, self.group.rank) as generator:
+            batch = self.data.batch_at(step, self.rows)
+            for (part, rate), settings_of in zip(self.turns.items(), self.optimiser.param_groups, strict=True):
+                settings_of["lr"] = rate * lr
+                figures, moved = self.move(part, settings_of["params"], batch, generator)
+                line |= {f"{part}_{name}" if part else name: value for name, value in figures.items()}
+                totals = {name: totals[name] + figures[name] for name in totals}
+                if not moved:
+                    line["skipped"] = True
+        if "skipped" not in line:
+            progress.in_a_row = 0
+            return line | totals
+        progress.skipped += 1
+        progress.in_a_row += 1
+        if progress.in_a_row == PATIENCE:
+            where = f"{PATIENCE} steps in a row up to step {progress.step} where one is not"
+            raise ConfigError(f"loss and gradient must be finite, got {where}; lower optimiser.lr or optimiser.clip")
+        return line | totals
+
+    def move(
+        self, part: str, parameters: list[nn.Parameter], batch: Instance, generator: torch.Generator
+    ) -> tuple[dict[str, float], bool]:
+        """Move some parameters against the gradient of their loss, if that is finite; what it was, and whether."""
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.recipe.run.precision == 16):
+            loss, metrics = self.objective(batch, generator, part)
+        self.optimiser.zero_grad()
+        loss.backward()
+        theirs = set(parameters)
+        for other in self.model.parameters():
+            if other not in theirs:
+                other.grad = None  # so that the optimiser passes over it
+        norm = float(nn.utils.clip_grad_norm_(parameters, self.recipe.optimiser.clip))
+        figures = self.group.mean({"loss": loss, **metrics})
+        finite = math.isfinite(norm) and math.isfinite(figures["loss"])
+        if finite:
             if isinstance(self.model, Adaptive):
                 self.model.adapt(figures)
             self.optimiser.step()
-            progress.in_a_row = 0
-        else:
-            progress.skipped += 1
-            progress.in_a_row += 1
-            line["skipped"] = True
-            if progress.in_a_row == PATIENCE:
-                where = f"{PATIENCE} steps in a row up to step {progress.step} where one is not"
-                raise ConfigError(
-                    f"loss and gradient must be finite, got {where}; lower optimiser.lr or optimiser.clip"
-                )
-        return line | figures | {"gradient_norm": norm}
+        return figures | {"gradient_norm": norm}, finite
 
     @torch.no_grad()
     def validate(self) -> tuple[Line, bool]:
-        """What the log says of the batches held out, and whether they were never solved better."""
+        """The line of the log for the validation batches, and whether the loss is the least so far."""
         totals: dict[str, float] = {}
         self.model.eval()
         for index in range(self.recipe.run.validation_batches):
-            with randomness(self.team.device, self.held_out.seed, index, self.team.rank) as generator:
+            with randomness(self.group.device, self.held_out.seed, index, self.group.rank) as generator:
                 loss, metrics = Objective(self.model)(self.held_out.batch_at(index, self.rows), generator)
-            for name, value in self.team.mean({"loss": loss, **metrics}).items():
+            for name, value in self.group.mean({"loss": loss, **metrics}).items():
                 totals[name] = totals.get(name, 0.0) + value / self.recipe.run.validation_batches
         self.model.train()
         progress = self.progress
@@ -121,7 +142,7 @@ class Steps:
         return {"step": progress.step, "seconds": round(progress.seconds, 3), "validation": totals}, improved
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs."""
+        """The state that `restore` needs."""
         return {
             "recipe": self.recipe.text(),
             "progress": dataclasses.asdict(self.progress),
@@ -130,12 +151,12 @@ class Steps:
         }
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint; `ConfigError` if it is none, or one of another recipe."""
+        """Continue from a checkpoint; `ConfigError` if the file is not one, or is of another recipe."""
         state = checkpoints.load(path)
         then, now = Recipe.parse(state["recipe"]).entries(), self.recipe.entries()
         if other := [name for name in {**then, **now} if name != "run.device" and then.get(name) != now.get(name)]:
             was = ", ".join(f"{name} = {then.get(name)!r}" for name in other)
-            raise ConfigError(f"{path} must be a run of the same recipe to go on with it, got one with {was}")
+            raise ConfigError(f"{path} must be a run of the same recipe to resume, got one with {was}")
         try:
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
@@ -146,22 +167,27 @@ class Steps:
 
 
 class Objective(nn.Module):
-    """A trainable's loss as a module's forward pass, which is where gradients of several processes are averaged."""
+    """A trainable's loss as the forward pass of a module, as `DistributedDataParallel` requires."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """The loss and metrics."""
+    def forward(
+        self, instance: Instance, generator: torch.Generator, part: str = ""
+    ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """The loss and metrics, of one part where there are turns."""
         assert isinstance(self.model, Trainable)
+        if part:
+            assert isinstance(self.model, Alternating)
+            return self.model.turn(part, instance, generator)
         return self.model.loss(instance, generator)
 
 
 @contextmanager
 def randomness(device: torch.device, seed: int, *key: int) -> Iterator[torch.Generator]:
-    """A generator that depends on seed and key alone; torch's own are seeded alike meanwhile, and then as before."""
-    number = int(np.random.SeedSequence(seed, spawn_key=key).generate_state(2)[1])  # torch keeps 32 bits of a seed
+    """A generator seeded by `seed` and `key`; PyTorch's global generators are seeded alike, and restored at the end."""
+    number = int(np.random.SeedSequence(seed, spawn_key=key).generate_state(2)[1])  # PyTorch uses 32 bits of a seed
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(number)
         yield torch.Generator(device).manual_seed(number)

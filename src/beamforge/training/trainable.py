@@ -1,4 +1,4 @@
-"""What the training loop asks of a learned method."""
+"""Protocols of a learned method for the training loop."""
 
 from __future__ import annotations
 
@@ -13,32 +13,49 @@ from beamforge.core.instance import Instance
 
 @runtime_checkable
 class Trainable(Protocol):
-    """A solver (and so a `torch.nn.Module`) that can say how badly it does."""
+    """A solver (a `torch.nn.Module`) with a training loss."""
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """The loss, a scalar averaged over the batch, and further such averages to be shown by name.
+        """The loss, averaged over the batch, and further averages to be logged, by name.
 
-        Whatever a method draws for its loss comes from `generator`, a new one at every step; layers that draw from
-        torch's own (dropout) are seeded alike.
+        Random numbers are drawn from `generator`, which is new at every step; PyTorch's global generators, used by
+        layers such as dropout, are seeded alike.
         """
+        raise NotImplementedError
+
+
+@runtime_checkable
+class Alternating(Protocol):
+    """A trainable whose parts have losses of their own, and are moved in turns: once each in every step.
+
+    `loss` is then what validation goes by, and not trained on while there are `turns`.
+    """
+
+    turns: Mapping[str, float]
+    """The parts, submodules by name in the order of their turns, and their learning rates over the recipe's."""
+
+    def turn(
+        self, part: str, instance: Instance, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """What `loss` returns, of one part: its parameters alone are moved, all others stand still meanwhile."""
         raise NotImplementedError
 
 
 @runtime_checkable
 class Adaptive(Protocol):
-    """A trainable with state that is not learned by gradients but moved after every step, such as a price."""
+    """A trainable with state that is updated after every step without gradients, such as a price."""
 
     def adapt(self, figures: Mapping[str, float]) -> None:
-        """Move it by the figures of the step just taken: the loss and the metrics, averaged over all processes.
+        """Update that state from the loss and the metrics of the step, averaged over all processes.
 
-        Called between a step's gradient and its update of the parameters, and not at all for a step that is skipped.
+        Called after the gradient of a step and before its update of the parameters; not called for a skipped step.
         """
         raise NotImplementedError
 
 
 @runtime_checkable
-class Scaffolded(Protocol):
-    """A trainable with parts that training needs and the trained method does not."""
+class TrainingOnly(Protocol):
+    """A trainable with parts that only training needs."""
 
-    scaffold: tuple[str, ...]
-    """Beginnings of the names of what is kept in checkpoints and left out of weights."""
+    training_only: tuple[str, ...]
+    """Prefixes of the names of tensors that checkpoints contain and trained weights do not."""

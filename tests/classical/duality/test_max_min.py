@@ -1,4 +1,4 @@
-"""Balanced SINRs and rates within a total power: cone programs, least power as the inverse problem, symmetry, edges."""
+"""Max-min SINRs and rates with a total power limit: cone programs, least power as the inverse problem, edge cases."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_level_agrees_with_bisected_cone_programs(T, N, serving, goal):
 
 @pytest.mark.parametrize(("K", "N"), [(1, 1), (4, 8), (8, 8), (8, 4), (40, 16)])
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
-def test_everybody_gets_the_same_and_the_power_is_spent(K, N, dtype):
+def test_all_users_get_the_same_and_the_power_is_used(K, N, dtype):
     network = Network.broadcast(channels(20, K, N, seed=K, dtype=dtype), 1.0)
     even = {torch.complex64: 1e-4, torch.complex128: 1e-9}[dtype]
     for limit in (1e-3, 1.0, 1e3):
@@ -98,7 +98,7 @@ def test_a_user_without_a_channel_or_weight_is_left_out():
     assert (solve(Network.broadcast(H, 1.0), MinRate(weights), 5.0).W[:, :, 2] == 0).all()
 
 
-def test_a_neighbour_changes_nothing():
+def test_an_instance_does_not_depend_on_the_batch():
     H = channels(4, 4, 5, seed=4)
     alone = solve(Network.broadcast(H, 1.0), MinSinr(1.0), 5.0).W
     H[1] = 0
@@ -118,7 +118,7 @@ def test_only_the_signal_to_noise_ratio_matters(gain):
     )
 
 
-def test_relabelling_users_relabels_beams_and_more_power_helps():
+def test_permuted_users_have_permuted_beams_and_more_power_helps():
     H, order = channels(4, 5, 4, seed=6), [3, 0, 4, 1, 2]
     network = Network.broadcast(H, 1.0)
     solution = solve(network, MinRate(), 2.0)

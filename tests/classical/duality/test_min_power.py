@@ -1,4 +1,4 @@
-"""Least power for SINR targets: against cone programs, by certificate, and at the edge of what is feasible."""
+"""Least power for SINR targets: cone programs, the certificate, and the boundary of the feasible set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def power(network, solution):
 
 
 def boundary(K, rank, share):
-    """The equal target at which ``sum target/(1 + target)`` is that share of the rank."""
+    """The equal target at which ``sum target/(1 + target)`` is the given share of the rank."""
     each = share * rank / K
     return each / (1 - each)
 
@@ -90,7 +90,7 @@ def test_infeasible_exactly_where_the_plain_iteration_diverges():
     solution = solve(network, 1.0)
     h = H.numpy()
     level = np.ones((200, 4))
-    for _ in range(400):  # the plain fixed point, written from the definition
+    for _ in range(400):  # the plain fixed-point iteration, from its definition
         new = np.empty_like(level)
         for k in range(4):
             own = h[:, k, k].conj()
@@ -123,11 +123,11 @@ def test_nearly_parallel_users(angle, gap):
     )
 
 
-def test_hopeless_instances_are_flagged_and_leave_their_neighbours_alone():
+def test_infeasible_instances_are_flagged_and_do_not_affect_others():
     H = channels(6, 4, 6, seed=6)
     alone = solve(Network.broadcast(H, 1.0), 2.0)
     H[1, 2] = 0  # no channel
-    H[3, 1] = H[3, 0]  # the same channel, targets of 2: each needs more than the other leaves
+    H[3, 1] = H[3, 0]  # equal channels cannot both have a SINR of 2
     together = solve(Network.broadcast(H, 1.0), 2.0)
     assert together.status.tolist() == [0, 2, 0, 2, 0, 0]
     keep = [0, 2, 4, 5]
@@ -153,7 +153,7 @@ def test_float32_agrees_with_float64():
     assert (rough.sinr(other.W) >= 3 * (1 - 1e-5)).all()
 
 
-def test_relabelling_users_and_turning_antennas_change_nothing():
+def test_permuted_users_and_rotated_antennas_change_nothing():
     H, order = channels(4, 5, 6, seed=9), [3, 0, 4, 1, 2]
     targets = torch.linspace(1, 3, 5, dtype=torch.float64)
     W = solve(Network.broadcast(H, 1.0), targets).W
@@ -193,7 +193,7 @@ def test_gradients_match_finite_differences_and_the_dual():
     assert torch.autograd.gradcheck(control, (G,), eps=1e-6, atol=1e-6, rtol=1e-5)
 
 
-def test_an_infeasible_neighbour_does_not_spoil_shared_gradients():
+def test_an_infeasible_instance_does_not_affect_shared_gradients():
     H = channels(2, 3, 4, seed=14)
     target = torch.ones(3, dtype=torch.float64, requires_grad=True)
     network = Network.broadcast(H[:1], 1.0)

@@ -1,4 +1,4 @@
-"""Power limits of antennas, transmitters and all together: against cone programs, at the edge, and by certificate."""
+"""Power limits of antennas, transmitters and the total: cone programs, the feasible boundary, and the certificate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def channels(*shape, seed=0, dtype=torch.complex128):
 
 
 def limits(kinds, each):
-    """Constraints from watts of every antenna [T, N], and the same for the cone program."""
+    """Constraints from the limit of every antenna [T, N], watts, and the same for the cone program."""
     wanted, numbers = [], {}
     if "antenna" in kinds:
         wanted.append(PerAntennaPower(each))
@@ -113,7 +113,7 @@ def test_balanced_levels_agree_with_bisected_cone_programs(T, N, serving, kinds,
     assert abs(solution.info["duality_gap"].item()) < 1e-6
 
 
-def test_hopeless_users_and_neighbours():
+def test_infeasible_instances_and_users_without_a_channel_do_not_affect_others():
     H = channels(3, 4, 6, seed=3)
     question = Problem(TransmitPower(), (SinrAtLeast(1.0), PerAntennaPower(3.0)))
     alone = PowerLimitedMinPower().solve(question, Network.broadcast(H, 1.0))

@@ -1,4 +1,4 @@
-"""Powers along fixed directions: against the spectral radius that decides them, and even where multipliers are not."""
+"""Balanced powers for fixed directions: against the spectral radius, and where multipliers are inaccurate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from beamforge.classical.duality.power_limited import PowerLimitedMaxMin
-from beamforge.classical.duality.rescaled_powers import levelled
+from beamforge.classical.duality.rescaled_powers import balancing_factors
 from beamforge.core.beams import Beams
 from beamforge.core.constraints import PerTransmitterPower
 from beamforge.core.instance import Instance
@@ -32,7 +32,7 @@ def beams_and_costs(scale):
 def test_the_level_is_that_of_the_spectral_radius(scale):
     network, W, cost = beams_and_costs(scale)
     target = torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64).expand(3, 4)
-    factor = levelled(network, W, cost, target, torch.zeros(3, 4, dtype=torch.float64))
+    factor = balancing_factors(network, W, cost, target, torch.zeros(3, 4, dtype=torch.float64))
     found = (network.sinr(W * factor.sqrt().unsqueeze(-2)) / target).numpy()
     for b, (A, c) in enumerate(zip(network.apply(W).abs().square().numpy(), cost.numpy(), strict=True)):
         ratio = target[b].numpy() / np.diag(A)
@@ -42,12 +42,12 @@ def test_the_level_is_that_of_the_spectral_radius(scale):
         np.testing.assert_allclose(found[b], expected, rtol=1e-9)
 
 
-def test_rates_are_levelled_too_and_a_user_without_a_beam_is_left_out():
+def test_rates_are_balanced_too_and_a_user_without_a_beam_is_left_out():
     network, W, cost = beams_and_costs(10.0)
     W[1, :, 2] = cost[1, :, 2] = 0
     W, cost = 2 * W, 4 * cost
     weights = torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64).expand(3, 4)
-    factor = levelled(network, W, cost, torch.ones_like(weights), weights)
+    factor = balancing_factors(network, W, cost, torch.ones_like(weights), weights)
     after = W * factor.sqrt().unsqueeze(-2)
     level = weights * network.rate(after)
     counted = network.rate(W) > 0
@@ -60,8 +60,8 @@ def test_rates_are_levelled_too_and_a_user_without_a_beam_is_left_out():
 
 @pytest.mark.parametrize("goal", [MinSinr(1.0), MinRate(1.0)])
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
-def test_where_interference_alone_decides_users_are_even(goal, dtype):
-    """Users of one antenna cannot be told apart, so powers hardly matter at 30 dB, and prices are flat."""
+def test_users_are_balanced_where_interference_alone_decides(goal, dtype):
+    """With one antenna users cannot be separated, so powers hardly matter at 30 dB, and the dual is flat."""
     H = (30 * normal(6, 3, 5, 1, seed=3)).to(dtype)
     network = Network.multicell(H, 1.0, torch.tensor([0, 1, 2, 0, 1]))
     limit = PerTransmitterPower([1.0, 0.1, 10.0])

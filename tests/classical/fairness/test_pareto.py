@@ -1,4 +1,4 @@
-"""The frontier against brute force, against what is published of it, and against weighted SLNR."""
+"""The Pareto frontier against brute force, gradient ascent by Adam, and weighted SLNR."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from oracles import channels, rates
 
 import beamforge
 from beamforge import Network, Problem
-from beamforge.classical.fairness.pareto import Pareto, Scene, height
+from beamforge.classical.fairness.pareto import AscentData, Pareto, objective
 from beamforge.classical.linear import WeightedSLNR
 from beamforge.core.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower
 from beamforge.core.errors import ConfigError
@@ -34,15 +34,15 @@ def frontier(H, price, power=EqualPower, **settings):
 
 
 def grid(h, other, levels=36):
-    """What a unit beam brings a user and costs the other, for every direction of C^2 up to its phase."""
+    """Power of a unit beam at its user and at the other one, for a grid of directions of C^2 up to phase."""
     angle, phase = np.meshgrid(np.linspace(0, np.pi / 2, levels), np.linspace(0, 2 * np.pi, levels, endpoint=False))
     f = np.stack([np.cos(angle), np.sin(angle) * np.exp(1j * phase)], -1).reshape(-1, 2) * np.sqrt(POWER / 2)
     return np.abs(f @ h) ** 2, np.abs(f @ other) ** 2
 
 
 @pytest.mark.parametrize("price", [0.0, 3.0, 30.0])
-def test_brute_force_finds_nothing_better(price):
-    """Two users, two antennas: all directions of both beams on a grid."""
+def test_brute_force_is_not_better(price):
+    """Two users, two antennas: a grid of all directions of both beams."""
     H = channels(4, 2, 2, seed=3) * np.sqrt([[0.3], [3.0]])
     S, J = frontier(H, price, starts=3)
     for b in range(len(H)):
@@ -57,8 +57,8 @@ def test_brute_force_finds_nothing_better(price):
 
 @pytest.mark.parametrize(("K", "N"), [(3, 5), (4, 4), (5, 3)])
 @pytest.mark.parametrize("each", [True, False])
-@pytest.mark.parametrize("stiffness", [0.0, 60.0])
-def test_the_gradient_by_differences(K, N, each, stiffness):
+@pytest.mark.parametrize("penalty", [0.0, 60.0])
+def test_the_gradient_agrees_with_finite_differences(K, N, each, penalty):
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape, dtype=torch.float64):
@@ -67,15 +67,15 @@ def test_the_gradient_by_differences(K, N, each, stiffness):
     n = min(K, N)
     H, basis = 3 * random(2, K, n, dtype=torch.complex128), random(2, N, n, dtype=torch.complex128)
     weights, price = random(2, K).abs(), torch.tensor([0.0, 20.0], dtype=torch.float64)
-    aim, stiff = torch.full_like(price, 0.95), torch.full_like(price, stiffness)
-    scene = Scene(H, basis, torch.ones_like(price), weights, price, each, aim, stiff)
+    aim, penalties = torch.full_like(price, 0.95), torch.full_like(price, penalty)
+    scene = AscentData(H, basis, torch.ones_like(price), weights, price, each, aim, penalties)
     point, way = random(2, 2 * n * K), random(2, 2 * n * K)
-    slope = (height(scene, point)[1] * way).sum(-1)
-    expected = (height(scene, point + 1e-6 * way)[0] - height(scene, point - 1e-6 * way)[0]) / 2e-6
+    slope = (objective(scene, point)[1] * way).sum(-1)
+    expected = (objective(scene, point + 1e-6 * way)[0] - objective(scene, point - 1e-6 * way)[0]) / 2e-6
     torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_the_objective_never_falls_and_is_what_the_trace_says():
+def test_the_objective_never_decreases_and_equals_the_trace():
     problem = build_problem("fair-sum-rate", {**CELL.context, "jain": 0.9})
     solution = Pareto(40.0).solve(problem, CELL)
     rate = rates(CELL.truth.channel, solution.W, CELL.truth.noise)
@@ -92,8 +92,8 @@ def test_every_beam_has_its_share_of_power():
 
 
 @pytest.mark.parametrize("price", [0.0, 40.0, 120.0])
-def test_adam_on_the_directions_gets_no_further(price):
-    """The plain way to the same top: gradients by autograd, 240 steps from two starts of weighted SLNR."""
+def test_adam_on_the_directions_is_not_better(price):
+    """Gradients by autograd, 240 steps from two starts of weighted SLNR, for the same objective."""
     problem = build_problem("fair-sum-rate", {**CELL.context, "jain": 0.9})
 
     def merit(V):
@@ -125,7 +125,7 @@ def test_it_is_above_weighted_slnr_at_the_same_mean(price):
     assert rate.sum() > 1.01 * slnr.sum()
 
 
-def test_the_mean_is_met_and_almost_equal_rates_can_be_had_but_not_with_a_silent_user():
+def test_the_mean_is_met_up_to_almost_equal_rates_but_not_with_a_user_without_channel():
     H = channels(3, 3, 3, seed=1) * np.sqrt([[0.1], [1.0], [10.0]])
 
     def solve(H, limit):
@@ -141,8 +141,8 @@ def test_the_mean_is_met_and_almost_equal_rates_can_be_had_but_not_with_a_silent
         solve(H, 0.7)
 
 
-def by_itself(H, limit, **settings):
-    """Sum rates and fairness, in NumPy, where each instance is asked for its own."""
+def per_instance(H, limit, **settings):
+    """Sum rates and fairness, in NumPy, with a limit on each instance."""
     problem = Problem(SumRate(), (EqualPower(POWER), JainAtLeast(limit)))
     solution = Pareto(**settings).solve(problem, Network.broadcast(torch.as_tensor(H), NOISE))
     assert solution.solved.all()
@@ -151,10 +151,10 @@ def by_itself(H, limit, **settings):
 
 
 @pytest.mark.parametrize("limit", [0.7, 0.9, 0.98])
-def test_brute_force_finds_nothing_better_that_is_as_fair(limit):
-    """Two users, two antennas: no fair enough pair of directions on a grid has more; and gaps do not matter."""
+def test_brute_force_is_not_better_at_the_same_fairness(limit):
+    """Two users, two antennas: no pair of directions on a grid that is fair enough has a higher rate, also in gaps."""
     H = channels(6, 2, 2, seed=3) * np.sqrt([[0.1], [3.0]])
-    S, J = by_itself(H, limit)
+    S, J = per_instance(H, limit)
     assert (limit - 1e-9 <= J).all()
     for b in range(len(H)):
         (own0, leak0), (own1, leak1) = grid(H[b, 0], H[b, 1]), grid(H[b, 1], H[b, 0])
@@ -167,10 +167,10 @@ def test_brute_force_finds_nothing_better_that_is_as_fair(limit):
 
 
 @pytest.mark.parametrize("limit", [0.6, 0.75, 0.9])
-def test_a_gap_of_the_frontier_costs_nothing(limit):
-    """Asked one by one, where no price ends within a gap, it is above weighted SLNR at each instance's fairness."""
+def test_solutions_in_a_gap_of_the_frontier_are_above_weighted_slnr(limit):
+    """With a limit on each instance, in a gap that no price leads into: compared at the fairness of each instance."""
     H = channels(12, 3, 4, seed=1) * np.sqrt(10.0 ** np.linspace(-2, 1, 3))[:, None]
-    S, J = by_itself(H, limit)
+    S, J = per_instance(H, limit)
     problem = Problem(SumRate(), (EqualPower(POWER), JainAtLeast(limit)))
     slnr = WeightedSLNR().solve(problem, Network.broadcast(torch.as_tensor(H), NOISE))
     known = rates(H, slnr.W, NOISE).sum(-1) * slnr.solved.numpy()
@@ -181,19 +181,19 @@ def test_a_gap_of_the_frontier_costs_nothing(limit):
     np.testing.assert_allclose(rates(H[:1], alone.W, NOISE).sum(-1), S[:1], rtol=1e-4)
 
 
-def test_every_instance_can_be_asked_by_itself():
+def test_every_instance_can_have_its_own_limit():
     H = channels(4, 3, 4, seed=2) * np.sqrt([[0.1], [1.0], [10.0]])
     problem = Problem(SumRate(), (EqualPower(POWER), JainAtLeast(0.9)))
     solution = Pareto(starts=1).solve(problem, Network.broadcast(torch.as_tensor(H), NOISE))
     price = solution.info["price"].numpy()
     assert solution.solved.all() and len(np.unique(price)) == len(H)
     assert (jain(rates(H, solution.W, NOISE)) >= 0.9 - 1e-9).all()
-    for b in range(len(H)):  # a little less is not enough: it is met exactly, or by a jump to another optimum
+    for b in range(len(H)):  # a lower price is not enough: the limit is met exactly, or by a jump to another optimum
         _, J = frontier(H[b : b + 1], 0.99 * price[b], starts=1)
         assert J[0] < 0.9
 
 
-def test_power_control_gains_and_at_no_price_is_the_sum_rate():
+def test_power_control_is_better_and_a_price_of_zero_gives_the_sum_rate():
     H = channels(8, 4, 4, seed=5) * np.sqrt([[0.1], [1.0], [10.0], [3.0]])
     for price in (0.0, 20.0):
         equal, control = (frontier(H, price, power) for power in (EqualPower, TotalPower))
@@ -202,7 +202,7 @@ def test_power_control_gains_and_at_no_price_is_the_sum_rate():
     assert frontier(H, 0.0, TotalPower, starts=5)[0].mean() > 0.99 * rates(H, wmmse, NOISE).sum(-1).mean()
 
 
-def test_pieces_do_not_matter_at_a_given_price():
+def test_results_at_a_given_price_do_not_depend_on_the_batch():
     H = channels(7, 4, 6, seed=6)
     network = Network.broadcast(torch.as_tensor(H), NOISE)
     problem = Problem(SumRate(), (EqualPower(POWER), MeanJainAtLeast(0.9)))
@@ -213,7 +213,7 @@ def test_pieces_do_not_matter_at_a_given_price():
     assert gap < 1e-4 * whole.abs().max()
 
 
-def test_a_start_replaces_the_own_ones_and_weights_are_heard():
+def test_a_given_start_replaces_the_others_and_weights_are_used():
     H = torch.as_tensor(channels(4, 3, 4, seed=7))
     network = Network.broadcast(H, NOISE)
     weights = torch.tensor([5.0, 1.0, 0.2], dtype=torch.float64)
@@ -227,7 +227,7 @@ def test_a_start_replaces_the_own_ones_and_weights_are_heard():
     assert (value[0] > value[1]).all()
 
 
-def test_rates_that_are_all_but_equal_are_within_reach():
+def test_almost_equal_rates_can_be_reached():
     network = Network.broadcast(torch.as_tensor(1e3 * channels(3, 3, 4, seed=8)), NOISE)
     problem = Problem(SumRate(), (EqualPower(POWER), MeanJainAtLeast(0.99995)))
     solution = Pareto(starts=1).solve(problem, network)

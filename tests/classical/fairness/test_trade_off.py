@@ -1,4 +1,4 @@
-"""A prescribed fairness: the constraint, the scalar that meets it, and weighted SLNR at it."""
+"""A prescribed fairness: the constraint, the search for the parameter that meets it, and weighted SLNR."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from oracles import channels, rates
 import beamforge
 from beamforge import Network, Problem, evaluate
 from beamforge.classical.fairness.pareto import Pareto
-from beamforge.classical.fairness.trade_off import least
+from beamforge.classical.fairness.trade_off import least_parameter
 from beamforge.classical.linear import WeightedSLNR
 from beamforge.core.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
 from beamforge.core.errors import ConfigError, ShapeError, UnsupportedProblem
@@ -25,7 +25,7 @@ SPREAD = channels(40, 3, 4) * np.sqrt([[0.1], [1.0], [10.0]])
 
 
 def jain(rate):
-    """By the definition, in NumPy."""
+    """Jain's index by its definition, in NumPy."""
     rate = np.asarray(rate)
     return rate.sum(-1) ** 2 / (rate.shape[-1] * (rate**2).sum(-1))
 
@@ -36,7 +36,7 @@ def asked(limit, instance=CELL):
 
 # --- the constraints -------------------------------------------------------------------------------------------------
 def test_constraints_by_hand():
-    """Two users without interference: rates 1 and 3, so J = 16/20; beams of 1 and 7 watts out of 8."""
+    """Two users without interference: rates 1 and 3, so J = 16/20; beams of 1 and 7 watts of 8."""
     network = Network.broadcast(torch.eye(2, dtype=torch.complex128), noise=1.0)
     W = torch.diag(torch.tensor([1.0, 7**0.5], dtype=torch.complex128))
     limits = (EqualPower(8.0), JainAtLeast(0.9), MeanJainAtLeast(0.75))
@@ -47,14 +47,14 @@ def test_constraints_by_hand():
     assert not evaluate(Problem(SumRate(), (EqualPower(3.0),)), network, torch.eye(2, dtype=W.dtype)).feasible
 
 
-def test_a_user_without_a_channel_may_go_without_a_beam():
-    deaf = torch.diag(torch.tensor([1.0, 0.0], dtype=torch.complex128))
+def test_a_user_without_a_channel_may_have_no_beam():
+    blocked = torch.diag(torch.tensor([1.0, 0.0], dtype=torch.complex128))
     equal = Problem(SumRate(), (EqualPower(2.0),))
     amplitude = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 0.5], [1.0, 1.5], [0.0, 1.0]], dtype=torch.complex128)
-    network = Network.broadcast(deaf.expand(5, 2, 2), noise=1.0)
+    network = Network.broadcast(blocked.expand(5, 2, 2), noise=1.0)
     assert evaluate(equal, network, amplitude.diag_embed()).feasible.tolist() == [True, True, False, False, False]
-    heard = Network.broadcast(torch.eye(2, dtype=torch.complex128), noise=1.0)
-    assert not evaluate(equal, heard, deaf).feasible
+    orthogonal = Network.broadcast(torch.eye(2, dtype=torch.complex128), noise=1.0)
+    assert not evaluate(equal, orthogonal, blocked).feasible
     some = torch.as_tensor(SPREAD).clone()
     some[3, 1] = 0
     problem = build_problem("fair-sum-rate", {"p_max": 1.0, "jain": 0.7})
@@ -63,12 +63,12 @@ def test_a_user_without_a_channel_may_go_without_a_beam():
 
 
 @pytest.mark.parametrize("limit", ["p_max_antenna", "p_max_transmitter"])
-def test_other_power_limits_are_refused_rather_than_forgotten(limit):
-    with pytest.raises(ConfigError, match="fair-sum-rate must be of one transmitter with p_max alone"):
+def test_other_power_limits_are_refused(limit):
+    with pytest.raises(ConfigError, match="fair-sum-rate must have one transmitter and p_max alone"):
         build_problem("fair-sum-rate", {"p_max": 1.0, "jain": 0.7, limit: 0.1})
 
 
-def test_a_mean_holds_for_a_batch_and_says_nothing_of_one_instance():
+def test_a_mean_constraint_holds_for_a_batch_and_not_for_single_instances():
     network = Network.broadcast(torch.eye(2, dtype=torch.complex128).expand(2, 2, 2), noise=1.0)
     W = torch.stack([torch.diag(torch.tensor(a, dtype=torch.complex128)) for a in ([1.0, 1.0], [1.0, 0.0])])
     report = evaluate(Problem(SumRate(), (MeanJainAtLeast(0.75),)), network, W)  # J of 1 and 1/2
@@ -79,14 +79,14 @@ def test_a_mean_holds_for_a_batch_and_says_nothing_of_one_instance():
 
 @pytest.mark.parametrize("limit", [1 / 12, 0.05, 1.0001, 0.0, -0.5, float("nan"), float("inf")])
 @pytest.mark.parametrize("settings", [{}, {"alpha": 1.0}])
-def test_an_index_that_cannot_be_is_refused(limit, settings):
+def test_an_impossible_index_is_refused(limit, settings):
     H = torch.as_tensor(channels(3, 12, 16))
     with pytest.raises(ShapeError, match=f"jain must be above 1/K = 0.08333 and at most 1 for 12 users, got {limit:g}"):
         beamforge.solve(H, noise=0.1, p_max=1.0, problem="fair-sum-rate", method="wslnr", jain=limit, **settings)
 
 
 @pytest.mark.parametrize("method", ["wslnr", "pareto", "multipliers"])
-def test_one_user_alone_is_as_fair_as_can_be(method):
+def test_a_single_user_has_an_index_of_one(method):
     stated = {"noise": 0.1, "p_max": 2.0, "problem": "fair-sum-rate", "method": method}
     H = torch.as_tensor(channels(3, 1, 4))
     found = beamforge.solve(H, jain=1.0, **stated).W
@@ -99,20 +99,20 @@ def test_one_user_alone_is_as_fair_as_can_be(method):
 @pytest.mark.parametrize(
     ("limit", "words"), [("some", "jain must be a real number"), (torch.tensor(0.8), "jain must be torch.float64")]
 )
-def test_an_index_that_is_no_number_of_that_precision_is_told_by_its_name(limit, words):
+def test_an_index_of_the_wrong_type_is_named_in_the_message(limit, words):
     with pytest.raises(ShapeError, match=words):
         beamforge.solve(torch.as_tensor(channels(3, 2, 2)), noise=0.1, p_max=1.0, problem="fair-sum-rate", jain=limit)
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-30, 1e30])
-def test_the_index_has_no_unit_and_is_no_number_where_a_rate_is_none(size):
+def test_the_index_does_not_depend_on_the_unit_and_is_nan_for_nan_rates(size):
     rate = torch.tensor([[4.0, 1.0], [0.0, 0.0], [torch.nan, 1.0], [1.0, torch.inf]])
     found = jain_index(rate * size)
     np.testing.assert_allclose(found, [25 / 34, 1, np.nan, np.nan], rtol=1e-6)
 
 
 @pytest.mark.parametrize("missing", ["p_max", "jain"])
-def test_what_is_missing_is_named(missing):
+def test_a_missing_number_is_named_in_the_message(missing):
     stated = {"p_max": 1.0, "jain": 0.9}
     del stated[missing]
     with pytest.raises(ConfigError, match=f"{missing} .* must be given"):
@@ -120,9 +120,9 @@ def test_what_is_missing_is_named(missing):
 
 
 # --- the scalar ------------------------------------------------------------------------------------------------------
-def test_roots_of_known_functions_each_by_itself():
+def test_roots_of_known_functions_are_found_independently():
     target = torch.tensor([0.0, 0.3, 0.7, 0.95, 1.5], dtype=torch.float64)
-    found = least(lambda x: 1 - torch.exp(-x), target, (0.0, 1.0, 10.0), 1e-9)
+    found = least_parameter(lambda x: 1 - torch.exp(-x), target, (0.0, 1.0, 10.0), 1e-9)
     assert found.met.tolist() == [True] * 4 + [False]
     expected = -torch.log1p(-target[:4])
     torch.testing.assert_close(found.parameter[:4], expected, rtol=1e-7, atol=1e-9)
@@ -130,32 +130,32 @@ def test_roots_of_known_functions_each_by_itself():
     assert found.best[4].item() == pytest.approx(1 - np.exp(-10), rel=1e-12)
 
 
-def test_a_jump_is_answered_with_its_upper_side():
+def test_at_a_jump_the_upper_side_is_returned():
     target = torch.tensor([0.5], dtype=torch.float64)
-    found = least(lambda x: (x > 1.7).double(), target, (0.0, 4.0), 1e-6)
+    found = least_parameter(lambda x: (x > 1.7).double(), target, (0.0, 4.0), 1e-6)
     assert found.met.item() and 1.7 < found.parameter.item() < 1.7 + 1e-6
 
 
-def test_what_is_fairest_between_two_rungs_is_found_there():
-    """1 - (x - top)^2 on a grid of 0 and 1 to 3, of points that are unevenly spaced."""
+def test_a_maximum_between_two_grid_points_is_found():
+    """1 - (x - top)^2 on the unevenly spaced grid 0, 1, 3."""
     top = torch.tensor([0.4, 1.3, 1.9, 0.6, 0.0], dtype=torch.float64)
 
     def fairness(x):
         return 1 - (x - top) ** 2
 
     reached = torch.full_like(top, 0.9995)
-    found = least(fairness, reached, (0.0, 1.0, 3.0), 1e-9)
+    found = least_parameter(fairness, reached, (0.0, 1.0, 3.0), 1e-9)
     assert found.met.all() and (fairness(found.parameter) >= reached).all()
     torch.testing.assert_close(found.parameter[:4], top[:4] - 0.0005**0.5, rtol=0, atol=1e-6)
-    beyond = least(fairness, torch.full_like(top, 1.1), (0.0, 1.0, 3.0), 1e-9)
+    beyond = least_parameter(fairness, torch.full_like(top, 1.1), (0.0, 1.0, 3.0), 1e-9)
     assert not beyond.met.any()
     torch.testing.assert_close(beyond.best, torch.ones_like(top), rtol=0, atol=1e-4)
 
 
-def test_a_root_has_the_derivatives_of_a_root():
+def test_a_root_has_its_implicit_derivatives():
     """x^3 = target / c: dx/dc = -x / (3 c)."""
     c = torch.tensor([2.0, 3.0], dtype=torch.float64, requires_grad=True)
-    found = least(lambda x: c * x**3, torch.tensor([0.5, 0.9], dtype=torch.float64), (0.0, 1.0), 1e-12)
+    found = least_parameter(lambda x: c * x**3, torch.tensor([0.5, 0.9], dtype=torch.float64), (0.0, 1.0), 1e-12)
     (slope,) = torch.autograd.grad(found.parameter.sum(), c)
     torch.testing.assert_close(slope, (-found.parameter / (3 * c)).detach(), rtol=1e-6, atol=0)
 
@@ -173,7 +173,7 @@ def test_the_mean_is_met_and_hardly_exceeded(limit):
 
 
 def test_the_table_of_weighted_slnr():
-    """The sum rates that the reconstructed cell is known by, at the alphas of the paper's Table II."""
+    """The sum rates of the reconstructed cell at the alphas of the paper's Table II."""
     table = {0.0: 30.96, 0.5: 29.93, 0.7: 28.33, 0.85: 26.55, 1.0: 24.71, 1.3: 21.87, 1.8: 19.23, 5.0: 15.10}
     for alpha, expected in table.items():
         rate = CELL.truth.rate(WeightedSLNR(alpha).solve(asked(0.9), CELL).W).sum(-1)
@@ -181,14 +181,14 @@ def test_the_table_of_weighted_slnr():
         assert abs(rate.mean().item() - expected) < 0.02 * expected + error
 
 
-def test_more_fairness_than_there_is_is_refused_with_what_there_is():
+def test_an_unreachable_fairness_is_refused_with_the_largest_reachable():
     with pytest.raises(ConfigError, match=r"at most 0\.9[56]\d*, the largest mean .* got 0\.99") as refusal:
         WeightedSLNR().solve(asked(0.99), CELL)
     most = float(str(refusal.value).split(",")[0].split()[-1])
     assert WeightedSLNR().solve(asked(most), CELL).solved.all()
 
 
-def test_the_largest_index_that_an_instance_is_said_to_have_is_what_a_fine_grid_finds():
+def test_the_largest_reachable_index_in_the_message_agrees_with_a_fine_grid():
     network = Network.broadcast(torch.as_tensor(SPREAD), 0.1)
     asked = build_problem("fair-sum-rate", {"p_max": 10.0, "jain": 1.0})
     grid = np.stack([jain(rates(SPREAD, WeightedSLNR(a).solve(asked, network).W, 0.1)) for a in ALPHAS])
@@ -203,7 +203,7 @@ def test_the_largest_index_that_an_instance_is_said_to_have_is_what_a_fine_grid_
     assert WeightedSLNR().solve(each, network).solved.all()
 
 
-def test_less_than_comes_by_itself_costs_nothing():
+def test_a_fairness_that_is_met_anyway_gives_the_least_parameter():
     solution = WeightedSLNR().solve(asked(0.5), CELL)
     assert (solution.info["alpha"] == 0).all()
 
@@ -211,7 +211,7 @@ def test_less_than_comes_by_itself_costs_nothing():
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 @pytest.mark.parametrize("sample", [1, 2, 4, 8])
 def test_a_large_batch_meets_the_mean_of_all_of_it_not_of_a_sample(sample, dtype, monkeypatch):
-    """Samples so small that they mislead, either way."""
+    """The samples are so small that the estimate is wrong in either direction."""
     from beamforge.classical.fairness import trade_off as fairness
 
     cell = Fairness().sample(60, seed=VALIDATION_SEEDS[0], dtype=dtype)
@@ -223,7 +223,7 @@ def test_a_large_batch_meets_the_mean_of_all_of_it_not_of_a_sample(sample, dtype
         torch.testing.assert_close(whole, found, rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_tuned_solves_each_alone():
+def test_a_fitted_solver_solves_instances_independently():
     tuned = WeightedSLNR().fitted(asked(0.86), CELL)
     whole = tuned.solve(asked(0.86), CELL).W
     part = build_problem("fair-sum-rate", {"p_max": 10.0, "jain": 0.86})
@@ -233,7 +233,7 @@ def test_what_is_tuned_solves_each_alone():
     assert WeightedSLNR(0.3).fitted(asked(0.86), CELL).alpha == 0.3
 
 
-def test_neither_nan_nor_silence_count_in_the_mean():
+def test_instances_with_nan_or_without_channels_do_not_count_in_the_mean():
     H = torch.as_tensor(SPREAD).clone()
     good = beamforge.solve(H[2:], noise=0.1, p_max=1.0, problem="fair-sum-rate", method="wslnr", jain=0.85)
     H[0], H[1] = torch.nan, 0
@@ -243,8 +243,8 @@ def test_neither_nan_nor_silence_count_in_the_mean():
     assert spoilt.status[0] == Status.NUMERICAL_FAILURE and spoilt.solved[1:].all()
 
 
-def test_an_instance_that_overflows_counts_as_fair_nowhere():
-    """Its beams may be no numbers: that is its own failure, and the others meet what is asked."""
+def test_an_instance_that_overflows_does_not_count_in_the_mean():
+    """Its beams may be NaN: that instance fails, and the others meet the limit."""
     H = torch.as_tensor(SPREAD).to(torch.complex64)
     good = beamforge.solve(H[1:], noise=0.1, p_max=1.0, problem="fair-sum-rate", method="wslnr", jain=0.85)
     H[0] *= 1e25
@@ -257,7 +257,7 @@ def test_an_instance_that_overflows_counts_as_fair_nowhere():
         assert each.status[0] == Status.NUMERICAL_FAILURE
 
 
-def test_every_instance_can_be_asked_by_itself():
+def test_every_instance_can_have_its_own_limit():
     network = Network.broadcast(torch.as_tensor(SPREAD), 0.1)
     alone = Problem(SumRate(), (TotalPower(1.0),))
     tried = [jain(rates(SPREAD, WeightedSLNR(a).solve(alone, network).W, 0.1)) for a in np.linspace(0, 5, 40)]
@@ -269,11 +269,11 @@ def test_every_instance_can_be_asked_by_itself():
         assert 20 < able.sum() < 40 and (J >= 0.9).all()
         assert (J[alpha[able] > 0] < 0.9 + 1e-6).all()
         assert (solution.status[~solution.solved] == Status.INFEASIBLE).all()
-        for i in np.flatnonzero(~able)[:3]:  # no alpha on a fine grid does
+        for i in np.flatnonzero(~able)[:3]:  # no alpha on a fine grid meets the limit
             assert max(J[i] for J in tried) < 0.9
 
 
-def test_means_of_several_numbers_are_refused():
+def test_several_limits_for_the_mean_are_refused():
     network = Network.broadcast(torch.as_tensor(SPREAD), 0.1)
     limit = MeanJainAtLeast(torch.linspace(0.8, 0.9, 40, dtype=torch.float64))
     with pytest.raises(ConfigError, match="one number"):
@@ -281,7 +281,7 @@ def test_means_of_several_numbers_are_refused():
 
 
 @pytest.mark.parametrize(("method", "serves"), [("wslnr", False), ("multipliers", False), ("pareto", True)])
-def test_unequal_weights_are_heard_or_refused(method, serves):
+def test_unequal_weights_are_used_or_refused(method, serves):
     stated = {"noise": 0.1, "p_max": 1.0, "problem": "fair-sum-rate", "method": method, "jain": 0.4}
     H = torch.as_tensor(SPREAD[:3])
     plain = beamforge.solve(H, **stated).W

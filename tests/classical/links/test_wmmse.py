@@ -16,7 +16,8 @@ from beamforge.classical.links.many_starts import ManyStarts
 from beamforge.classical.links.mm_admm import MMADMM
 from beamforge.classical.links.quasi_inverse import QuasiInverse
 from beamforge.classical.links.sca import SuccessiveGP
-from beamforge.classical.links.wmmse import LinkWMMSE, SharedPower, ascend, spread
+from beamforge.classical.links.starts import spread
+from beamforge.classical.links.wmmse import LinkWMMSE, SharedPower, ascend
 from beamforge.core.constraints import TotalPower
 from beamforge.core.utilities import SumRate
 from beamforge.scenarios import Weak

@@ -1,4 +1,4 @@
-"""Regularised block diagonalisation: the published form in NumPy, other closed forms, optimal powers, the limits."""
+"""Regularised block diagonalisation: the published form in NumPy, other closed forms, optimal powers, stream limits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def equal_powers(W):
 
 
 def published(H, noise):
-    """Directions of Stankovic and Haardt: H [K, M, N]; the regularised null space of the others, then an SVD."""
+    """Directions of Stankovic and Haardt for H [K, M, N]: the regularised null space of the others, then an SVD."""
     K, M, N = H.shape
     found = []
     for k in range(K):
@@ -50,7 +50,7 @@ def on_rows(rows, noise, streams):
 
 
 @pytest.mark.parametrize(("K", "M", "N"), [(2, 2, 5), (4, 2, 8), (1, 3, 4), (3, 1, 4)])
-def test_the_directions_are_those_published(K, M, N):
+def test_directions_agree_with_the_published_form(K, M, N):
     H = gaussian(3, K, M, N)
     _, W = solved(H.flatten(1, 2), M, 0.05)
     for b in range(3):
@@ -61,7 +61,7 @@ def test_the_directions_are_those_published(K, M, N):
 
 @pytest.mark.parametrize(("K", "M", "N"), [(4, 2, 8), (6, 2, 8), (3, 4, 8), (10, 2, 8)])
 @pytest.mark.parametrize("snr_db", [-5, 10, 30])
-def test_the_mean_rate_is_above_regularised_zero_forcing_on_antennas_and_on_dominant_directions(K, M, N, snr_db):
+def test_the_mean_rate_is_above_regularised_zero_forcing(K, M, N, snr_db):
     count, noise = 40, 10 ** (-snr_db / 10)
     H = gaussian(count, K, M, N, seed=2).numpy()
     network, W = solved(H.reshape(count, K * M, N), M, noise)
@@ -78,7 +78,7 @@ def test_the_mean_rate_is_above_regularised_zero_forcing_on_antennas_and_on_domi
     assert ours > np.mean(antennas) and ours > np.mean(dominant)
 
 
-def test_at_most_as_many_streams_as_antennas_and_none_for_those_who_count_for_nothing():
+def test_at_most_as_many_streams_as_antennas_and_none_for_users_of_zero_weight():
     H = gaussian(5, 12, 4)
     H[0, 2:4] = 0
     network = Network.broadcast(H, 1e-3, receive_antennas=2)
@@ -90,7 +90,7 @@ def test_at_most_as_many_streams_as_antennas_and_none_for_those_who_count_for_no
     torch.testing.assert_close(power.sum(-1), torch.full((5,), 3.0, dtype=torch.float64))
 
 
-def test_users_with_fewer_streams_than_antennas_get_their_best():
+def test_users_with_fewer_streams_than_antennas_get_their_best_directions():
     H = gaussian(6, 4, 6)
     user = torch.tensor([1, -1, 0])
     network = Network.broadcast(H, 0.1, stream_user=user, receive_antennas=2)
@@ -116,14 +116,14 @@ def test_water_filling_is_optimal(gains):
     assert (nobody == 0).all()
 
 
-def test_levels_fall_to_what_is_asked():
+def test_levels_decrease_to_the_given_number():
     assert levels(8, 8) == [] and levels(5, 8) == []
     for count in (9, 20, 300):
         found = [count, *levels(count, 8)]
         assert found[-1] == 8 and (np.diff(found) < 0).all()
 
 
-def test_eigenvectors_have_the_derivatives_of_differences_and_finite_ones_between_equal_values():
+def test_derivatives_of_eigenvectors_agree_with_differences_and_are_finite_for_equal_values():
     A = gaussian(4, 3, 3)
     S, D = A + A.mH, gaussian(4, 3, 3, seed=1)
     D = D + D.mH

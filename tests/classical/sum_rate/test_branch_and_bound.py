@@ -1,4 +1,4 @@
-"""Branch and bound: grids of uplink powers, closed forms, local optima to beat, bounds that never cross the truth."""
+"""Branch and bound: grids of uplink powers, closed forms, comparison with local optima, validity of the bounds."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from beamforge.core.utilities import SumRate
 
 
 def solve(H, power, weights=1.0, noise=1.0, **settings):
-    """(solution, weighted sum rate by NumPy, its bound) of broadcast channels H [B, K, N]."""
+    """Solution, weighted sum rate by NumPy, and bound for broadcast channels H [B, K, N]."""
     weights = torch.as_tensor(weights, dtype=torch.as_tensor(H).real.dtype)
     problem, network = Problem(SumRate(weights), (TotalPower(power),)), Network.broadcast(torch.as_tensor(H), noise)
     solution = BranchAndBound(**settings).solve(problem, network)
@@ -24,7 +24,7 @@ def solve(H, power, weights=1.0, noise=1.0, **settings):
 
 
 def uplink_rates(H, q):
-    """Weighted sums need only this: ``log2 det M - log2 det M_k`` [n, K] at powers q [n, K], in N x N matrices."""
+    """Rates ``log2 det M - log2 det M_k`` [n, K] at uplink powers q [n, K], in N x N matrices."""
     outer = H.conj()[:, :, None] * H[:, None, :]
     M = np.eye(H.shape[1]) + np.einsum("nk,kab->nab", q, outer)
     rest = M[:, None] - q[..., None, None] * outer
@@ -32,7 +32,7 @@ def uplink_rates(H, q):
 
 
 def simplex_grid(K, steps):
-    """Points of the simplex, ratios to the largest coordinate cubes of a regular grid: dense near the faces."""
+    """Points of the simplex; ratios to the largest coordinate are cubes of a regular grid, dense near the faces."""
     axes = np.meshgrid(*[np.linspace(0, 1, steps)] * (K - 1), indexing="ij")
     others = np.stack([axis.ravel() for axis in axes], -1)
     points = np.concatenate([np.insert(others, k, 1, axis=-1) for k in range(K)]) ** 3
@@ -46,7 +46,7 @@ def test_conformance():
 @pytest.mark.parametrize(
     ("K", "N", "snr_db", "steps"), [(2, 2, 0, 4001), (2, 3, 30, 4001), (3, 3, 10, 101), (3, 2, 25, 101)]
 )
-def test_the_best_of_an_exhaustive_grid_is_reached_and_below_the_bound(K, N, snr_db, steps):
+def test_the_best_grid_point_is_reached_and_below_the_bound(K, N, snr_db, steps):
     H, power = channels(4, K, N, seed=K), 10 ** (snr_db / 10)
     weights = np.random.default_rng(N).uniform(0.5, 2, (4, K))
     solution, rate, bound = solve(H, power, weights)
@@ -54,11 +54,11 @@ def test_the_best_of_an_exhaustive_grid_is_reached_and_below_the_bound(K, N, snr
     assert (solution.status == Status.CONVERGED).all()
     assert (best <= bound).all()
     assert (rate >= best * (1 - 1e-4)).all()
-    np.testing.assert_allclose(best, rate, rtol=2e-3)  # the grid is fine enough for the test to mean something
+    np.testing.assert_allclose(best, rate, rtol=2e-3)  # the grid is fine enough
 
 
 @pytest.mark.parametrize(("K", "N", "snr_db"), [(3, 3, 20), (4, 4, 10), (4, 3, 0)])
-def test_it_beats_thirty_starts_of_wmmse_certifies_the_gap_and_spends_the_power(K, N, snr_db):
+def test_it_is_at_least_thirty_starts_of_wmmse_within_the_gap_and_uses_the_power(K, N, snr_db):
     H, power = channels(10, K, N, seed=11), 10 ** (snr_db / 10)
     solution, rate, bound = solve(H, power)
     problem, network = Problem(SumRate(), (TotalPower(power),)), Network.broadcast(torch.as_tensor(H), 1.0)
@@ -74,7 +74,7 @@ def test_it_leaves_a_poor_local_optimum():
     H = channels(1, 3, 3, seed=2)
     network, problem = Network.broadcast(torch.as_tensor(H), 1.0), Problem(SumRate(), (TotalPower(100.0),))
     poor = torch.zeros(1, 3, 3, dtype=torch.complex128)
-    poor[0, :, 0] = torch.as_tensor(H[0, 0]).conj()  # only the first user is ever sent anything
+    poor[0, :, 0] = torch.as_tensor(H[0, 0]).conj()  # only the first user has power
     solution = BranchAndBound().solve(problem, network, start=poor)
     trapped = rates(H, ReducedWMMSE().solve(problem, network, start=poor).W, 1.0).sum(-1)
     free = rates(H, ReducedWMMSE(starts=30).solve(problem, network).W, 1.0).sum(-1)
@@ -98,7 +98,7 @@ def test_one_user_and_orthogonal_users_have_closed_forms():
         assert best * (1 - 1e-12) <= bound <= best * (1 + 1e-6)
 
 
-def test_the_bound_is_true_and_falls_wherever_it_stops():
+def test_the_bound_is_valid_and_decreases_for_any_number_of_cells():
     H = channels(2, 4, 4, seed=5)
     _, best, _ = solve(H, 100.0)
     bounds = []
@@ -115,7 +115,7 @@ def test_the_bound_is_true_and_falls_wherever_it_stops():
     assert (solve(H, 100.0, max_cells=1)[0].status == Status.MAX_ITERATIONS).all()
 
 
-def test_hostile_channels_are_harmless_and_neighbours_do_not_matter():
+def test_degenerate_channels_are_solved_and_do_not_affect_others():
     H = channels(5, 3, 3, seed=6)
     H[1] = 0
     H[2, 1] = H[2, 0]  # parallel users

@@ -32,7 +32,7 @@ def network(T, K, N, batch=4, seed=0, dtype=torch.complex128):
 @pytest.mark.parametrize("limits", LIMITS)
 @pytest.mark.parametrize(("T", "K", "N"), [(1, 4, 6), (2, 5, 3), (3, 3, 1)])
 @pytest.mark.parametrize("acceleration", ["none", "nesterov"])
-def test_the_rate_never_falls_and_the_limits_are_met(T, K, N, limits, acceleration):
+def test_the_rate_never_decreases_and_the_limits_are_met(T, K, N, limits, acceleration):
     net = network(T, K, N)
     problem = Problem(SumRate(torch.linspace(1, 2, K, dtype=torch.float64)), (LIMITS[limits](30.0, T, N),))
     solution = FastFP(acceleration=acceleration, max_iterations=60, tolerance=0).solve(problem, net)
@@ -43,7 +43,7 @@ def test_the_rate_never_falls_and_the_limits_are_met(T, K, N, limits, accelerati
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-def test_stays_where_wmmse_ends_and_ends_where_wmmse_stays(limits):
+def test_it_has_the_stationary_points_of_wmmse(limits):
     net = network(2, 4, 3)
     problem = Problem(SumRate(), (LIMITS[limits](5.0, 2, 3),))
     wmmse = MulticellWMMSE(starts=1, tolerance=1e-13, max_iterations=5000).solve(problem, net)
@@ -95,7 +95,7 @@ def test_projection_is_the_nearest_point(limits):
     assert (((W - nearest).conj() * (inside - nearest)).real.sum((-2, -1)) <= 1e-12).all()  # the obtuse-angle criterion
 
 
-def test_relabelling_the_users_relabels_the_beams():
+def test_permuted_users_have_permuted_beams():
     net, order = network(1, 4, 3), torch.tensor([2, 0, 3, 1])
     problem, solver = Problem(SumRate(), (TotalPower(5.0),)), FastFP(max_iterations=20)
     other = Network.broadcast(net.channel[:, order], 1.0)
@@ -103,7 +103,7 @@ def test_relabelling_the_users_relabels_the_beams():
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-def test_hostile_users_and_neighbours(limits):
+def test_degenerate_users_are_solved_and_do_not_affect_other_instances(limits):
     H = network(2, 3, 2, batch=3).H.clone()
     H[0, :, 1] = 0
     H[1] = 0

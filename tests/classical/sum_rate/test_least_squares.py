@@ -1,4 +1,4 @@
-"""The inner problem of WMMSE against a conic solver, whatever limits are combined."""
+"""The beam update of WMMSE against a conic solver, for all combinations of limits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIMITS = {
 
 
 def conic(F, c, serving, limits):
-    """Least cost, by a second-order cone solver, for F [T, K, N], c [K]."""
+    """Least cost for F [T, K, N] and c [K], by a second-order cone solver."""
     T, K, N = F.shape
     W = cvxpy.Variable((N, K), complex=True)
     cost = sum(cvxpy.sum_squares(F[serving[k]] @ W[:, k] - c[k] * np.eye(K)[k]) for k in range(K))
@@ -48,7 +48,7 @@ def conic(F, c, serving, limits):
 
 @pytest.mark.parametrize("name", LIMITS)
 @pytest.mark.parametrize(("T", "K", "N"), [(1, 2, 5), (2, 4, 3), (2, 4, 1)])
-def test_costs_what_a_conic_solver_says(T, K, N, name):
+def test_the_cost_agrees_with_a_conic_solver(T, K, N, name):
     generator = torch.Generator().manual_seed(0)
     limits = LIMITS[name]
     H = torch.randn(2, T, K, N, dtype=torch.complex128, generator=generator)

@@ -34,7 +34,7 @@ def total(network, W):
 
 @pytest.mark.parametrize(("K", "M", "N"), [(4, 2, 8), (6, 2, 8), (3, 3, 4)])
 @pytest.mark.parametrize("snr_db", [0, 15, 30])
-def test_the_textbook_iteration_from_the_same_starts_has_no_more(K, M, N, snr_db):
+def test_the_textbook_iteration_from_the_same_starts_is_not_better(K, M, N, snr_db):
     count, noise = 8, 10 ** (-snr_db / 10)
     network = Network.broadcast(gaussian(count, K * M, N, seed=K), noise, receive_antennas=M)
     method = ReducedMimoWMMSE()
@@ -62,7 +62,7 @@ def random_question(seed=0):
     return network, problem, W * (2 / W.abs().square().sum((-2, -1)))[:, None, None].sqrt()
 
 
-def test_a_step_is_that_of_the_textbook_with_the_multiplier_in_closed_form():
+def test_a_step_equals_the_textbook_step_with_the_multiplier_in_closed_form():
     network, problem, W = random_question()
     data = UserStreams.of(problem, Observation(network))
     X, rate = respond(data, data.H @ W / 2**0.5)
@@ -83,7 +83,7 @@ def test_a_step_is_that_of_the_textbook_with_the_multiplier_in_closed_form():
         np.testing.assert_allclose(rate[b], mimo_rate(H, beams, user, noise, weights), rtol=1e-9)
 
 
-def test_plain_steps_never_lower_the_rate():
+def test_plain_steps_never_decrease_the_rate():
     network, problem, W = random_question()
     solution = ReducedMimoWMMSE(acceleration="none", max_iterations=60).solve(problem, network, start=W)
     assert (solution.trace.diff(dim=-1) >= -1e-10).all() and (solution.trace[:, -1] > 1.05 * solution.trace[:, 0]).all()
@@ -91,7 +91,7 @@ def test_plain_steps_never_lower_the_rate():
     assert ((weights * network.rate(solution.W)).sum(-1) >= solution.trace[:, -1] - 1e-9).all()
 
 
-def test_single_antennas_are_the_case_that_is_known():
+def test_single_antennas_give_the_result_of_the_reduced_wmmse():
     H = gaussian(10, 4, 6)
     plain, order = Network.broadcast(H, 0.05), torch.tensor([3, 0, 1, 2])
     network = Network.broadcast(H, 0.05, stream_user=order)
@@ -106,7 +106,7 @@ def test_conformance(method):
 
 
 @pytest.mark.parametrize("method", [ReducedMimoWMMSE, RegularisedBlockDiagonalisation])
-def test_turning_a_user_s_antennas_changes_no_rate(method):
+def test_a_unitary_transform_of_a_user_s_antennas_changes_no_rate(method):
     H = gaussian(4, 3, 2, 6)
     Q, _ = torch.linalg.qr(gaussian(4, 3, 2, 2, seed=1))
     rates = [
@@ -170,7 +170,7 @@ def test_from_a_file_to_a_file(tmp_path, capsys):
     np.testing.assert_allclose(np.abs(W), np.abs(found["W"]), atol=1e-6)
 
 
-def test_streams_of_a_user_do_not_disturb_each_other_and_the_strongest_comes_first():
+def test_streams_of_a_user_do_not_interfere_and_the_strongest_is_first():
     network = Network.broadcast(gaussian(4, 6, 8), 0.01, receive_antennas=2)
     W = ReducedMimoWMMSE().solve(PROBLEM, network).W
     for b in range(4):
@@ -183,7 +183,7 @@ def test_streams_of_a_user_do_not_disturb_each_other_and_the_strongest_comes_fir
 
 @pytest.mark.parametrize("method", [ReducedMimoWMMSE, RegularisedBlockDiagonalisation])
 @pytest.mark.parametrize("snr_db", [0, 40, 80])
-def test_single_precision_loses_next_to_nothing(method, snr_db):
+def test_single_precision_is_almost_as_good(method, snr_db):
     H, noise = gaussian(4, 8, 8), 10 ** (-snr_db / 10)
     double = Network.broadcast(H, noise, receive_antennas=2)
     single = Network.broadcast(H.to(torch.complex64), noise, receive_antennas=2)
@@ -194,18 +194,18 @@ def test_single_precision_loses_next_to_nothing(method, snr_db):
     torch.testing.assert_close(total(single, solution.W).double(), expected, rtol=1e-2, atol=0)
 
 
-def test_users_take_the_streams_that_they_are_given():
+def test_users_have_power_on_their_streams_only():
     H, user = gaussian(4, 6, 6), torch.tensor([1, 0, -1, 1, 1])
     network = Network.broadcast(H, 0.1, stream_user=user, receive_antennas=2)
     W = ReducedMimoWMMSE().solve(PROBLEM, network).W
-    assert (W[..., 2] == 0).all() and (W[..., 4] == 0).all()  # no data, and more than two antennas can hear
+    assert (W[..., 2] == 0).all() and (W[..., 4] == 0).all()  # no data; more streams than the two antennas of the user
     rate = network.rate(W)
     assert (rate[:, 2] == 0).all() and (rate[:, :2] > 0).all()
     begun = ReducedMimoWMMSE().solve(PROBLEM, network, start=W)
     assert (total(network, begun.W) >= total(network, W) - 1e-6).all()
 
 
-def test_more_starts_are_never_worse_and_what_they_draw_does_not_depend_on_the_batch():
+def test_more_starts_are_never_worse_and_their_draws_do_not_depend_on_the_batch():
     network = Network.broadcast(gaussian(6, 12, 8), 0.03, receive_antennas=2)
     rates = [total(network, ReducedMimoWMMSE(starts=count).solve(PROBLEM, network).W) for count in (1, 4, 7)]
     assert (rates[1] >= rates[0] - 1e-9).all() and (rates[2] >= rates[1] - 1e-9).all()

@@ -1,4 +1,4 @@
-"""Reduced WMMSE: known optima, stationarity, monotonicity, hostile channels, published yardsticks."""
+"""Reduced WMMSE: known optima, stationarity, monotonicity, degenerate channels, published rates."""
 
 import itertools
 import os
@@ -36,7 +36,7 @@ def test_conformance(settings):
 
 
 @pytest.mark.parametrize(("K", "N"), SIZES)
-def test_the_rate_never_falls_the_power_is_spent_and_the_trace_is_the_rate(K, N):
+def test_the_rate_never_decreases_the_power_is_used_and_the_trace_is_the_rate(K, N):
     H = torch.as_tensor(channels(8, K, N))
     solver = ReducedWMMSE(acceleration="none", starts=1, max_iterations=80, tolerance=0.0)
     problem, network = Problem(SumRate(), (TotalPower(1.0),)), Network.broadcast(H, 0.05)
@@ -49,7 +49,7 @@ def test_the_rate_never_falls_the_power_is_spent_and_the_trace_is_the_rate(K, N)
 
 @pytest.mark.parametrize(("K", "N"), SIZES)
 @pytest.mark.parametrize("acceleration", ["none", "squarem", "anderson"])
-def test_the_answer_is_stationary(K, N, acceleration):
+def test_the_solution_is_stationary(K, N, acceleration):
     """On the sphere |W|^2 = P the Euclidean gradient of the weighted sum rate is a multiple of W."""
     H = torch.as_tensor(channels(6, K, N, seed=2))
     weights = torch.linspace(0.5, 2.0, K, dtype=torch.float64)
@@ -99,11 +99,11 @@ def test_two_users_reach_the_best_point_of_a_grid():
     assert (total(H, found, 0.05) > best - 1e-3).all()
 
 
-def test_rescaling_is_undone_by_the_noise_and_the_power():
+def test_a_common_scale_of_channels_noise_and_power_changes_nothing():
     H = torch.as_tensor(channels(4, 5, 5))
     W = beamforge.solve(H, noise=0.1, p_max=1.0).W
-    there = beamforge.solve(H * 1e3, noise=0.1 * 1e6 * 4, p_max=4.0).W
-    torch.testing.assert_close(there, 2 * W, rtol=1e-5, atol=1e-6)
+    scaled = beamforge.solve(H * 1e3, noise=0.1 * 1e6 * 4, p_max=4.0).W
+    torch.testing.assert_close(scaled, 2 * W, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.complex64, 2e-5), (torch.complex128, 1e-12)])
@@ -118,8 +118,8 @@ def test_gains_of_any_size(dtype, close, scale):
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
-def test_hostile_channels_get_correct_answers(dtype):
-    """Rank one, parallel users, a user without a channel, none with one, 80 dB: at least the best single user."""
+def test_degenerate_channels_are_solved(dtype):
+    """Rank one, parallel users, one user or all users without a channel, 80 dB: at least the best single user."""
     H = torch.as_tensor(channels(6, 4, 4, seed=9))
     H[0] = H[0, :1] * torch.tensor([1.0, 2.0, 0.5, 1.0])[:, None]
     H[1, 1] = H[1, 0] * (1 + 1e-6)
@@ -148,7 +148,7 @@ def test_a_weight_of_zero_switches_a_user_off():
     np.testing.assert_allclose(total(H, W, 0.1, weights), total(H[:, [0, 2]], others, 0.1, weights[[0, 2]]), rtol=1e-6)
 
 
-def test_more_starts_never_do_worse_and_a_given_start_is_used():
+def test_more_starts_are_never_worse_and_a_given_start_is_used():
     H = torch.as_tensor(channels(30, 8, 8))
     best = [total(H, beamforge.solve(H, noise=0.01, p_max=1.0, starts=n).W, 0.01) for n in (1, 2, 4, 8)]
     for fewer, more in itertools.pairwise(best):
@@ -159,7 +159,7 @@ def test_more_starts_never_do_worse_and_a_given_start_is_used():
     assert again.iterations.double().mean() < 4
 
 
-def test_random_starts_come_from_the_generator_and_follow_the_users():
+def test_random_starts_come_from_the_generator_and_permute_with_the_users():
     H = torch.as_tensor(channels(10, 12, 12))
     order = torch.tensor([3, 5, 0, 4, 1, 2, 11, 6, 10, 7, 9, 8])
 
@@ -175,7 +175,7 @@ def test_random_starts_come_from_the_generator_and_follow_the_users():
 
 # --- high SNR --------------------------------------------------------------------------------------------------------
 def line_of_sight(B, K, N, seed=0):
-    """Half-wavelength array, users anywhere in front of it, of unequal gains: many nearly in one direction."""
+    """Half-wavelength array, users of unequal gains at random angles: many have nearly the same direction."""
     rng = np.random.default_rng(seed)
     angle, gain = rng.uniform(-1, 1, (B, K, 1)), np.exp(rng.standard_normal((B, K, 1)))
     return gain * np.exp(1j * np.pi * np.arange(N) * np.sin(angle))
@@ -187,7 +187,7 @@ HIGH += [("rayleigh", 16, 16, 100), ("rayleigh", 6, 4, 70), ("line", 8, 16, 60),
 
 @pytest.mark.parametrize(("kind", "K", "N", "snr_db"), HIGH)
 @pytest.mark.parametrize(("dtype", "slack"), [(torch.complex64, 3e-6), (torch.complex128, 1e-9)])
-def test_never_below_a_closed_form_however_high_the_snr(kind, K, N, snr_db, dtype, slack):
+def test_never_below_a_closed_form_at_any_snr(kind, K, N, snr_db, dtype, slack):
     H = torch.as_tensor(channels(20, K, N) if kind == "rayleigh" else line_of_sight(20, K, N)).to(dtype)
     noise = 10 ** (-snr_db / 10)
     solution = beamforge.solve(H, noise=noise, p_max=1.0)
@@ -200,7 +200,7 @@ def test_never_below_a_closed_form_however_high_the_snr(kind, K, N, snr_db, dtyp
 
 @pytest.mark.parametrize(("kind", "K", "N", "snr_db"), HIGH)
 def test_converged_means_that_the_gradient_along_the_limit_is_zero(kind, K, N, snr_db):
-    """In nats per relative change of any one beam's length, which no slowness of an iteration can hide."""
+    """In nats per relative change of the norm of a beam: unlike small steps, this cannot be due to slow convergence."""
     H = torch.as_tensor(channels(10, K, N) if kind == "rayleigh" else line_of_sight(10, K, N))
     noise = 10 ** (-snr_db / 10)
     solution = beamforge.solve(H, noise=noise, p_max=1.0)
@@ -211,7 +211,7 @@ def test_converged_means_that_the_gradient_along_the_limit_is_zero(kind, K, N, s
     assert length.grad.abs().max() < 2e-3
 
 
-def test_single_precision_ends_where_double_does():
+def test_single_precision_converges_to_the_result_of_double():
     for K, N, snr_db in ((4, 4, 70), (8, 8, 40), (16, 16, 100)):
         H = torch.as_tensor(channels(20, K, N)).to(torch.complex64)
         noise = 10 ** (-snr_db / 10)
@@ -221,8 +221,8 @@ def test_single_precision_ends_where_double_does():
         np.testing.assert_allclose(single.mean(), double.mean(), rtol=2e-4)
 
 
-def test_few_users_reach_the_best_of_every_subset():
-    """Line of sight at 40 dB: of every subset of users, the best that Newton's method or zero forcing finds."""
+def test_few_users_reach_the_best_subset():
+    """Line of sight at 40 dB: compared with the best of Newton's method or zero forcing over all subsets of users."""
     H = torch.as_tensor(line_of_sight(30, 4, 8, seed=1))
     found, best = total(H, beamforge.solve(H, noise=1e-4, p_max=1.0).W, 1e-4), np.zeros(30)
     for size in range(1, 5):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from oracles import channels, water_filling
 
-from beamforge.classical.sum_rate.uplink_newton import newton, slope
+from beamforge.classical.sum_rate.uplink_newton import newton, rate_derivatives
 
 
 def gram(B, K, N, snr_db, seed=0):
@@ -27,7 +27,7 @@ def uplink_rate(gram, weights, shares):
     return total
 
 
-def test_derivatives_are_those_of_automatic_differentiation():
+def test_derivatives_agree_with_automatic_differentiation():
     K = 5
     M, weights = gram(1, K, 4, 15.0)[0], torch.linspace(0.5, 2, K, dtype=torch.float64)
     x = torch.linspace(-1, 1.5, K, dtype=torch.float64)
@@ -37,14 +37,14 @@ def test_derivatives_are_those_of_automatic_differentiation():
         errors = torch.linalg.inv(torch.eye(K) + root[:, None] * M * root).diagonal().real
         return -(weights * errors.log()).sum()
 
-    found = slope(M[None], weights[None], x[None])
+    found = rate_derivatives(M[None], weights[None], x[None])
     torch.testing.assert_close(found.rate[0], rate(x))
     torch.testing.assert_close(found.gradient[0], torch.autograd.functional.jacobian(rate, x))
     torch.testing.assert_close(-found.curvature[0], torch.autograd.functional.hessian(rate, x))
 
 
 @pytest.mark.parametrize(("K", "N", "snr_db"), [(3, 4, 0), (6, 4, 20), (4, 4, 70), (8, 8, 100)])
-def test_it_ends_at_a_maximum_whose_rate_is_that_of_the_uplink(K, N, snr_db):
+def test_it_converges_to_a_maximum_with_the_rate_of_the_uplink(K, N, snr_db):
     weights = torch.linspace(1, 2, K, dtype=torch.float64).expand(4, K)
     M = gram(4, K, N, snr_db)
     found = newton(M, weights, torch.ones(4, K))
@@ -67,7 +67,7 @@ def test_orthogonal_users_get_water_filling():
     np.testing.assert_allclose(found.shares[0], water_filling(gains, 1.0, weights), atol=1e-6)
 
 
-def test_a_saddle_between_equal_users_is_left_and_all_powers_zero_is_no_trouble():
+def test_a_saddle_point_of_equal_users_is_left_and_zero_powers_are_handled():
     H = torch.as_tensor(channels(3, 2, 8)).repeat_interleave(2, 1)
     M = 100 * H @ H.mH
     found = newton(M, torch.ones(3, 4), torch.ones(3, 4))

@@ -1,4 +1,4 @@
-"""WMMSE beyond one transmitter with sum power, against textbook code, exact boundaries, grids and KKT conditions."""
+"""WMMSE with several transmitters and limits, against textbook code, exact boundaries, grids and KKT conditions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def utility(problem, net, W):
 
 
 @pytest.mark.parametrize(("T", "K", "N"), [(1, 4, 6), (2, 4, 3), (3, 3, 2)])
-def test_follows_the_textbook_step_by_step(T, K, N):
+def test_steps_agree_with_the_textbook(T, K, N):
     net, limit, steps = network(T, K, N, batch=2), 5.0, 12
     noise, weights = torch.linspace(0.5, 2, K, dtype=torch.float64), torch.linspace(1, 3, K, dtype=torch.float64)
     net = Network.multicell(net.H, noise, net.streams.transmitter)
@@ -59,7 +59,7 @@ def test_follows_the_textbook_step_by_step(T, K, N):
 
 @pytest.mark.parametrize("limits", LIMITS)
 @pytest.mark.parametrize(("T", "K", "N"), [(1, 3, 5), (2, 5, 3), (3, 3, 1)])
-def test_the_rate_never_falls_and_the_limits_are_met(T, K, N, limits):
+def test_the_rate_never_decreases_and_the_limits_are_met(T, K, N, limits):
     net = network(T, K, N)
     problem = Problem(SumRate(), LIMITS[limits](30.0, T, N))
     solution = MulticellWMMSE(acceleration="none", starts=1, max_iterations=30).solve(problem, net)
@@ -125,7 +125,7 @@ def test_one_transmitter_with_sum_power_agrees_with_the_reduced_form():
         net = network(1, 4, N, batch=8)
         start = net.channel.mH / net.channel.abs().square().sum((-2, -1), keepdim=True).sqrt() * math.sqrt(10)
         full = utility(problem, net, MulticellWMMSE(**settings).solve(problem, net, start=start).W)
-        if N == 4:  # paths differ, and with them the local optimum: but each form stays where the other ends
+        if N == 4:  # the local optimum may differ, but each form has the result of the other as a fixed point
             start = ReducedWMMSE(**settings).solve(problem, net, start=start).W
             full = utility(problem, net, MulticellWMMSE(**settings).solve(problem, net, start=start).W)
         reduced = utility(problem, net, ReducedWMMSE(**settings).solve(problem, net, start=start).W)
@@ -134,7 +134,7 @@ def test_one_transmitter_with_sum_power_agrees_with_the_reduced_form():
 
 @pytest.mark.parametrize("limits", LIMITS)
 def test_kkt_residual_at_convergence(limits):
-    """The rate's gradient is a non-negative price times the beam at each antenna; unspent limits are free."""
+    """At each antenna the gradient of the rate is a non-negative price times the beam; unused limits have price 0."""
     T, K, N, P = 2, 4, 3, 5.0
     net = network(T, K, N, seed=5)
     problem = Problem(SumRate(), LIMITS[limits](P, T, N))
@@ -156,7 +156,7 @@ def test_kkt_residual_at_convergence(limits):
         torch.testing.assert_close(prices, common, rtol=2e-3, atol=0)
 
 
-def test_relabelling_users_antennas_and_transmitters():
+def test_permuted_users_antennas_and_transmitters():
     net = network(2, 4, 3)
     problem = Problem(SumRate(), (PerTransmitterPower(5.0),))
     solver = MulticellWMMSE(acceleration="none", starts=1, max_iterations=20)
@@ -173,13 +173,13 @@ def test_units_do_not_matter():
         problem, small = (Problem(SumRate(), (limits(watts),)) for watts in (2.0, 2e-3))
         tiny = Network.multicell(net.H * 1e-6, 1e-15, net.streams.transmitter)
         W, V = solver.solve(problem, net).W, solver.solve(small, tiny).W * 1e3**0.5
-        torch.testing.assert_close(V, W, rtol=5e-3, atol=5e-3)  # where it stops, rounding decides
+        torch.testing.assert_close(V, W, rtol=5e-3, atol=5e-3)  # rounding decides where it stops
         torch.testing.assert_close(utility(problem, net, V), utility(problem, net, W), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-def test_hostile_users_and_neighbours(limits):
-    """A user without channel, one without weight, equal users, an idle transmitter, and a NaN next door."""
+def test_degenerate_users_are_solved_and_do_not_affect_other_instances(limits):
+    """A user without channel, one without weight, equal users, an idle transmitter, and another instance with NaN."""
     T, K, N = 3, 4, 3
     H = network(T, K, N, batch=3).H.clone()
     H[0, :, 1] = 0
@@ -256,7 +256,7 @@ def test_one_of_two_identical_users_is_switched_off(limits, serving):
     assert (solution.status == Status.CONVERGED).all()
 
 
-def test_distributed_antennas_with_a_limit_each_get_at_least_what_other_methods_do():
+def test_distributed_antennas_with_limits_are_at_least_as_good_as_with_other_methods():
     generator = torch.Generator().manual_seed(0)
     gain = 10 ** -(7 + 4 * torch.rand(1, 6, 10, 1, dtype=torch.float64, generator=generator)).expand(1, 6, 10, 4)
     H = torch.randn(1, 6, 40, dtype=torch.complex128, generator=generator) * gain.reshape(1, 6, 40).sqrt()
@@ -272,16 +272,16 @@ def test_distributed_antennas_with_a_limit_each_get_at_least_what_other_methods_
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-def test_derivatives_of_the_saddle_function_are_those_of_automatic_differentiation(limits):
+def test_derivatives_of_the_saddle_function_agree_with_automatic_differentiation(limits):
     net = network(2, 3, 3, batch=1, seed=4)
     problem = Problem(SumRate(torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)), LIMITS[limits](2.0, 2, 3)).bind(net)
     bounds = Limits.of(problem, 2, 3)
-    scene = limited_newton.Scene(net.H, problem.maximise.weights, bounds, net.streams.sent_by(2))
+    scene = limited_newton.NewtonData(net.H, problem.maximise.weights, bounds, net.streams.sent_by(2))
     y = torch.randn(3 + bounds.bound.shape[-1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def value(y):
         x, z = y[None, :3], y[None, 3:]
-        noise = limited_newton.units(scene, z)
+        noise = limited_newton.antenna_multipliers(scene, z)
         A = x.exp().sqrt()[:, None, :, None] * net.H * noise.rsqrt().unsqueeze(-2)
         inverse = torch.linalg.inv(torch.eye(3) + A @ A.mH)
         errors = (inverse * scene.serves.unsqueeze(-1)).sum(1).diagonal(dim1=-2, dim2=-1).real
@@ -294,7 +294,7 @@ def test_derivatives_of_the_saddle_function_are_those_of_automatic_differentiati
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-def test_the_same_answer_with_and_without_a_derivative(limits):
+def test_the_solution_is_the_same_with_and_without_derivatives(limits):
     net = network(2, 3, 3, batch=3, noise=0.2)
     problem = Problem(SumRate(), LIMITS[limits](1.0, 2, 3))
     plain = MulticellWMMSE().solve(problem, net).W

@@ -1,4 +1,4 @@
-"""The wireless transformer against the paper's formulas in NumPy, and the symmetries that it must have."""
+"""The wireless transformer against the paper's formulas in NumPy, and its symmetries."""
 
 from __future__ import annotations
 
@@ -58,24 +58,24 @@ def test_features_are_those_of_the_paper(drops):
     assert size.min() > 0.9 and size.max() < 1.1
 
 
-def test_its_initial_weights_take_power_off_those_who_would_hear_what_is_not_theirs(drops):
-    """The first block is nearly the step on leakage that it is made for, and MRT is what all of them begin with."""
+def test_the_initial_weights_reduce_leakage(drops):
+    """The first block is nearly a gradient step on leakage, and the beams before it are MRT."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Transformer().double()
     h, _, _ = channels(drops)
     d = h / np.linalg.norm(h, axis=-1, keepdims=True)
     gram = d.conj() @ d.swapaxes(-1, -2)  # d_l^H d_k at [l, k]
-    step = -(gram.swapaxes(-1, -2) * (1 - np.eye(12))) @ d  # of others alone: a user's own share only scales its beam
+    step = -(gram.swapaxes(-1, -2) * (1 - np.eye(12))) @ d  # other users only: a user's own term only scales its beam
     beam = slice(33, 65)
     with torch.no_grad():
         x = model.embed(wit.input_features(drops.truth.whitened().channel, drops.context["p_max"]))
         block = model.blocks[0]
-        moved = block.mix(block.heard(x))[..., beam].numpy()
+        moved = block.mix(block.attention(x))[..., beam].numpy()
     before = x[..., beam].numpy()
     np.testing.assert_allclose((before[..., :16] + 1j * before[..., 16:]) / math.sqrt(32), d, atol=1e-9)
     moved = moved[..., :16] + 1j * moved[..., 16:]
-    moved = moved - (d.conj() * moved).sum(-1, keepdims=True) * d  # along its own channel it is no leakage
+    moved = moved - (d.conj() * moved).sum(-1, keepdims=True) * d  # the part along a user's own channel is no leakage
     step = step - (d.conj() * step).sum(-1, keepdims=True) * d
     along = (step.conj() * moved).sum(-1).real / np.linalg.norm(step, axis=-1) / np.linalg.norm(moved, axis=-1)
     assert along.mean() > 0.7 and along.min() > 0.2
@@ -98,17 +98,17 @@ def test_units_and_power_change_no_rate(drops, network):
     torch.testing.assert_close(here.abs().square().sum(-2), (power / 12).unsqueeze(-1).expand(6, 12))
 
 
-def test_phases_of_users_change_no_beam_where_it_is_used(drops, network):
+def test_with_fixed_phases_the_users_phases_change_no_beam(drops, network):
     turn = torch.polar(torch.ones(6, 12, 1).double(), 9 * torch.rand(6, 12, 1, generator=torch.Generator()).double())
     moved = Network.broadcast(drops.truth.channel * turn, drops.truth.noise)
     power = drops.context["p_max"]
     with torch.no_grad():
-        here, there = (network.beams(wit.settled(each), power) for each in (drops.truth, moved))
+        here, there = (network.beams(wit.with_fixed_phases(each), power) for each in (drops.truth, moved))
         raw = network.beams(moved, power) - network.beams(drops.truth, power)
     torch.testing.assert_close(there, here, rtol=1e-8, atol=1e-8)
-    assert raw.abs().max() > 1e-3, "the network itself does see them"
-    d = wit.settled(moved).channel / moved.channel.abs().square().sum(-1, keepdim=True).sqrt()
-    torch.testing.assert_close(wit.settled(moved).rate(here), drops.truth.rate(here))
+    assert raw.abs().max() > 1e-3, "the network itself depends on the phases"
+    d = wit.with_fixed_phases(moved).channel / moved.channel.abs().square().sum(-1, keepdim=True).sqrt()
+    torch.testing.assert_close(wit.with_fixed_phases(moved).rate(here), drops.truth.rate(here))
     square, cube = (d * d).sum(-1), d.real.pow(3).sum(-1)
     assert (square.real > 0).all() and square.imag.abs().max() < 1e-9 and (cube > 0).all()
 
@@ -138,10 +138,10 @@ def test_the_loss_is_the_hinge_lagrangian_of_scaled_rates(drops, network, target
     network.eval()
     shown = network.loss(drops, torch.Generator())[0].item()
     network.train()
-    assert shown == pytest.approx(wit.FORFEIT * max(target - jain, 0) - total, rel=1e-9)
+    assert shown == pytest.approx(wit.VIOLATION_COST * max(target - jain, 0) - total, rel=1e-9)
 
 
-def test_the_extremes_of_a_batch_are_not_learned_from(drops, network):
+def test_the_scale_of_the_loss_has_no_gradient(drops, network):
     network.dual.target = 0.2  # no violation: the gradient is that of the mean sum rate over the range
     bias = network.network.head[-1].bias
     (slope,) = torch.autograd.grad(network.loss(drops, torch.Generator())[0], bias)

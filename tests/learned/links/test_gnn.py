@@ -1,4 +1,4 @@
-"""The graph network: messages as they are written down, learning without labels."""
+"""The graph network: its messages against NumPy, its loss, learning without labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from beamforge.checks import check_solver
 from beamforge.learned.links.gnn import GNN, ROUNDS, WIDTH
-from beamforge.learned.links.sized import posed
+from beamforge.learned.links.sized import bound_problem
 from beamforge.training.data.links import Links
 from beamforge.training.stream import Stream
 
@@ -26,9 +26,9 @@ def test_any_weights_conform():
     check_solver(method())
 
 
-def test_messages_are_as_written():
+def test_messages_follow_their_equation():
     solver, instance = method(5), batch(5)
-    _, data = posed(instance)
+    _, data = bound_problem(instance)
     get = {name: value.detach().double().numpy() for name, value in solver.networks["5"].state_dict().items()}
 
     def layer(name, x):
@@ -58,7 +58,7 @@ def test_messages_are_as_written():
 
 def test_the_loss_is_minus_the_rate():
     solver, instance = method(3), batch(3)
-    problem, _ = posed(instance)
+    problem, _ = bound_problem(instance)
     with torch.no_grad():
         W = solver.solve(problem, instance.observation.network).W
         loss, _ = solver.loss(instance, torch.Generator())
@@ -76,7 +76,7 @@ def test_it_learns_without_labels():
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    _, data = posed(held_out)
+    _, data = bound_problem(held_out)
     equal = data.rate(torch.full_like(data.direct, 1 / 3).unsqueeze(-2)).mean()
     with torch.no_grad():
         after = solver.loss(held_out, torch.Generator())[0]

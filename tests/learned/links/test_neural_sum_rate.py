@@ -1,4 +1,4 @@
-"""Neural sum rate, whatever its weights: Algorithm 2 as it is written, and as Algorithm 1 before it has learned."""
+"""Neural sum rate: random weights against Algorithm 2 of the paper, untrained ones against Algorithm 1."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from beamforge.core.utilities import SumRate
 from beamforge.io import weights
 from beamforge.io.weights import Weights
 from beamforge.learned.links.neural_sum_rate import DEPTH, PENALTY, NeuralSumRate
-from beamforge.learned.links.sized import posed
+from beamforge.learned.links.sized import bound_problem
 from beamforge.registry import create
 from beamforge.training.data.links import Links
 from beamforge.training.stream import Stream
 
 
 def method(links=4, std=0.1, seed=0, **settings):
-    """A method whose networks are random throughout; untrained ones end in zeros."""
+    """A method with random weights in all layers; those of an untrained one are zero in the last layer."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -42,10 +42,10 @@ def batch(links, count=5, step=0, dtype=torch.complex128, **fields) -> Instance:
 
 def solved(solver, instance):
     with torch.no_grad():
-        return solver.solve(posed(instance)[0], instance.observation.network).W.abs().square().squeeze(-2)
+        return solver.solve(bound_problem(instance)[0], instance.observation.network).W.abs().square().squeeze(-2)
 
 
-# --- an independent reading of the paper -----------------------------------------------------------------------------
+# --- the paper's algorithms in NumPy ---------------------------------------------------------------------------------
 def psi(network, vectors, matrix=None):
     """Three hidden layers of 128 on everything in one long vector."""
     get = {name: value.detach().double().numpy() for name, value in network.state_dict().items()}
@@ -59,7 +59,7 @@ def psi(network, vectors, matrix=None):
 
 
 def algorithm_2(nets, G, n, w, P):
-    """In watts and with the networks' inputs in units of an equal share; links in the order that comes."""
+    """In watts, with the networks' inputs in units of an equal share, and without sorting the links."""
     L, beta = len(n), PENALTY * len(n) / P**2
     own = np.diag(G)
     unit = P / L
@@ -105,7 +105,7 @@ def test_it_is_algorithm_2(links, shared):
         np.testing.assert_allclose(found[i].numpy()[order], expected, rtol=1e-9, atol=1e-13)
 
 
-def test_before_training_it_is_algorithm_1_cut_short():
+def test_before_training_it_is_a_few_iterations_of_algorithm_1():
     instance = batch(4, strong_share=0.0)
     with torch.random.fork_rng():
         solver = NeuralSumRate(checkpoint="random", links=4)
@@ -137,11 +137,11 @@ def test_any_weights_conform():
 @pytest.mark.parametrize("std", [0.0, 3.0])
 def test_hostile_instances_keep_the_limit(std):
     G = torch.rand(6, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    G[1, 2, 2] = 0  # a link that hears nothing of its own
+    G[1, 2, 2] = 0  # a link without a direct gain
     G[2] = torch.eye(4)  # no interference
     G[3] *= 1e14
     G[4] *= 1e-14
-    G[5, :, 1] = 0  # a transmitter that nobody hears
+    G[5, :, 1] = 0  # a transmitter that no user receives
     problem = Problem(SumRate(torch.tensor([1.0, 0.0, 2.0, 1e-9], dtype=torch.float64)), (TotalPower(3.0),))
     for dtype in (torch.float64, torch.float32):
         network = Network.power_control(G.to(dtype), noise=0.1)
@@ -155,7 +155,7 @@ def test_hostile_instances_keep_the_limit(std):
 def test_the_loss_is_that_of_the_labels():
     solver, instance = method(), batch(4)
     found = solved(solver, instance)
-    problem, _ = posed(instance)
+    problem, _ = bound_problem(instance)
     best = ManyStarts().solve(problem, instance.observation.network).W.abs().square().squeeze(-2)
     expected = ((found - best).square().sum(-1) / best.square().sum(-1)).mean()
     loss, figures = solver.loss(instance, torch.Generator())
@@ -170,25 +170,25 @@ def test_gradients_agree_with_differences():
     solver, instance = method(3).double(), batch(3)
     generator = torch.Generator().manual_seed(2)
     parameters = list(solver.parameters())
-    way = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
+    direction = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
     gradient = torch.autograd.grad(solver.loss(instance, generator)[0], parameters)
-    slope = sum((g * v).sum() for g, v in zip(gradient, way, strict=True))
+    slope = sum((g * v).sum() for g, v in zip(gradient, direction, strict=True))
 
     def moved(h):
         with torch.no_grad():
-            for p, v in zip(parameters, way, strict=True):
+            for p, v in zip(parameters, direction, strict=True):
                 p += h * v
             value = solver.loss(instance, generator)[0]
-            for p, v in zip(parameters, way, strict=True):
+            for p, v in zip(parameters, direction, strict=True):
                 p -= h * v
         return value
 
-    h = 1e-8  # 64 layers of ReLU have a kink in every larger step
+    h = 1e-8  # in larger steps, 64 layers of ReLU are not differentiable
     assert slope.abs() > 1e-2
     torch.testing.assert_close(slope, (moved(h) - moved(-h)) / (2 * h), rtol=1e-4, atol=1e-7)
 
 
-def test_it_learns_a_few_labels_by_heart():
+def test_it_fits_a_few_labels():
     instance = batch(3, count=6, dtype=torch.complex64, strong_share=0.0, weighted_share=1.0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -205,7 +205,7 @@ def test_it_learns_a_few_labels_by_heart():
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------
-def test_other_sizes_are_refused_with_what_would_do():
+def test_other_sizes_are_refused_with_the_methods_that_serve_them():
     G = torch.eye(7, dtype=torch.float64) + 0.1
     with pytest.raises(
         UnsupportedProblem, match=r"neural-sum-rate \(4, 16 or 64 links.*7 users; methods that do: .*global"
@@ -218,11 +218,11 @@ def test_own_weights_serve_their_own_size(tmp_path):
     header = {"model": "neural-sum-rate", "settings": {"checkpoint": "random", "links": 3}}
     weights.save(path, Weights(solver.state_dict(), header))
     instance = batch(3)
-    problem, network = posed(instance)[0], instance.observation.network
+    problem, network = bound_problem(instance)[0], instance.observation.network
     found = create(problem, network, "neural-sum-rate", {"checkpoint": str(path)}).solve(problem, network)
     torch.testing.assert_close(found.W.abs().square().squeeze(-2), solved(solver, instance))
     with pytest.raises(UnsupportedProblem, match="4 users"):
-        NeuralSumRate(checkpoint=str(path)).solve(*(posed(batch(4))[0], batch(4).observation))
+        NeuralSumRate(checkpoint=str(path)).solve(*(bound_problem(batch(4))[0], batch(4).observation))
     weights.save(path, Weights(solver.state_dict(), {**header, "settings": {"links": 4}}))
     with pytest.raises(ConfigError, match="checkpoint must fit"):
         NeuralSumRate(checkpoint=str(path))

@@ -1,4 +1,4 @@
-"""Learned steps of power control, whatever their weights: what must hold for good ones, random ones and absurd ones."""
+"""Learned steps of power control: properties that hold for any weights, good, random or absurd."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from beamforge.core.named_problems import build_problem
 from beamforge.core.utilities import SumRate
 from beamforge.io import weights
 from beamforge.io.weights import Weights
-from beamforge.learned.links.neural_sum_rate_shared import KEPT, LEADERS, NeuralSumRateShared, Rounds, look
+from beamforge.learned.links.neural_sum_rate_shared import KEPT, LEADERS, NeuralSumRateShared, Rounds, link_features
 from beamforge.registry import configure
 from beamforge.scenarios.base import TEST_SEEDS
 from beamforge.scenarios.power_control import Strong, Weak
@@ -30,18 +30,18 @@ from beamforge.training.stream import Stream
 MODEL = "neural-sum-rate-shared"
 
 
-def copy(std, seed=0, **settings):
+def random_solver(std, seed=0, **settings):
     return all_random(NeuralSumRateShared(checkpoint="random", **settings), std, seed)
 
 
-def posed(links=8, count=10, kind=Strong, dtype=torch.complex128, **settings):
-    """Instances and what is asked of them."""
+def problem_and_instances(links=8, count=10, kind=Strong, dtype=torch.complex128, **settings):
+    """A problem and its instances."""
     instance = kind(links=links, **settings).sample(count, seed=4, dtype=dtype)
     return build_problem("sum-rate", instance.context), instance
 
 
 def rate(solver, problem, instance):
-    """By the network's own physics, of the beams alone."""
+    """The weighted sum rate, computed from the beams."""
     with torch.no_grad():
         solution = solver.solve(problem, instance)
     assert solution.solved.all()
@@ -56,19 +56,19 @@ def equal(problem, instance):
     return (problem.bind(network).maximise.weights * network.rate(W)).sum(-1)
 
 
-# --- what it is ------------------------------------------------------------------------------------------------------
+# --- solutions -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("std", [0.0, 0.2])
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"samples": 3}])
 def test_any_weights_conform(std, settings):
-    check_solver(copy(std, **settings))
+    check_solver(random_solver(std, **settings))
 
 
 @pytest.mark.parametrize("links", [1, 2, 5, 40])
 def test_one_set_of_weights_for_any_number_and_the_trace_is_the_rate(links):
-    """The trace's last rate against NumPy's from the powers, on which alone a user can rely; all power is spent."""
-    problem, instance = posed(links, 2, random_weights=True)
+    """The last rate of the trace against the rate of the powers in NumPy; all power is spent."""
+    problem, instance = problem_and_instances(links, 2, random_weights=True)
     with torch.no_grad():
-        solution = copy(0.2).solve(problem, instance)
+        solution = random_solver(0.2).solve(problem, instance)
     p = solution.W.abs().square().squeeze(-2).numpy()
     G, worth = instance.truth.gains.numpy(), instance.context["weights"].numpy()
     for i in range(2):
@@ -80,11 +80,11 @@ def test_one_set_of_weights_for_any_number_and_the_trace_is_the_rate(links):
 
 
 def test_relabelled_links_get_relabelled_powers():
-    problem, instance = posed(9, 6, random_weights=True)
+    problem, instance = problem_and_instances(9, 6, random_weights=True)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(3))
     G = instance.truth.gains[:, order][:, :, order]
     moved = build_problem("sum-rate", instance.context | {"weights": instance.context["weights"][:, order]})
-    solver = copy(0.3)
+    solver = random_solver(0.3)
     with torch.no_grad():
         there = solver.solve(problem, instance).W[..., order]
         here = solver.solve(moved, Network.power_control(G, 0.05)).W
@@ -92,7 +92,7 @@ def test_relabelled_links_get_relabelled_powers():
 
 
 def test_untrained_rounds_are_stretched_steps_of_wmmse():
-    problem, instance = posed(7, 6)
+    problem, instance = problem_and_instances(7, 6)
     data = SharedPower.of(problem.bind(instance.truth), instance.truth)
     z = Rounds(width=4, rounds=1).double()(data, single_link_starts(data, LEADERS))
     _, rates = climb(data, single_link_starts(data, LEADERS), 1)
@@ -101,14 +101,15 @@ def test_untrained_rounds_are_stretched_steps_of_wmmse():
     torch.testing.assert_close(data.rate(z.exp())[rises], rates[..., 1][rises])
 
 
-def test_weights_of_the_rate_are_obeyed_and_their_unit_is_not():
-    _, instance = posed(6, 10)
+def test_links_of_weight_zero_get_no_power_and_units_of_weights_do_not_matter():
+    _, instance = problem_and_instances(6, 10)
     worth = torch.tensor([5.0, 1, 1, 1, 1, 0], dtype=torch.float64)
     with torch.no_grad():
         one, other = (
-            copy(0.1).solve(Problem(SumRate(unit * worth), (TotalPower(2.0),)), instance).W for unit in (1, 1e-3)
+            random_solver(0.1).solve(Problem(SumRate(unit * worth), (TotalPower(2.0),)), instance).W
+            for unit in (1, 1e-3)
         )
-    assert (one.abs().square()[..., -1] < 1e-9).all(), "a link whose rate is worth nothing has power"
+    assert (one.abs().square()[..., -1] < 1e-9).all(), "a link of weight zero has power"
     torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 
 
@@ -117,32 +118,34 @@ def test_weights_of_the_rate_are_obeyed_and_their_unit_is_not():
 @pytest.mark.parametrize("kind", [Strong, Weak])
 def test_never_worse_than_equal_power(std, kind):
     for dtype, slack in ((torch.complex128, 1e-12), (torch.complex64, 1e-5)):
-        problem, instance = posed(10, 40, kind, dtype, random_weights=True)
+        problem, instance = problem_and_instances(10, 40, kind, dtype, random_weights=True)
         for steps in (0, 2):
-            found = rate(copy(std, steps=steps), problem, instance)
+            found = rate(random_solver(std, steps=steps), problem, instance)
             assert (found >= equal(problem, instance) * (1 - slack)).all()
 
 
-def test_a_start_is_never_given_up_for_less():
-    problem, instance = posed(16, 20)
+def test_no_result_is_worse_than_a_given_start():
+    problem, instance = problem_and_instances(16, 20)
     with torch.no_grad():
-        start = copy(0.0, samples=8, steps=30).solve(problem, instance).W
-        found = copy(3.0, steps=0).solve(problem, instance, start=start).W
+        start = random_solver(0.0, samples=8, steps=30).solve(problem, instance).W
+        found = random_solver(3.0, steps=0).solve(problem, instance, start=start).W
     assert (
         problem.bind(instance.truth).value(instance.truth, found)
-        >= rate(copy(0.0, samples=8, steps=30), problem, instance) * (1 - 1e-9)
+        >= rate(random_solver(0.0, samples=8, steps=30), problem, instance) * (1 - 1e-9)
     ).all()
 
 
 @pytest.mark.parametrize("std", [0.0, 0.3, 3.0])
-def test_more_steps_and_more_samples_never_get_less(std):
-    problem, instance = posed(12, 30)
-    found = torch.stack([rate(copy(std, steps=steps), problem, instance) for steps in (0, 1, 2, 5, 10, 20)], -1)
+def test_more_steps_or_samples_never_lower_the_rate(std):
+    problem, instance = problem_and_instances(12, 30)
+    found = torch.stack(
+        [rate(random_solver(std, steps=steps), problem, instance) for steps in (0, 1, 2, 5, 10, 20)], -1
+    )
     assert (found.diff(dim=-1) >= -1e-12).all() and (found[:, -1] > found[:, 0]).any()
-    found = torch.stack([rate(copy(std, samples=count), problem, instance) for count in (1, 2, 4, 8, 20)], -1)
+    found = torch.stack([rate(random_solver(std, samples=count), problem, instance) for count in (1, 2, 4, 8, 20)], -1)
     assert (found.diff(dim=-1) >= -1e-12).all() and (found[:, -1] > found[:, 0]).any()
     with torch.no_grad():
-        trace = copy(std).solve(problem, instance).trace
+        trace = random_solver(std).solve(problem, instance).trace
     assert trace.shape == (30, 11) and (trace.diff(dim=-1) >= 0).all()
 
 
@@ -154,7 +157,7 @@ def hostile(name):
         return torch.rand(2, 200, 200, dtype=torch.float64, generator=generator), 0.05
     if name == "gains over 120 dB":
         return 10 ** (-12 * G), 0.05
-    if name == "gains over 120 dB, no noise to speak of":
+    if name == "gains over 120 dB, almost no noise":
         return 10 ** (-12 * G), 1e-12
     if name == "no interference":
         return torch.diag_embed(G[:, 0]), 0.05
@@ -170,7 +173,7 @@ def hostile(name):
 HOSTILE = [
     "200 links",
     "gains over 120 dB",
-    "gains over 120 dB, no noise to speak of",
+    "gains over 120 dB, almost no noise",
     "no interference",
     "links without a direct gain",
     "no direct gain at all",
@@ -186,21 +189,21 @@ def test_gains_far_from_training_get_at_least_equal_power(name, std):
     for dtype, slack in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
         level = noise.to(dtype) if isinstance(noise, torch.Tensor) else noise
         network = Network.power_control(G.to(dtype), level)
-        instance = type(posed(2, 1)[1]).perfect(network)
+        instance = type(problem_and_instances(2, 1)[1]).perfect(network)
         problem = Problem(SumRate(), (TotalPower(2.0),))
-        found, floor = rate(copy(std), problem, instance), equal(problem.bind(network), instance)
+        found, floor = rate(random_solver(std), problem, instance), equal(problem.bind(network), instance)
         assert (found >= floor * (1 - slack)).all(), f"{found.tolist()} below {floor.tolist()}"
         data = SharedPower.of(problem.bind(network), network)
-        _, features = look(data, single_link_starts(data, 3).log())
+        _, features = link_features(data, single_link_starts(data, 3).log())
         assert all(torch.isfinite(value).all() and value.abs().max() < 60 for value in features)
 
 
 @pytest.mark.parametrize("weights_are", [0.0, 1e-12])
-def test_weights_that_are_nothing(weights_are):
-    problem, instance = posed(5, 4)
+def test_weights_that_are_zero_or_tiny(weights_are):
+    problem, instance = problem_and_instances(5, 4)
     problem = Problem(SumRate(weights_are), (TotalPower(2.0),))
     with torch.no_grad():
-        solution = copy(0.2).solve(problem, instance)
+        solution = random_solver(0.2).solve(problem, instance)
     assert solution.solved.all() and torch.isfinite(solution.W.abs()).all()
 
 
@@ -210,16 +213,16 @@ def test_without_interference_the_powers_are_those_of_water_filling():
     gains = torch.tensor([4.0, 2.0, 1.0, 0.05], dtype=torch.float64)
     problem = Problem(SumRate(), (TotalPower(2.0),))
     with torch.no_grad():
-        W = copy(0.05, steps=80).solve(problem, Network.power_control(torch.diag(gains), 0.5)).W
+        W = random_solver(0.05, steps=80).solve(problem, Network.power_control(torch.diag(gains), 0.5)).W
     np.testing.assert_allclose(W.abs().square().squeeze(-2).numpy(), water_filling(gains / 0.5, 2.0), atol=1e-3)
 
 
-def test_neighbours_and_pieces_change_nothing(monkeypatch):
-    problem, instance = posed(12, 9, random_weights=True)
+def test_other_instances_and_the_chunk_size_do_not_matter(monkeypatch):
+    problem, instance = problem_and_instances(12, 9, random_weights=True)
     bound = problem.bind(instance.truth)
-    solver = copy(0.5)
+    solver = random_solver(0.5)
     together = rate(solver, problem, instance)
-    monkeypatch.setattr("beamforge.learned.links.neural_sum_rate_shared.CROWD", 1)
+    monkeypatch.setattr("beamforge.learned.links.neural_sum_rate_shared.CHUNK", 1)
     torch.testing.assert_close(rate(solver, problem, instance), together, rtol=1e-9, atol=0)
     alone = [rate(solver, *take((bound, instance), slice(i, i + 1))) for i in range(9)]
     torch.testing.assert_close(torch.cat(alone), together, rtol=1e-9, atol=0)
@@ -229,15 +232,15 @@ def test_neighbours_and_pieces_change_nothing(monkeypatch):
 def test_the_derivative_of_the_loss_is_that_of_finite_differences():
     source = Links(links=(5, 5), strong_share=0.7, gain_db=(-10.0, 10.0))
     instance = Stream.training(source, 0, 6, torch.complex128).batch_at(0)
-    solver = copy(0.1, width=5, rounds=3).double()
+    solver = random_solver(0.1, width=5, rounds=3).double()
     check_gradient_of_loss(solver, instance, step=1e-6)
 
 
 def test_the_loss_is_the_rate_of_the_best_candidate():
-    """Minus its logarithm, of all candidates in doubt at most the logarithm of their number over the sharpness."""
+    """Minus its logarithm; the soft maximum is low by at most log(number) over the sharpness."""
     instance = Stream.training(Links(links=(16, 16), strong_share=1.0), 0, 12, torch.complex128).batch_at(0)
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
-    solver = copy(0.0)
+    solver = random_solver(0.0)
     with torch.no_grad():
         loss, _ = solver.loss(instance, torch.Generator())
         p = solver.candidates(SharedPower.of(problem, instance.truth))
@@ -273,7 +276,7 @@ def test_learning_lowers_the_loss():
 
 
 # --- the weights that come with the package ------------------------------------------------------------------------
-def test_shipped_weights_conform_and_say_where_they_come_from():
+def test_shipped_weights_conform_and_state_their_origin():
     check_solver(NeuralSumRateShared())
     header = weights.load(MODEL).header
     assert header["version"] and len(header["commit"]) >= 7 and header["commit"] != "unknown"
@@ -297,7 +300,7 @@ def test_shipped_weights_reach_the_best_of_a_climb_from_every_link(links, steps,
 
 
 @pytest.mark.parametrize("links", [4, 64])
-def test_shipped_weights_know_weak_interference(links):
+def test_shipped_weights_are_optimal_under_weak_interference(links):
     instance = Weak(links, random_weights=True).sample(20, seed=TEST_SEEDS[3])
     problem = build_problem("sum-rate", instance.context)
     best = problem.value(instance.truth, LinkWMMSE(starts=1).solve(problem, instance).W)
@@ -312,12 +315,12 @@ def test_by_name():
 
 # --- weights and settings --------------------------------------------------------------------------------------------
 def test_weights_come_back_from_a_file(tmp_path):
-    path, solver = tmp_path / "w.safetensors", copy(0.3, width=10, rounds=3)
+    path, solver = tmp_path / "w.safetensors", random_solver(0.3, width=10, rounds=3)
     header = {"model": MODEL, "settings": {"checkpoint": "random", "width": 10, "rounds": 3}}
     weights.save(path, Weights(solver.state_dict(), header))
     again = NeuralSumRateShared(checkpoint=str(path))
-    assert not any(parameter.requires_grad for parameter in again.parameters()), "powers would drag gradients along"
-    problem, instance = posed(5, 5)
+    assert not any(parameter.requires_grad for parameter in again.parameters()), "loaded weights require gradients"
+    problem, instance = problem_and_instances(5, 5)
     with torch.no_grad():
         assert torch.equal(again.solve(problem, instance).W, solver.solve(problem, instance).W)
 
@@ -332,7 +335,7 @@ def test_weights_come_back_from_a_file(tmp_path):
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_in_a_sentence(change, words, tmp_path):
-    solver = copy(0.3, width=10, rounds=3)
+    solver = random_solver(0.3, width=10, rounds=3)
     header = {"model": MODEL, "settings": {"width": 10, "rounds": 3}}
     weights.save(tmp_path / "w.safetensors", change(Weights(solver.state_dict(), header)))
     with pytest.raises(ConfigError, match=words) as refused:
@@ -357,4 +360,4 @@ def test_settings_out_of_range_are_refused(settings, words):
 def test_other_questions_are_refused():
     limits = Problem(SumRate(), (PerTransmitterPower(1.0),))
     with pytest.raises(UnsupportedProblem):
-        copy(0.1).solve(limits, posed(3, 2)[1])
+        random_solver(0.1).solve(limits, problem_and_instances(3, 2)[1])

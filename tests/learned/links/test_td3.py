@@ -1,4 +1,4 @@
-"""TD3: what its actor and critics learn from, and what of it is left when training is over."""
+"""TD3: gradients of actor and critics, validation, and what the trained weights contain."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 
 from beamforge.checks import check_solver
 from beamforge.io.weights import load
-from beamforge.learned.links.sized import posed
-from beamforge.learned.links.td3 import DELAY, EXPLORATION, PATIENCE, RANGE, TD3, observed
+from beamforge.learned.links.sized import bound_problem
+from beamforge.learned.links.td3 import DELAY, EXPLORATION, PATIENCE, RANGE, TD3, link_states
 from beamforge.training.data.links import Links
 from beamforge.training.loop import train
 from beamforge.training.recipe import Recipe
@@ -15,7 +15,7 @@ from beamforge.training.stream import Stream
 
 
 def method(links=3, seed=0, std=0.3, steps=PATIENCE):
-    """An actor that is not at its equal powers, and critics that have been patient enough."""
+    """A random actor, and critics past their first `PATIENCE` steps."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         solver = TD3(checkpoint="random", links=links)
@@ -42,7 +42,7 @@ def test_any_weights_conform():
     check_solver(method(4, std=0.03))
 
 
-def test_the_actor_waits_and_then_moves_every_other_time():
+def test_the_actor_waits_and_then_moves_every_other_step():
     moved = []
     for steps in (0, PATIENCE - 1, PATIENCE, PATIENCE + 1, PATIENCE + DELAY):
         solver = method(steps=steps)
@@ -51,24 +51,24 @@ def test_the_actor_waits_and_then_moves_every_other_time():
     assert moved == [False, False, True, False, True]
 
 
-def test_critics_do_not_learn_from_what_the_actor_wants():
+def test_the_actors_loss_has_no_gradient_for_the_critics():
     """Their gradient is the same whether the actor moves or not."""
     with_actor, without = (gradients(method(steps=steps))["critics"] for steps in (PATIENCE, PATIENCE + 1))
     for one, other in zip(with_actor, without, strict=True):
         torch.testing.assert_close(one, other)
 
 
-def test_critics_learn_the_rewards_of_what_is_tried():
-    """Critics that say one of everything are wrong by how much the rates of what is tried exceed equal powers'."""
+def test_critics_learn_the_rewards_of_the_noisy_actions():
+    """The loss of critics with a constant value of one, from the rates of the noisy actions and of equal powers."""
     solver, instance = method(steps=PATIENCE + 1), batch(3)
     with torch.no_grad():
         for critic in solver.critics:
             critic.layers[-1].weight.zero_()
             critic.layers[-1].bias.fill_(1.0)
-    _, data = posed(instance)
+    _, data = bound_problem(instance)
     (actor,) = solver.networks.values()
     with torch.no_grad():
-        action = actor.act(observed(data))
+        action = actor.act(link_states(data))
         torch.testing.assert_close((RANGE * action).softmax(-1), solver.shares(data))
     noise = torch.randn(3, 8, 3, generator=torch.Generator().manual_seed(7))
     tried = [(action + scale * noise[i]).clamp(-1, 1) for i, scale in enumerate(EXPLORATION)]
@@ -83,7 +83,7 @@ def test_critics_learn_the_rewards_of_what_is_tried():
 
 def test_validation_is_the_reward_alone():
     solver = method().eval()
-    _, data = posed(batch(3))
+    _, data = bound_problem(batch(3))
     with torch.no_grad():
         shares = solver.shares(data)
         rates = [data.rate(p.unsqueeze(-2)).squeeze(-1) for p in (shares, torch.full_like(shares, 1 / 3))]
@@ -92,7 +92,7 @@ def test_validation_is_the_reward_alone():
     assert solver.steps == PATIENCE
 
 
-def test_critics_stay_behind_when_training_is_over(tmp_path):
+def test_trained_weights_contain_no_critics(tmp_path):
     text = '[model]\nname = "td3"\nweights = "random"\nlinks = 2\n[data]\nsource = "links"\nlinks = 2\n'
     recipe = Recipe.parse(text + "[run]\nsteps = 2\nbatch = 4\nvalidation_batches = 1\n")
     train(recipe, lambda: TD3(checkpoint="random", links=2), tmp_path)

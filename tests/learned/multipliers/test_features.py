@@ -1,4 +1,4 @@
-"""What a filter sees of a downlink: the floor against regularised zero forcing itself, features against NumPy."""
+"""Inputs of the filter: the floor against regularised zero forcing, features and shifts against NumPy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from beamforge.scenarios import Rayleigh
 PROBLEM = Problem(SumRate(), (TotalPower(1.0),))
 
 
-def cell(network):
+def prepared(network):
     return ReducedWMMSE().prepare(PROBLEM.bind(network), Observation(network))
 
 
@@ -26,35 +26,35 @@ def cell(network):
 @pytest.mark.parametrize(
     "source", [Rayleigh(8, 8, 20.0), Rayleigh(12, 8, 30.0), Rayleigh(8, 16, 0.0, 40.0), Rayleigh(8, 8, 40.0, 0.0, 0.99)]
 )
-def test_the_floor_is_the_rate_of_zero_forcing_and_a_little_more_or_says_that_it_cannot_tell(source, dtype):
+def test_the_floor_is_infinite_or_at_least_the_rate_of_zero_forcing(source, dtype):
     network = source.sample(60, seed=4, dtype=dtype).truth
     exact = Network.broadcast(network.channel.to(torch.complex128), network.noise.double())
     rate = exact.rate(RZF().solve(PROBLEM, exact).W).sum(-1)
-    floor = observe(cell(network)).floor.double()
+    floor = observe(prepared(network)).floor.double()
     told = torch.isfinite(floor)
     assert (floor[told] >= rate[told]).all()
     if dtype is torch.complex128:
         torch.testing.assert_close(floor, rate, rtol=1e-6, atol=0)
 
 
-def test_on_ordinary_channels_it_is_close_in_single_precision_too():
+def test_on_ordinary_channels_the_floor_is_close_to_that_rate_in_single_precision():
     network = Rayleigh(16, 16, 20.0).sample(50, seed=4).truth
     rate = network.rate(RZF().solve(PROBLEM, network).W).sum(-1)
-    torch.testing.assert_close(observe(cell(network)).floor, rate, rtol=3e-3, atol=0)
+    torch.testing.assert_close(observe(prepared(network)).floor, rate, rtol=3e-3, atol=0)
 
 
 @pytest.mark.parametrize("noise", [1e-1, 1e-3, 1e-6, 1e-9])
-def test_where_rounding_hides_what_beams_do_the_floor_is_raised_beyond_it(noise):
+def test_the_floor_covers_the_rounding_error(noise):
     H = torch.randn(20, 4, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     H[:10, 1] = H[:10, 0]
     exact = Network.broadcast(H.to(torch.complex128), noise)
     rate = exact.rate(RZF().solve(PROBLEM, exact).W).sum(-1)
-    assert (observe(cell(Network.broadcast(H, noise))).floor >= rate).all()
+    assert (observe(prepared(Network.broadcast(H, noise))).floor >= rate).all()
 
 
 def test_shifts_and_features_against_numpy():
     network = Network.broadcast(torch.randn(1, 4, 3, dtype=torch.complex128), 0.1)
-    data = cell(network)
+    data = prepared(network)
     seen = observe(data)
     G = data.gram[0].numpy()
     R = np.linalg.inv(G + 4 * np.eye(4))

@@ -1,4 +1,4 @@
-"""Learned multipliers, whatever their weights: what must hold for good ones, random ones and absurd ones."""
+"""Learned multipliers: properties that hold for any weights, good, random or absurd."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from beamforge.core.utilities import SumRate
 from beamforge.io import weights
 from beamforge.io.weights import Weights
 from beamforge.learned.multipliers.features import observe
-from beamforge.learned.multipliers.sum_rate import SumRateMultipliers, polish, reach
+from beamforge.learned.multipliers.sum_rate import SumRateMultipliers, evaluate_state, plain_steps
 from beamforge.registry import configure
 from beamforge.scenarios import Rayleigh
 from beamforge.training.data.downlink import Downlink
@@ -31,7 +31,7 @@ from beamforge.training.stream import Stream
 PROBLEM = Problem(SumRate(), (TotalPower(1.0),))
 
 
-def copy(std, steps=3, seed=0, **settings):
+def random_solver(std, steps=3, seed=0, **settings):
     return all_random(SumRateMultipliers(steps=steps, checkpoint="random", **settings), std, seed)
 
 
@@ -46,21 +46,21 @@ def rate(solver, network, problem=PROBLEM):
     return network.rate(solution.W).sum(-1)
 
 
-# --- what it is ------------------------------------------------------------------------------------------------------
+# --- solutions -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("std", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("steps", [0, 3])
 def test_any_weights_conform(std, steps):
-    check_solver(copy(std, steps))
+    check_solver(random_solver(std, steps))
 
 
 @pytest.mark.parametrize(("K", "N"), [(1, 4), (2, 1), (5, 3), (5, 5), (5, 40), (40, 30)])
 def test_one_set_of_weights_for_any_size_and_the_rate_is_that_of_the_trace(K, N):
-    """The trace's last rate against NumPy's from the beams, on which alone a user can rely."""
+    """The last rate of the trace against the rate of the beams in NumPy."""
     H, noise = channels(K, N, batch=2), torch.rand(2, K, dtype=torch.float64) + 0.1
     weight = torch.rand(2, K, dtype=torch.float64) + 0.5
     problem = Problem(SumRate(weight), (TotalPower(3.0),))
     with torch.no_grad():
-        solution = copy(0.3).solve(problem, Network.broadcast(H, noise))
+        solution = random_solver(0.3).solve(problem, Network.broadcast(H, noise))
     expected = [
         sum_rate(H[i : i + 1].numpy(), solution.W[i].numpy(), [0] * K, noise[i].numpy(), weight[i].numpy())
         for i in range(2)
@@ -72,33 +72,33 @@ def test_one_set_of_weights_for_any_size_and_the_rate_is_that_of_the_trace(K, N)
 def test_relabelled_users_get_relabelled_beams():
     H = channels(9, 7)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(3))
-    solver = copy(0.3)
+    solver = random_solver(0.3)
     with torch.no_grad():
         there = solver.solve(PROBLEM, Network.broadcast(H, 0.01)).W[..., order]
         here = solver.solve(PROBLEM, Network.broadcast(H[:, order], 0.01)).W
     torch.testing.assert_close(here, there, rtol=1e-6, atol=1e-8)
 
 
-def test_the_number_of_antennas_never_enters():
+def test_rates_depend_on_the_gram_matrix_alone():
     """Channels with the same Gram matrix get the same rates: a rotation into more antennas changes nothing."""
     H = channels(6, 6)
     rotation = torch.linalg.qr(channels(11, 6, batch=1, seed=4))[0].mH
-    solver = copy(0.3, steps=0)
+    solver = random_solver(0.3, steps=0)
     few = rate(solver, Network.broadcast(H, 0.02))
     torch.testing.assert_close(few, rate(solver, Network.broadcast(H @ rotation, 0.02)), rtol=1e-9, atol=0)
 
 
-def test_the_filter_goes_where_the_channels_are():
+def test_the_filter_runs_on_the_device_of_the_channels():
     """The command line makes a method before it knows the device; "meta" stands in for one."""
     network = Network.broadcast(channels(3, 3), 0.1)
     data = ReducedWMMSE().prepare(PROBLEM.bind(network), Observation(network))
     data, seen = (tree_map(lambda leaf: leaf.to("meta"), tree) for tree in (data, observe(data)))
-    found, ridge = copy(0.3).predict(data, seen)
+    found, ridge = random_solver(0.3).predict(data, seen)
     assert {leaf.device.type for leaf in (*found, ridge)} == {"meta"}
     assert {leaf.dtype for leaf in (*found, ridge)} == {torch.float64}
 
 
-def test_weights_of_the_rate_are_obeyed():
+def test_users_of_weight_zero_get_no_power():
     H = channels(6, 4)
     weight = torch.tensor([5.0, 1, 1, 1, 1, 0], dtype=torch.float64)
     with torch.no_grad():
@@ -108,8 +108,8 @@ def test_weights_of_the_rate_are_obeyed():
             .W
         )
     power = W.abs().square().sum(-2)
-    assert (power[:, -1] < 1e-12).all(), "a user whose rate is worth nothing has power"
-    assert (power[:, 0] > 1e-3).all(), "the user that matters most has none"
+    assert (power[:, -1] < 1e-12).all(), "a user of weight zero has power"
+    assert (power[:, 0] > 1e-3).all(), "the user of the largest weight has none"
 
 
 # --- the safeguard ---------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_never_worse_than_regularised_zero_forcing_on_any_instance(std, steps, s
     for dtype, slack in ((torch.complex128, 1e-9), (torch.complex64, 1e-4)):
         network = source.sample(24, seed=7, dtype=dtype).truth
         for seed in range(2):
-            found = rate(copy(std, steps, seed), network)
+            found = rate(random_solver(std, steps, seed), network)
             floor = rate(RZF(), network)
             assert (found >= floor * (1 - slack)).all(), f"short by {(floor - found).max():.2e}"
 
@@ -144,7 +144,7 @@ def hostile(name):
     if name == "users without a channel":
         H[:, ::2] = 0
         return H, 0.01
-    if name == "nobody has a channel":
+    if name == "no user has a channel":
         return torch.zeros_like(H), 0.01
     return H * torch.logspace(-4, 4, 6, dtype=torch.float64).unsqueeze(-1), 0.01  # 160 dB between users
 
@@ -152,69 +152,71 @@ def hostile(name):
 HOSTILE = ["200 users", "-30 dB", "80 dB", "rank one", "parallel users", "users without a channel", "160 dB apart"]
 
 
-@pytest.mark.parametrize("name", [*HOSTILE, "nobody has a channel"])
+@pytest.mark.parametrize("name", [*HOSTILE, "no user has a channel"])
 @pytest.mark.parametrize("std", [0.2, 3.0])
 def test_channels_far_from_training_get_at_least_regularised_zero_forcing(name, std):
     H, noise = hostile(name)
     for dtype, slack in ((torch.complex128, 1e-9), (torch.complex64, 1e-4)):
         network = Network.broadcast(H.to(dtype), noise)
         for steps in (0, 3):
-            found, floor = rate(copy(std, steps), network), rate(RZF(), network)
+            found, floor = rate(random_solver(std, steps), network), rate(RZF(), network)
             assert (found >= floor * (1 - slack)).all(), f"{found.tolist()} below {floor.tolist()}"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_channels_far_from_training_end_as_with_wmmse(name):
+def test_channels_far_from_training_end_near_wmmse(name):
     H, noise = hostile(name)
     network = Network.broadcast(H, noise)
     data = ReducedWMMSE().prepare(PROBLEM.bind(network), Observation(network))
-    classical = polish(data, annealed(data, from_ridge(data, 10)), 60)[1][-1].mean()
-    assert rate(copy(0.1, steps=60), network).mean() >= 0.9 * classical
+    classical = plain_steps(data, annealed(data, from_ridge(data, 10)), 60)[1][-1].mean()
+    assert rate(random_solver(0.1, steps=60), network).mean() >= 0.9 * classical
 
 
-def test_a_hopeless_neighbour_changes_nothing():
-    """Some instances go back to zero forcing; the others are what they are without them."""
+def test_an_instance_that_falls_back_to_zero_forcing_does_not_affect_others():
+    """Some instances fall back to zero forcing; the others get the same beams as without them."""
     H = torch.cat([channels(6, 6, batch=5), hostile("160 dB apart")[0]])
-    network, solver = Network.broadcast(H, 0.01), copy(1.0)
+    network, solver = Network.broadcast(H, 0.01), random_solver(1.0)
     together = rate(solver, network)
     alone = torch.cat([rate(solver, take(network, slice(i, i + 1))) for i in range(len(H))])
     torch.testing.assert_close(together, alone, rtol=1e-7, atol=0)
 
 
-# --- polishing -------------------------------------------------------------------------------------------------------
+# --- steps -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("std", [0.0, 0.3, 3.0])
 def test_no_step_lowers_the_rate(std):
     network = Rayleigh(12, 10, 20.0).sample(20, seed=3, dtype=torch.complex128).truth
     with torch.no_grad():
-        trace = copy(std, steps=25).solve(PROBLEM, network).trace
+        trace = random_solver(std, steps=25).solve(PROBLEM, network).trace
     assert trace.shape == (20, 26)
     assert (trace.diff(dim=-1) >= -1e-9 * trace[:, 1:]).all()
 
 
 @pytest.mark.parametrize("std", [0.0, 0.3, 3.0])
-def test_asking_for_more_steps_never_gets_less(std):
-    """Above all not where an instance is near the line at which it goes back to zero forcing."""
+def test_more_steps_never_lower_the_rate(std):
+    """This includes instances whose predicted rate is close to that of zero forcing."""
     network = Rayleigh(8, 8, 10.0).sample(40, seed=3, dtype=torch.complex128).truth
-    found = torch.stack([rate(copy(std, steps), network) for steps in (0, 1, 2, 3, 5, 8, 13)], -1)
+    found = torch.stack([rate(random_solver(std, steps), network) for steps in (0, 1, 2, 3, 5, 8, 13)], -1)
     assert (found.diff(dim=-1) >= -1e-9).all()
 
 
-def test_a_stride_that_would_lower_the_rate_is_taken_as_a_plain_step(monkeypatch):
-    """Strides that leave all but one user unserved are refused, and what remains is WMMSE from the predicted state."""
+def test_a_learned_step_that_would_lower_the_rate_becomes_a_plain_step(monkeypatch):
+    """Steps that switch off all users but one are refused, which leaves WMMSE from the predicted state."""
     network = Rayleigh(8, 6, 20.0).sample(10, seed=3, dtype=torch.complex128).truth
     data = ReducedWMMSE().prepare(PROBLEM.bind(network), Observation(network))
-    solver, alone = copy(0.1, steps=3), torch.eye(8, dtype=torch.float64)[0]
-    monkeypatch.setattr(solver, "follow", lambda data, seen, there: there.state._replace(root=there.state.root * alone))
+    solver, alone = random_solver(0.1, steps=3), torch.eye(8, dtype=torch.float64)[0]
+    monkeypatch.setattr(
+        solver, "learned_step", lambda data, seen, there: there.state._replace(root=there.state.root * alone)
+    )
     with torch.no_grad():
-        there = reach(data, *solver.predict(data, observe(data)))
-        _, expected = polish(data, there.image, 2)
-        _, found = solver.walk(data, observe(data))
+        there = evaluate_state(data, *solver.predict(data, observe(data)))
+        _, expected = plain_steps(data, there.image, 2)
+        _, found = solver.run_steps(data, observe(data))
     torch.testing.assert_close(found, [there.rate, *expected])
 
 
-def test_polishing_is_wmmse_itself():
+def test_plain_steps_are_those_of_wmmse():
     data = ReducedWMMSE().prepare(PROBLEM.bind(n := Network.broadcast(channels(5, 4), 0.01)), Observation(n))
-    X, rates = polish(data, from_ridge(data, 1.0), 7)
+    X, rates = plain_steps(data, from_ridge(data, 1.0), 7)
     state, solver = from_ridge(data, 1.0), ReducedWMMSE()
     for found in rates[:-1]:
         state, expected = solver.step(data, state)
@@ -229,7 +231,7 @@ def test_the_derivative_of_the_loss_is_that_of_finite_differences():
     instance = Stream.training(
         Downlink((4, 4), (1.2, 1.2), weighted_share=1.0, spread_share=1.0), 0, 3, torch.complex128
     ).batch_at(0)
-    solver = copy(0.1, width=6, rounds=2).double()
+    solver = random_solver(0.1, width=6, rounds=2).double()
     check_gradient_of_loss(solver, instance)
 
 
@@ -252,11 +254,11 @@ def test_learning_lowers_the_loss():
 
 # --- weights and settings --------------------------------------------------------------------------------------------
 def test_weights_come_back_from_a_file(tmp_path):
-    path, solver = tmp_path / "w.safetensors", copy(0.3, width=10, rounds=2)
+    path, solver = tmp_path / "w.safetensors", random_solver(0.3, width=10, rounds=2)
     header = {"model": "multipliers", "settings": {"checkpoint": "random", "width": 10, "rounds": 2}}
     weights.save(path, Weights(solver.state_dict(), header))
     again = SumRateMultipliers(checkpoint=str(path))
-    assert not any(parameter.requires_grad for parameter in again.parameters()), "beams would drag gradients along"
+    assert not any(parameter.requires_grad for parameter in again.parameters()), "loaded weights require gradients"
     network = Network.broadcast(channels(5, 5), 0.01)
     with torch.no_grad():
         assert torch.equal(again.solve(PROBLEM, network).W, solver.solve(PROBLEM, network).W)
@@ -274,7 +276,7 @@ def test_weights_come_back_from_a_file(tmp_path):
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_in_a_sentence(change, words, tmp_path):
-    solver = copy(0.3, width=10, rounds=2)
+    solver = random_solver(0.3, width=10, rounds=2)
     header = {"model": "multipliers", "settings": {"width": 10, "rounds": 2}}
     weights.save(tmp_path / "w.safetensors", change(Weights(solver.state_dict(), header)))
     with pytest.raises(ConfigError, match=words) as refused:
@@ -301,17 +303,17 @@ def test_settings_out_of_range_are_refused(settings, words):
 def test_other_questions_are_refused():
     limits = Problem(SumRate(), (PerAntennaPower(1.0),))
     with pytest.raises(UnsupportedProblem):
-        copy(0.1).solve(limits, Network.broadcast(channels(3, 3), 1.0))
+        random_solver(0.1).solve(limits, Network.broadcast(channels(3, 3), 1.0))
     with pytest.raises(UnsupportedProblem):
-        copy(0.1).solve(PROBLEM, Network.interference(channels(9, 3, batch=1).reshape(3, 3, 3), 1.0))
+        random_solver(0.1).solve(PROBLEM, Network.interference(channels(9, 3, batch=1).reshape(3, 3, 3), 1.0))
 
 
-def test_what_the_filter_sees_is_finite_and_of_no_unit():
-    for name in [*HOSTILE, "nobody has a channel"]:
+def test_inputs_of_the_filter_are_finite_and_of_moderate_size():
+    for name in [*HOSTILE, "no user has a channel"]:
         H, noise = hostile(name)
         for dtype in (torch.complex64, torch.complex128):
             network = Network.broadcast(H.to(dtype), noise)
             data = ReducedWMMSE().prepare(PROBLEM.bind(network), Observation(network))
-            sight = observe(data)
-            for seen in (sight.nodes, sight.shifts):
+            features = observe(data)
+            for seen in (features.nodes, features.shifts):
                 assert torch.isfinite(seen).all() and seen.abs().max() < math.sqrt(torch.finfo(seen.dtype).max), name

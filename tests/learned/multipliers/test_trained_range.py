@@ -1,4 +1,4 @@
-"""Beyond what the shipped multipliers were trained for, WMMSE answers; within, nothing is different."""
+"""The trained range of the shipped multipliers: WMMSE solves the instances outside it, the network those inside."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_range_is_the_one_in_the_header():
 
 @pytest.mark.parametrize(("K", "N", "snr_db"), [(20, 8, 60), (16, 16, 40), (16, 8, 20), (4, 4, 100), (4, 4, -25)])
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
-def test_beyond_it_the_answer_is_that_of_wmmse_and_says_so(K, N, snr_db, dtype):
+def test_outside_the_range_the_solution_is_that_of_wmmse_and_marked(K, N, snr_db, dtype):
     net = network(K, N, snr_db, dtype=dtype)
     (found, solution), (classical, theirs) = rate(SumRateMultipliers(), net), rate(ReducedWMMSE(), net)
     assert solution.info["handed_over"].all()
@@ -48,15 +48,15 @@ def test_beyond_it_the_answer_is_that_of_wmmse_and_says_so(K, N, snr_db, dtype):
 @pytest.mark.parametrize(
     ("K", "N", "snr_db"), [(16, 16, 20), (16, 16, 30), (2, 2, 15), (16, 10, 0), (4, 64, 10), (64, 64, 20)]
 )
-def test_within_it_nothing_is_handed_over(K, N, snr_db):
+def test_inside_the_range_nothing_is_handed_over(K, N, snr_db):
     net = network(K, N, snr_db)
     _, solution = rate(solver := SumRateMultipliers(), net)
     assert not solution.info["handed_over"].any()
-    learned = solver.learned(ReducedWMMSE().prepare(PROBLEM.bind(net), Observation(net)))
+    learned = solver.solve_learned(ReducedWMMSE().prepare(PROBLEM.bind(net), Observation(net)))
     assert torch.equal(solution.W, learned.W) and (solution.iterations == solver.steps).all()
 
 
-def test_a_batch_of_both_is_solved_instance_by_instance():
+def test_a_batch_with_instances_of_both_kinds_is_split():
     inside, outside = network(6, 6, 10, batch=3), network(6, 6, 60, batch=2)
     noise = torch.cat([inside.noise, outside.noise])
     order = torch.tensor([3, 0, 1, 4, 2])

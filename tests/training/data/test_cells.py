@@ -1,4 +1,4 @@
-"""Cells to learn from: those of the scenario where nothing is varied, and what is varied where something is."""
+"""Training data `Cells`: equal to the scenario without variations, and the ranges of the variations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def batches(source, count, batch=8):
     return [source.draw(seeded(1, step), batch) for step in range(count)]
 
 
-def test_named_batches_are_of_the_scenario_s_size_and_the_others_of_any():
+def test_sizes_of_named_batches_and_of_the_others():
     sizes = [tuple(draws["fading"].shape[1:]) for draws in batches(Cells(0.4, users=(2, 9)), 400, 2)]
     named = np.mean([size == (12, 16) for size in sizes])
     assert abs(named - 0.4) < 0.1
@@ -27,7 +27,7 @@ def test_named_batches_are_of_the_scenario_s_size_and_the_others_of_any():
     assert load.min() < 0.35 and load.max() > 1.4
 
 
-def test_nothing_varied_is_the_scenario_itself():
+def test_without_variations_it_is_the_scenario():
     """The same numbers give the same channels, and a thousand drops the scenario's mean gain in decibels."""
     source = Cells(1.0, varied_share=0.0)
     draws = source.draw(seeded(3, 0), 4)
@@ -42,7 +42,7 @@ def test_nothing_varied_is_the_scenario_itself():
     assert gains[0] == pytest.approx(gains[1], abs=0.3)
 
 
-def test_what_varies_does_so_by_instance_and_by_as_much_as_is_asked():
+def test_variations_are_drawn_per_instance_and_within_their_ranges():
     source = Cells(1.0, varied_share=0.5, noise_offset_db=(-6.0, 3.0), shadowing_db=(2.0, 8.0))
     draws = source.draw(seeded(4, 0), 2000)
     offset, shadowing = draws["noise_offset_db"].squeeze(-1), draws["shadowing"]
@@ -51,12 +51,12 @@ def test_what_varies_does_so_by_instance_and_by_as_much_as_is_asked():
     assert offset.min() < -5.9 and offset.max() > 2.9 and offset.abs().max() <= 6
     assert (shadowing[~varied] == 0).all()
     deviation = shadowing[varied].std(-1)
-    assert deviation.mean().item() == pytest.approx(5.0 * 0.977, abs=0.2)  # of twelve, the estimate is 2.3 % low
+    assert deviation.mean().item() == pytest.approx(5.0 * 0.977, abs=0.2)  # 2.3 % low for twelve values
     noise = source.build(draws).truth.noise
     torch.testing.assert_close(10 * (noise[:, 0] / noise[~varied][0, 0]).log10(), offset, rtol=0, atol=1e-9)
 
 
-def test_a_stream_of_them_is_that_of_its_seed():
+def test_a_stream_depends_on_its_seed_alone():
     stream = Stream.training(Cells(), 5, 3)
     again = Stream.training(Cells(), 5, 3)
     assert torch.equal(stream.batch_at(11).truth.H, again.batch_at(11).truth.H)
@@ -72,6 +72,6 @@ def test_a_stream_of_them_is_that_of_its_seed():
         ({"noise_offset_db": (3.0, -3.0)}, "noise_offset_db must be finite and"),
     ],
 )
-def test_ranges_that_make_no_sense_are_refused(fields, words):
+def test_fields_out_of_range_are_refused(fields, words):
     with pytest.raises(ConfigError, match=words):
         Cells(**fields)

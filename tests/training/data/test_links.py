@@ -1,4 +1,4 @@
-"""Training data of power control: the families of the scenarios, in the shares that are asked for."""
+"""Training data `Links`: distributions of weak and strong instances, and their shares."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_sizes_change_from_batch_to_batch_within_their_range():
     assert 100 < sum(size < 16 for size in sizes) < 200  # half of them: log-uniform
 
 
-def test_rows_are_what_they_are_in_the_whole_batch():
+def test_some_rows_equal_those_of_the_whole_batch():
     stream = Stream.training(Links(), seed=2, batch=6)
     whole, part = stream.batch_at(3), stream.batch_at(3, slice(2, 4))
     for one, other in zip(batching.leaves(whole), batching.leaves(part), strict=True):
@@ -77,12 +77,12 @@ def test_rows_are_what_they_are_in_the_whole_batch():
         ("weighted_share", -0.1),
     ],
 )
-def test_what_is_out_of_range_is_refused(field, value):
+def test_fields_out_of_range_are_refused(field, value):
     with pytest.raises(ConfigError, match=field):
         Links(**{field: value})
 
 
-def test_a_recipe_names_it():
+def test_a_recipe_can_name_it():
     recipe = Recipe.parse('[model]\nname = "x"\n[data]\nsource = "links"\nlinks = 16\nstrong_share = 0\n')
     assert recipe.data == Links(links=(16, 16), strong_share=0.0)
     assert Recipe.parse(recipe.text()) == recipe

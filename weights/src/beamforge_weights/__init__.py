@@ -1,1 +1,1 @@
-"""Trained weights of beamforge that are too large to travel with the library; `beamforge.io.weights` reads them."""
+"""Trained weights of beamforge that are too large to ship with the library; `beamforge.io.weights` reads them."""

@@ -1,9 +1,10 @@
-"""Least power and balanced SINRs under limits of antennas, transmitters or all together: duality with priced antennas.
+"""Dual of least power and balanced SINRs under power limits of antennas, transmitters or the total: its Hessian.
 
-Give every limit l a price m_l >= 0. With the power of antenna n of transmitter t counted ``b + sum_l m_l E_l,tn / P_l``
-times, the uplink answers as it does without limits; what is left is a concave maximisation over few prices, with the
-share f_l of each limit that is used as its slope. Its second derivatives follow in closed form, so prices and slacks s
-are found by a primal-dual interior-point method: ``f_l + s_l = 1``, ``m_l s_l = mu -> 0``.
+Every limit l has a multiplier (price) m_l >= 0. The power of antenna n of transmitter t is weighted by
+``b + sum_l m_l E_l,tn / P_l``; then the uplink solves the problem as without limits. What remains is a concave
+maximisation over the few prices; its gradient is the used share f_l of each limit (less one). Its second derivatives
+have a closed form, so prices and slacks s are found by a primal-dual interior-point method: ``f_l + s_l = 1``,
+``m_l s_l = mu -> 0``.
 
 Source: W. Yu, T. Lan, "Transmitter optimization for the multi-antenna downlink with per-antenna power constraints",
 IEEE Trans. Signal Process. 55 (2007) (the dual); the second-order method is ours.
@@ -23,8 +24,8 @@ from beamforge.core.problem import Problem
 
 
 class Curvature(NamedTuple):
-    """What a change of prices does: shares used f [B, L], their derivatives over prices [B, L, L] and over the common
-    level [B, L], and that of the uplink's total power over the level [B]."""
+    """The used shares f [B, L] of the limits, their derivatives with respect to prices [B, L, L] and the common level
+    [B, L], and the derivative of the uplink's total power with respect to the level [B]."""
 
     used: Tensor
     over_price: Tensor
@@ -32,18 +33,19 @@ class Curvature(NamedTuple):
     power_over_level: Tensor
 
 
-def limits_of(problem: Problem, network: Network) -> Tensor:
-    """Rows ``E_l / P_l`` [B, L, T, N] of the linear limits on antenna powers, whose value may not exceed one."""
+def limit_rows(problem: Problem, network: Network) -> Tensor:
+    """Rows ``E_l / P_l`` [B, L, T, N]: their products with the antenna powers are the used shares, at most one."""
     groups, bounds = limit_groups(problem, network.transmitters, network.antennas)
     return groups.double() / bounds.double()[:, :, None, None]
 
 
 def curvature(uplink: Uplink, weight: Tensor, rows: Tensor, x: Tensor, target: Tensor, slope: Tensor) -> Curvature:
-    """Second derivatives of the least power with priced antennas, at balanced uplink powers x [B, K].
+    """Second derivatives of the least weighted power, at balanced uplink powers x [B, K].
 
-    weight [B, T, N] is the uplink's, target [B, K] the SINRs at x, slope [B, K] their d log SINR over the level.
-    With beams ``u_k`` of unit response in the inverse ``A_k`` of what disturbs user k, ``q_k = target_k / (c_k^H A_k^-1
-    c_k)`` has the derivative ``u_k^H dA u_k`` and the second ``-2 u_k^H dA (A_k^-1 - d_k u_k u_k^H) dA u_k``.
+    weight [B, T, N] weights antenna powers, target [B, K] are the SINRs at x, slope [B, K] is d log SINR / d level.
+    With A_k the covariance of interference and noise of user k, ``d_k = c_k^H A_k^-1 c_k`` and ``u_k = A_k^-1 c_k /
+    d_k``, the derivative of ``1 / d_k`` is ``u_k^H dA u_k`` and the second derivative
+    ``-2 u_k^H dA (A_k^-1 - d_k u_k u_k^H) dA u_k``; ``q_k = target_k / d_k``.
     """
     on = x > 0
     q = uplink.watts(x)
@@ -51,7 +53,7 @@ def curvature(uplink: Uplink, weight: Tensor, rows: Tensor, x: Tensor, target: T
     pick = uplink.transmitter
     H = uplink.H.expand(B, *uplink.H.shape[1:])
     C = torch.take_along_dim(H, pick[:, :, None, None], 1).conj()  # [B, K(stream), K(user), N]: columns c
-    R = (rows / weight.unsqueeze(1)).transpose(1, 2)  # [B, T, L, N]: of dA in the priced coordinates
+    R = (rows / weight.unsqueeze(1)).transpose(1, 2)  # [B, T, L, N]: dA in the weighted coordinates
     R = torch.take_along_dim(R, pick[:, :, None, None], 1)  # [B, K, L, N]
     eye = torch.eye(K, dtype=torch.bool, device=x.device)
     root = torch.where(eye, 0, q.unsqueeze(1).expand(B, K, K)).sqrt()
@@ -68,10 +70,10 @@ def curvature(uplink: Uplink, weight: Tensor, rows: Tensor, x: Tensor, target: T
     direct = torch.einsum("bkln,bkn->bkl", R, squared_magnitude(u))  # u^H dA_l u
     system = torch.eye(K, dtype=x.dtype, device=x.device) - J
     t = torch.linalg.solve_ex(system.mT, q.unsqueeze(-1))[0].squeeze(-1)  # pi_k q_k
-    force = torch.where(on, t * safe, 0)  # pi_k target_k, as target_k = q_k d_k
+    force = torch.where(on, t * safe, 0)  # pi_k target_k, because target_k = q_k d_k
     used = torch.einsum("bk,bkl->bl", force, direct)
     right = torch.cat([safe.unsqueeze(-1) * direct, torch.where(on, slope, 0).unsqueeze(-1)], -1)
-    X = torch.linalg.solve_ex(system, right)[0]  # d log q over prices and level, [B, K, L + 1]
+    X = torch.linalg.solve_ex(system, right)[0]  # derivatives of log q with respect to prices and level, [B, K, L + 1]
     Y = torch.cat([V * response.unsqueeze(-1), R * u.unsqueeze(2)], 2)  # [B, k, K + L, N]: dA u
     project = inverse - safe[..., None, None] * u.unsqueeze(-1) * u.unsqueeze(-2).conj()
     hessian = -2 * torch.einsum("bk,bkmn->bmn", force, (Y.conj() @ project @ Y.mT).real)  # [B, K + L, K + L]

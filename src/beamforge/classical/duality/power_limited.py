@@ -1,6 +1,6 @@
-"""Least power, and balanced SINRs or rates, under any mix of power limits: an interior-point method on the prices.
+"""Least power, and max-min SINRs or rates, under any mix of power limits: an interior-point method on the prices.
 
-See `limits` for the dual problem and its derivatives.
+See `dual_curvature` for the dual problem and its derivatives.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.duality.dual_curvature import Curvature, curvature, limits_of
-from beamforge.classical.duality.max_min import Level, MaxMin, Shares, balance_of, balanced, scaled_to_budget
-from beamforge.classical.duality.min_power import Newton, approach, first_powers
-from beamforge.classical.duality.rescaled_powers import levelled
+from beamforge.classical.duality.dual_curvature import Curvature, curvature, limit_rows
+from beamforge.classical.duality.max_min import MaxMin, MaxMinData, MaxMinState, balance_of, balanced, scaled_to_budget
+from beamforge.classical.duality.min_power import Newton, initial_powers, newton_step
+from beamforge.classical.duality.rescaled_powers import balancing_factors
 from beamforge.classical.duality.uplink import Uplink
 from beamforge.classical.power_limits import LIMITS, allowances
 from beamforge.core import batching
@@ -32,8 +32,8 @@ from beamforge.optim.iterate import RUNNING
 
 
 class InteriorState(NamedTuple):
-    """State: price m and slack s of every limit [B, L], the priced power to spend [B] (max-min alone), uplink powers q
-    in watts [B, K], the last error of the optimality conditions [B], and the greatest bound on the least power [B]."""
+    """State: price m and slack s of every limit [B, L], budget of weighted power [B] (max-min only), uplink powers q in
+    watts [B, K], the last error of the optimality conditions [B], and the best lower bound on the least power [B]."""
 
     price: Tensor
     slack: Tensor
@@ -44,9 +44,10 @@ class InteriorState(NamedTuple):
 
 
 class InteriorPoint(Newton):
-    """Base: the interior-point step. A method supplies `balance`, the uplink at given prices, and its `base` weight.
+    """Base: the interior-point step. A subclass supplies `balance`, the uplink at given prices, and the weight `base`.
 
-    Price and slack of a limit stay positive; their product, the same for all limits, falls tenfold and faster a step.
+    Price and slack of a limit remain positive. Their product, the same for all limits, falls by a factor of ten or more
+    in a step.
     """
 
     base = 0.0
@@ -55,19 +56,19 @@ class InteriorPoint(Newton):
         super().__init__(tolerance, max_iterations)
 
     def balance(self, data: Any, state: InteriorState) -> tuple[Uplink, Tensor, Tensor, Tensor]:
-        """Uplink at these prices, its balanced powers x [B, K], the SINRs there and their slope over the level."""
+        """The uplink at the prices of a state, its balanced powers x [B, K], their SINRs and d log SINR / d level."""
         raise NotImplementedError
 
     def weight(self, data: Any, price: Tensor) -> Tensor:
-        """How many times each antenna's power counts, [B, T, N]."""
+        """Weight of each antenna's power [B, T, N]."""
         return self.base + torch.einsum("bl,bltn->btn", price, data.rows)
 
     def curve(self, data: Any, price: Tensor, uplink: Uplink, x: Tensor, sinr: Tensor, slope: Tensor) -> Curvature:
         """Second derivatives at prices [B, L] and uplink powers x [B, K]."""
         return curvature(uplink, self.weight(data, price), data.rows, x, sinr, slope)
 
-    def move(self, curve: Curvature, price: Tensor, slack: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        """Change of prices [B, L] and budget [B] for the residual `right` [B, L] of ``f_l + mu / m_l = 1``."""
+    def newton_change(self, curve: Curvature, price: Tensor, slack: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Newton step of prices [B, L] and budget [B] for the residual `right` [B, L] of ``f_l + mu / m_l = 1``."""
         matrix = torch.diag_embed(slack / price) - curve.over_price
         change = torch.linalg.solve_ex(matrix, right.unsqueeze(-1))[0].squeeze(-1)
         return change, torch.zeros_like(change[:, 0])
@@ -80,11 +81,11 @@ class InteriorPoint(Newton):
         excess = (curve.used + slack - 1).abs().amax(-1)
         scale = uplink.power(x).unsqueeze(-1)
         gap = (total / scale).squeeze(-1)
-        centring = torch.where(excess <= 10 * gap, 0.05, 1.0).unsqueeze(-1)  # first the limits, then their products
+        centring = torch.where(excess <= 10 * gap, 0.05, 1.0).unsqueeze(-1)  # first feasibility, then complementarity
         aim = torch.maximum(centring * total, 0.1 * self.tolerance * scale) / price.shape[-1]
-        change, more = self.move(curve, price, slack, curve.used - 1 + aim / price)
+        change, more = self.newton_change(curve, price, slack, curve.used - 1 + aim / price)
         fill = (aim - slack * change) / price - slack
-        length = torch.minimum(self.reach(state, change, more, scale), room(slack, fill, 1 + slack))
+        length = torch.minimum(self.longest(state, change, more, scale), longest_step(slack, fill, 1 + slack))
         after = InteriorState(
             price + length * change,
             slack + length * fill,
@@ -95,9 +96,9 @@ class InteriorPoint(Newton):
         )
         return after, self.value(data, price, uplink, x, sinr)
 
-    def reach(self, state: InteriorState, change: Tensor, more: Tensor, scale: Tensor) -> Tensor:
+    def longest(self, state: InteriorState, change: Tensor, more: Tensor, scale: Tensor) -> Tensor:
         """Longest step [B, 1] in prices and budget."""
-        return room(state.price, change, 10 * (state.price + scale))
+        return longest_step(state.price, change, 10 * (state.price + scale))
 
     def value(self, data: Any, price: Tensor, uplink: Uplink, x: Tensor, sinr: Tensor) -> Tensor:
         """The merit [B]: a bound on the utility."""
@@ -107,23 +108,23 @@ class InteriorPoint(Newton):
         return torch.where(after.error <= self.tolerance, int(Status.CONVERGED), RUNNING)
 
     def attach(self, data: Any, state: InteriorState) -> InteriorState:
-        """Prices with their derivatives: the shares used, as a function of everything but the prices, move them."""
+        """The prices with their derivatives: a Newton step for the used shares as functions of all other data."""
         uplink, x, sinr, slope = self.balance(data, state)
         with torch.no_grad():
             frozen = batching.tree_map(Tensor.detach, (uplink, x, sinr, slope))
             plain = batching.tree_map(Tensor.detach, data)
             curve = self.curve(plain, state.price, *frozen)
         used = self.used(data, uplink, self.weight(data, state.price), x, sinr)
-        change, more = self.move(curve, state.price, state.slack, used - used.detach())
+        change, more = self.newton_change(curve, state.price, state.slack, used - used.detach())
         price = state.price + change
         return state._replace(price=price, budget=state.budget + more)
 
     def used(self, data: Any, uplink: Uplink, weight: Tensor, x: Tensor, sinr: Tensor) -> Tensor:
-        """Share of every limit that is used [B, L]."""
+        """Used share of every limit [B, L]."""
         return self.shares_used(data, self.sent(uplink, weight, x, sinr), uplink.transmitter)
 
     def shares_used(self, data: Any, W: Tensor, serving: Tensor) -> Tensor:
-        """Share of every limit [B, L] that beams W [B, N, K] use."""
+        """Share of every limit [B, L] that the beams W [B, N, K] use."""
         power = squared_magnitude(W)
         sent = Streams(serving).sent_by(data.rows.shape[2]).to(power.dtype)
         return torch.einsum("bnk,btk,bltn->bl", power, sent, data.rows)
@@ -138,15 +139,16 @@ class InteriorPoint(Newton):
         return self.sent(uplink, self.weight(data, state.price), x, sinr)
 
 
-def room(value: Tensor, change: Tensor, rise: Tensor, fall: float | Tensor = 0.99) -> Tensor:
-    """Largest step in (0, 1] [B, 1] that lets no value rise by more than `rise` or fall by more than a share `fall`."""
+def longest_step(value: Tensor, change: Tensor, rise: Tensor, fall: float | Tensor = 0.99) -> Tensor:
+    """Longest step in (0, 1] [B, 1] where no value rises by more than `rise` or falls by more than a share `fall`."""
     down = torch.where(change < 0, -fall * value / change, torch.inf)
     up = torch.where(change > 0, rise / change, torch.inf)
     return torch.minimum(down, up).amin(-1, keepdim=True).clamp_max(1)
 
 
 class LimitedTargets(NamedTuple):
-    """Data of least power: the network, SINR targets [B, K], rows [B, L, T, N] and the most power [B] of its limits."""
+    """Data of least power: the network, SINR targets [B, K], rows [B, L, T, N] of the limits, and the most total power
+    that the limits allow [B]."""
 
     network: Network
     target: Tensor
@@ -157,18 +159,18 @@ class LimitedTargets(NamedTuple):
 class PowerLimitedMinPower(InteriorPoint):
     """Least total power for SINR targets under limits of antennas, transmitters and the total; any network.
 
-    INFEASIBLE if the targets cannot be met with any power, or if the dual bound on the least power exceeds what the
-    limits let the network send in all: a proof, which the method finds exactly if no beams are feasible.
+    An instance is INFEASIBLE if no power meets the targets, or if the dual bound on the least power exceeds the total
+    power that the limits allow. The bound is a proof, and it is found whenever no beams are feasible.
 
-    info:  dual [B, K] and price [B, L] (of watts over the limit: the total's first, then transmitters', then antennas',
-           of those that are limited), with ``sum noise dual - sum price`` = least power; duality_gap [B], relative.
+    info:  dual [B, K] and price [B, L] (of power relative to the limit; first the total, then transmitters, then
+           antennas, if limited), with ``sum noise dual - sum price`` = least power; duality_gap [B], relative.
     """
 
     capabilities = (Capability(TransmitPower, (Form.MULTICELL,), needs=(SinrAtLeast,), needs_one_of=LIMITS),)
     base = 1.0
 
     def prepare(self, problem: Problem, observation: Observation) -> LimitedTargets:
-        rows = limits_of(problem, observation.network)
+        rows = limit_rows(problem, observation.network)
         return LimitedTargets(
             observation.network,
             problem.get(SinrAtLeast).target.double(),
@@ -180,8 +182,8 @@ class PowerLimitedMinPower(InteriorPoint):
         self, data: LimitedTargets, start: Tensor | None, generator: torch.Generator | None
     ) -> Sequence[InteriorState]:
         uplink = Uplink.of(data.network)
-        x, found = balanced_powers(uplink, data.target, first_powers(uplink, data.target, start).x)
-        x = torch.where(found.unsqueeze(-1), x, torch.nan)  # not even without limits
+        x, found = balanced_powers(uplink, data.target, initial_powers(uplink, data.target, start).x)
+        x = torch.where(found.unsqueeze(-1), x, torch.nan)  # infeasible without limits
         power = uplink.power(x)
         used = self.used(data, uplink, torch.ones_like(data.rows[:, 0]), x, data.target)
         price = (0.1 * power / used.shape[-1]).unsqueeze(-1).expand_as(used)
@@ -194,7 +196,7 @@ class PowerLimitedMinPower(InteriorPoint):
         with torch.no_grad():
             x, _ = balanced_powers(uplink, data.target, state.q * uplink.gain)
         if torch.is_grad_enabled():
-            x = approach(uplink, data.target, x).x
+            x = newton_step(uplink, data.target, x).x
         return uplink, x, data.target, torch.ones_like(x)
 
     def value(self, data: LimitedTargets, price: Tensor, uplink: Uplink, x: Tensor, sinr: Tensor) -> Tensor:
@@ -221,12 +223,12 @@ class PowerLimitedMinPower(InteriorPoint):
 
 
 def balanced_powers(uplink: Uplink, target: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Balanced powers [B, K] by Newton's method from x, and whether they were found [B]."""
+    """Powers [B, K] that meet the targets, by Newton's method from x, and whether they were found [B]."""
     moved = torch.full_like(x[:, 0], torch.inf)
     for _ in range(40):
-        after = approach(uplink, target, x)
+        after = newton_step(uplink, target, x)
         x = after.x
-        going = (after.moved > 1e-9) & ((after.moved > 1e-6) | (after.moved < moved))  # NaN, a lost cause, is not
+        going = (after.moved > 1e-9) & ((after.moved > 1e-6) | (after.moved < moved))  # false for NaN
         moved = after.moved
         if not going.any():
             break
@@ -234,7 +236,7 @@ def balanced_powers(uplink: Uplink, target: Tensor, x: Tensor) -> tuple[Tensor, 
 
 
 class BalanceData(NamedTuple):
-    """Data of the max-min problem: the network, rows [B, L, T, N] of its limits, and what `maxmin.Shares` balances."""
+    """Data of the max-min problem: the network, rows [B, L, T, N] of the limits; the rest as in `MaxMinData`."""
 
     network: Network
     rows: Tensor
@@ -246,17 +248,16 @@ class BalanceData(NamedTuple):
 class PowerLimitedMaxMin(InteriorPoint):
     """Greatest common ``SINR_k / target_k`` or ``weights_k rate_k`` under any mix of power limits; globally optimal.
 
-    At any prices m the level that is balanced with ``sum m`` watts of priced power is at least the optimum, which is
-    their minimum. On the way there a little less is spent, so that every iterate keeps the limits; at the end powers
-    are levelled along the directions found. Where interference alone decides (several transmitters, too few antennas,
-    some far below their limits) prices are flat, and rounding widens the bound or stops them early: by a share of 1e-5
-    at 20 dB, 1e-3 at 40 dB, and beyond some instances fail. An instance is at MAX_ITERATIONS if its level falls short
-    of the bound by more than 1e-6 (1e-4 in single precision) for every user. Users without a channel or a weight are
-    left out, as without limits.
+    At any prices m, the level that is balanced with a weighted power of ``sum m`` watts is an upper bound on the
+    optimum; its minimum over m is the optimum. During the iteration a smaller budget is used, so that every iterate
+    meets the limits; at the end the powers are balanced along the directions found. If interference alone decides
+    (several transmitters, too few antennas, some powers far below their limits), the dual is flat, and rounding weakens
+    the bound or stops the prices early: by a share of 1e-5 at 20 dB and 1e-3 at 40 dB; above that some instances fail.
+    An instance ends with MAX_ITERATIONS if its level is below the bound by more than 1e-6 (1e-4 in single precision)
+    for every user. Users without a channel or with weight zero are left out, as in `MaxMin`.
 
-    info:  dual [B, K], price [B, L] (total first, then transmitters, then antennas, of those that are limited; they sum
-           to one), and duality_gap [B], by how much the bound at these prices exceeds the level, relatively: its
-           greatest value, over the users.
+    info:  dual [B, K], price [B, L] (first the total, then transmitters, then antennas, if limited; they sum to one),
+           and duality_gap [B]: relative distance from the bound at these prices to the level, the largest over users.
     """
 
     capabilities = tuple(Capability(goal, (Form.MULTICELL,), needs_one_of=LIMITS) for goal in (MinSinr, MinRate))
@@ -266,7 +267,7 @@ class PowerLimitedMaxMin(InteriorPoint):
 
     def prepare(self, problem: Problem, observation: Observation) -> BalanceData:
         gain = Uplink.of(observation.network).gain
-        return BalanceData(observation.network, limits_of(problem, observation.network), *balance_of(problem, gain))
+        return BalanceData(observation.network, limit_rows(problem, observation.network), *balance_of(problem, gain))
 
     def init(
         self, data: BalanceData, start: Tensor | None, generator: torch.Generator | None
@@ -281,26 +282,27 @@ class PowerLimitedMaxMin(InteriorPoint):
 
     def balance(self, data: BalanceData, state: InteriorState) -> tuple[Uplink, Tensor, Tensor, Tensor]:
         uplink = Uplink.of(data.network, self.weight(data, state.price))
-        shares = Shares(uplink, state.budget, data.target, data.weights, data.counted)
-        method, level = MaxMin(), level_at(shares, state.q)
+        shares = MaxMinData(uplink, state.budget, data.target, data.weights, data.counted)
+        method, level = MaxMin(), initial_state(shares, state.q)
         with torch.no_grad():
-            level = even(method, shares, level)
+            level = balanced_state(method, shares, level)
         if torch.is_grad_enabled():
             level = method.step(shares, level)[0]
         x = torch.where(data.counted, level.log_x.exp(), 0)
         sinr = torch.where(data.counted, uplink.receive(x)[0], 1)
         return uplink, x, sinr, 1 / balanced(shares, sinr)[1]
 
-    def move(self, curve: Curvature, price: Tensor, slack: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        drift = curve.over_level / curve.power_over_level.unsqueeze(-1)  # what a watt of priced power adds to the use
+    def newton_change(self, curve: Curvature, price: Tensor, slack: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        drift = curve.over_level / curve.power_over_level.unsqueeze(-1)  # of the used shares by a watt of budget
         matrix = torch.diag_embed(slack / price) - curve.over_price + drift.unsqueeze(-1) * curve.used.unsqueeze(-2)
         plain, up = torch.linalg.solve_ex(matrix, torch.stack([right, drift], -1))[0].unbind(-1)
-        more = -plain.sum(-1) / up.sum(-1)  # the scale of the prices is free: they sum to one
+        more = -plain.sum(-1) / up.sum(-1)  # the scale of the prices is free; they sum to one
         return plain + more.unsqueeze(-1) * up, more
 
-    def reach(self, state: InteriorState, change: Tensor, more: Tensor, scale: Tensor) -> Tensor:
+    def longest(self, state: InteriorState, change: Tensor, more: Tensor, scale: Tensor) -> Tensor:
         budget = state.budget.unsqueeze(-1)
-        return torch.minimum(room(state.price, change, 3 * state.price), room(budget, more.unsqueeze(-1), budget, 0.5))
+        prices = longest_step(state.price, change, 3 * state.price)
+        return torch.minimum(prices, longest_step(budget, more.unsqueeze(-1), budget, 0.5))
 
     def step(self, data: BalanceData, state: InteriorState) -> tuple[InteriorState, Tensor]:
         after, merit = super().step(data, state)
@@ -311,7 +313,7 @@ class PowerLimitedMaxMin(InteriorPoint):
         return self.levels(data, sinr)[0]
 
     def levels(self, data: BalanceData, sinr: Tensor) -> tuple[Tensor, Tensor]:
-        """Least and greatest ``SINR / target`` or weighted rate [B] of the users that count."""
+        """Least and greatest ``SINR / target`` or weighted rate [B] of the users that are balanced."""
         rate = data.weights * spectral_efficiency(sinr)
         u = torch.where(data.weights > 0, rate, sinr / data.target)
         return torch.where(data.counted, u, torch.inf).amin(-1), torch.where(data.counted, u, 0).amax(-1)
@@ -326,8 +328,8 @@ class PowerLimitedMaxMin(InteriorPoint):
         sent = Streams(uplink.transmitter).sent_by(data.rows.shape[2]).to(power.dtype)
         cost = torch.einsum("bnk,btk,bltn->blk", power, sent, data.rows)
         exact = Network(data.network.H.to(W.dtype), data.network.noise.double(), data.network.streams)
-        with torch.no_grad():  # one but for rounding, whatever the channels, so without derivatives
-            factor = levelled(exact, W, cost, data.target, data.weights)
+        with torch.no_grad():  # one, up to rounding, for any channels: no derivatives
+            factor = balancing_factors(exact, W, cost, data.target, data.weights)
         return W * factor.sqrt().unsqueeze(-2)
 
     def certify(self, data: BalanceData, network: Network, state: InteriorState, solution: Solution) -> Solution:
@@ -346,14 +348,14 @@ class PowerLimitedMaxMin(InteriorPoint):
         )
 
 
-def level_at(shares: Shares, q: Tensor) -> Level:
-    """The balanced powers' Newton state from uplink powers q in watts [B, K]."""
+def initial_state(shares: MaxMinData, q: Tensor) -> MaxMinState:
+    """The state of `MaxMin` from uplink powers q in watts [B, K]."""
     x = torch.where(shares.counted & (q > 0), q * shares.uplink.gain, shares.target)
-    return Level(scaled_to_budget(shares, x.log()), torch.full_like(shares.limit, torch.inf))
+    return MaxMinState(scaled_to_budget(shares, x.log()), torch.full_like(shares.limit, torch.inf))
 
 
-def even(method: MaxMin, shares: Shares, level: Level) -> Level:
-    """Newton's method for balanced powers from `level`, to rounding."""
+def balanced_state(method: MaxMin, shares: MaxMinData, level: MaxMinState) -> MaxMinState:
+    """Balanced powers to rounding, by Newton's method from `level`."""
     for _ in range(40):
         after, _ = method.step(shares, level)
         going = (after.spread > 1e-12) & ((after.spread > 1e-6) | (after.spread < level.spread))

@@ -1,10 +1,10 @@
-"""The virtual uplink, in which the convex problems are solved: users send with powers, receivers are the best ones.
+"""The virtual uplink, in which the convex problems are solved: users transmit, and the receivers are optimal (MMSE).
 
-Whatever SINRs beams reach in the downlink, the same beams reach as receivers of the uplink, with the same total power.
-There the best receivers are known, ``v_k ∝ (I + sum_j q_j h_j h_j^H)^-1 h_k``, so what is left are K powers. They are
-kept as ``x_k = q_k |h_k|^2 / noise_k``, the SNR a user would have alone, and channels as unit rows: no unit, gain or
-noise can then unbalance the arithmetic. With several transmitters, h_j is what user k's
-transmitter hears of user j.
+Uplink-downlink duality: SINRs that beams reach in the downlink are reached by the same beams as receivers of the
+uplink, with the same total power. There the optimal receivers are ``v_k ∝ (I + sum_j q_j h_j h_j^H)^-1 h_k``, so the
+unknowns are K powers. They are stored as ``x_k = q_k |h_k|^2 / noise_k``, the SNR of a user without interference, and
+channels as unit rows, so that units, gains and noise powers cause no rounding problems. With several transmitters, h_j
+in the equation of user k is the channel from user j to the transmitter of user k.
 
 Source: M. Schubert, H. Boche, "Solution of the multiuser downlink beamforming problem with individual SINR
 constraints", IEEE Trans. Veh. Technol. 53 (2004); ``S = (I + X^1/2 C X^1/2)^-1``, C the Gram matrix, is ours.
@@ -22,13 +22,13 @@ from beamforge.core.network import Network, own, squared_magnitude
 
 
 class Uplink(NamedTuple):
-    """Channels of the uplink, in double precision whatever the network's: what comes of them is K numbers.
+    """Channels of the uplink, always in double precision.
 
-    H            complex [B, T, K, N]: in units of the noise, and divided by ``weight^1/2`` where antennas are priced.
-    factor       complex [B, T, K or N, K]: of the Gram matrices ``C = factor^H factor`` of H with rows in units of each
-                 user's own channel.
-    gain         real [B, K]: ``|h_k|^2`` of the user's own channel; 0 for a user without one.
-    transmitter  integer [B, K], of each user's stream.
+    H            complex [B, T, K, N], divided by the square roots of the noise and of the antennas' `weight`.
+    factor       complex [B, T, K or N, K]: ``C = factor^H factor`` is the Gram matrix of the rows of H, each divided by
+                 the norm of the user's channel to its transmitter.
+    gain         real [B, K]: ``|h_k|^2`` of the user's channel to its transmitter; 0 for a user without a channel.
+    transmitter  integer [B, K]: the transmitter of each user's stream.
     """
 
     H: Tensor
@@ -38,7 +38,7 @@ class Uplink(NamedTuple):
 
     @classmethod
     def of(cls, network: Network, weight: Tensor | None = None) -> Uplink:
-        """The uplink of a network, with power counted as ``sum weight_tn |W_n|^2``, weight [B, T, N] (default one)."""
+        """The uplink of a network, for the weighted power ``sum weight_tn |W_n|^2``, weight [B, T, N] (default one)."""
         H, transmitter = network.H.to(torch.complex128), network.streams.transmitter
         H = H * network.noise.double().rsqrt()[:, None, :, None]
         if weight is not None:
@@ -46,17 +46,17 @@ class Uplink(NamedTuple):
         norm = squared_magnitude(H).sum(-1)
         gain = norm.squeeze(1) if H.shape[1] == 1 else norm.gather(1, transmitter.unsqueeze(1)).squeeze(1)
         rows = H * torch.where(gain > 0, gain, 1).rsqrt()[:, None, :, None]
-        small = H.shape[-1] > H.shape[-2] and not rows.requires_grad  # parallel users have no derivative of this QR
+        small = H.shape[-1] > H.shape[-2] and not rows.requires_grad  # this QR has no derivative for parallel channels
         factor = torch.linalg.qr(rows.mH, mode="r")[1] if small else rows.mH
         return cls(H, factor, gain, transmitter)
 
     def receive(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the best receivers hear at powers x [B, K]: SINR [B, K], interference J [B, K, K] and noise [B, K].
+        """Optimal receivers at powers x [B, K]: SINR [B, K], shares of interference J [B, K, K] and of noise [B, K].
 
-        With ``S = (I + X^1/2 C X^1/2)^-1``: ``SINR_k = 1/S_kk - 1``, and the shares of user j and of the noise in what
-        disturbs user k are ``J_kj = |S_kj|^2 / (S_kk (1 - S_kk))`` (0 for itself) and what these leave of one. J is the
-        elasticity too: ``J_kj = -d log SINR_k / d log x_j``. S comes of a QR factorisation, which does not square the
-        condition number of nearly parallel users; the noise's share is computed by itself, so it is never negative.
+        With ``S = (I + X^1/2 C X^1/2)^-1``: ``SINR_k = 1/S_kk - 1``. In the disturbance of user k, the share of user j
+        is ``J_kj = |S_kj|^2 / (S_kk (1 - S_kk))`` (0 for j = k), and the rest is the share of the noise. J is also the
+        elasticity ``J_kj = -d log SINR_k / d log x_j``. S comes from a QR factorisation, which does not square the
+        condition number of nearly parallel users; the share of the noise is computed directly, so it is never negative.
         """
         heard, root = self.receivers(x)
         itself = torch.eye(x.shape[-1], dtype=torch.bool, device=x.device)
@@ -64,7 +64,7 @@ class Uplink(NamedTuple):
         passed = heard @ root @ root.mH  # F X^1/2 S
         error = own(S).real
         rest = self.each((heard.conj() * passed).real.sum(-2))  # 1 - S_kk
-        signal = torch.where(error < 0.5, 1 - error, rest)  # whichever keeps its digits
+        signal = torch.where(error < 0.5, 1 - error, rest)  # the more accurate one
         scale = error * signal
         J = squared_magnitude(S).masked_fill(itself, 0) / scale.unsqueeze(-1)
         return signal / error, J, self.each(squared_magnitude(passed).sum(-2)) / scale
@@ -89,7 +89,7 @@ class Uplink(NamedTuple):
         return of_transmitter.gather(1, self.transmitter.unsqueeze(1)).squeeze(1)
 
     def watts(self, x: Tensor) -> Tensor:
-        """Uplink powers q [B, K] in watts (where the noise is one) of powers x; 0 for a user without a channel."""
+        """Uplink powers q [B, K] in watts (for noise one) from powers x; 0 for a user without a channel."""
         return torch.where(self.gain > 0, x / torch.where(self.gain > 0, self.gain, 1), 0)
 
     def power(self, x: Tensor) -> Tensor:
@@ -99,8 +99,8 @@ class Uplink(NamedTuple):
     def beams(self, x: Tensor, sinr: Tensor) -> Tensor:
         """Beams W [B, N, K] along the receivers of powers x that reach `sinr` [B, K] in the downlink.
 
-        The downlink powers p solve ``p_k a_kk / sinr_k - sum_j a_kj p_j = 1``, ``a_kj = |h_k^H v_j|^2``. Written in
-        ``q_k p_k a_kk / sinr_k`` the columns of that system are diagonally dominant. A user whose x is 0 gets nothing.
+        The downlink powers p solve ``p_k a_kk / sinr_k - sum_j a_kj p_j = 1``, ``a_kj = |h_k^H v_j|^2``. For the
+        unknowns ``q_k p_k a_kk / sinr_k`` the columns are diagonally dominant. A user with x = 0 gets no power.
         """
         q = self.watts(x)
         on = q > 0

@@ -1,4 +1,4 @@
-"""The frontier of sum rate and fairness on one transmitter: what any beams, learned or not, are measured against."""
+"""The Pareto frontier of sum rate and fairness on one transmitter, by quasi-Newton ascent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.fairness.trade_off import FairnessSolver, fair
+from beamforge.classical.fairness.trade_off import FairnessSolver, fairness_capabilities
 from beamforge.classical.linear import WeightedSLNR
 from beamforge.core import batching
 from beamforge.core.constraints import EqualPower, JainAtLeast, MeanJainAtLeast, TotalPower, jain_index
@@ -25,19 +25,19 @@ from beamforge.optim.iterate import RUNNING, IterativeSolver
 from beamforge.optim.lbfgs import Climb
 
 ALPHAS = (0.0, 1.0, 0.5, 2.0, 3.0)
-"""Weighted SLNR with these is where the starts are."""
+"""The starts are weighted SLNR beams with these alphas."""
 
-ROUNDS, STIFFER = 6, 3.0
-"""Climbs to a fairness that no price ends at, and how much stiffer each is than the one before."""
+ROUNDS, PENALTY_GROWTH = 6, 3.0
+"""Rounds of the augmented Lagrangian, and the factor of its penalty from one round to the next."""
 
-STUCK = 1e-6
-"""Share of a step below which rounding forbids more."""
+LEAST_LENGTH = 1e-6
+"""Length of a trial step below which an instance stops, because rounding forbids an increase."""
 
 
-class Scene(NamedTuple):
-    """Data: channels [B, K, n] in coordinates of a basis [B, N, n] of their span, n = min(K, N), in units of the noise
-    and of the power [B] that a point of norm one has; weights [B, K]; price [B]; whether each beam is such a point, or
-    all of them together; and, where a fairness is aimed at [B], how stiffly [B].
+class AscentData(NamedTuple):
+    """Data: channels [B, K, n] in a basis [B, N, n] of their span, n = min(K, N), in units of the noise and of the
+    power [B] of a point of norm one; weights [B, K]; price [B]; whether each beam has norm one or all beams together;
+    and for the augmented Lagrangian the required fairness [B] and the penalty [B] (0: not used).
     """
 
     H: Tensor
@@ -47,26 +47,26 @@ class Scene(NamedTuple):
     price: Tensor
     each: bool
     aim: Tensor
-    stiffness: Tensor
+    penalty: Tensor
 
 
 class Pareto(FairnessSolver, IterativeSolver):
     """Quasi-Newton ascent of ``sum_k a_k R_k + price J`` over the directions of beams of equal power.
 
-    Jain's index J is smooth in the rates, ``dJ/dR_u = 2 S / (K Q) (1 - S R_u / Q)`` with ``S = sum R, Q = sum R^2``, so
-    each step is that of a weighted sum rate, in which users above Q/S may weigh less than nothing. Beams are points
-    ``v_u / |v_u|`` in the span of the channels (with `TotalPower`, which adds power control, ``V / |V|``), and the
-    objective never falls, up to rounding. O(K^2 N) once and O(K^2 min(K, N)) a step.
+    Jain's index J is smooth in the rates, ``dJ/dR_u = 2 S / (K Q) (1 - S R_u / Q)`` with ``S = sum R, Q = sum R^2``. So
+    the gradient is that of a weighted sum rate, where users with rates above Q/S may have negative weights. Beams are
+    points ``v_u / |v_u|`` in the span of the channels (``V / |V|`` with `TotalPower`, which adds power control). The
+    objective never decreases, up to rounding. O(K^2 N) once and O(K^2 min(K, N)) per step.
 
-    price   of fairness, in bit/s/Hz; left out, the least that meets the fairness that the problem asks for. Where it
-            leaps beyond that, as it may for an instance by itself, an augmented Lagrangian leads back; iterations and
-            trace are those of the climb at that price.
-    starts  1 to 5, from weighted SLNR with unlike alphas; each instance keeps its best. A `start` replaces them.
+    price   of fairness, in bit/s/Hz; by default the least price that meets the required fairness. The fairness of a
+            single instance may jump above that; then an augmented Lagrangian is solved: its iterations are added, and
+            the trace of the instance has its final value only.
+    starts  1 to 5, from weighted SLNR with different alphas; each instance keeps its best. A `start` replaces them.
 
     Source: the objective is the Lagrangian of the fairness-controlled beamforming paper's Eq. 9.
     """
 
-    capabilities = fair(EqualPower, TotalPower)
+    capabilities = fairness_capabilities(EqualPower, TotalPower)
     differentiable = False
     parameter = "price"
     grid = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0, 1e4, 1e5)
@@ -98,10 +98,10 @@ class Pareto(FairnessSolver, IterativeSolver):
             return found
         rows = beyond.nonzero().flatten()
         part = batching.take((problem, observation, asked.limit, found.info[self.parameter], found.W), rows)
-        W, price, iterations = self.back(*part, None if start is None else start[rows])
+        W, price, iterations = self.inside_gap(*part, None if start is None else start[rows])
         info = {**found.info, self.parameter: found.info[self.parameter].index_copy(0, rows, price)}
         trace = found.trace
-        if trace is not None:  # of these instances its last value alone, ``a' R + price J`` at the end
+        if trace is not None:  # for these instances only the last value, ``a' R + price J``
             rate = part[1].network.rate(W)
             last = part[0].value(part[1].network, W) + price * jain_index(rate)
             trace = trace.index_copy(0, rows, last.unsqueeze(-1).expand(-1, trace.shape[-1]))
@@ -114,7 +114,7 @@ class Pareto(FairnessSolver, IterativeSolver):
         )
 
     @torch.no_grad()
-    def back(
+    def inside_gap(
         self,
         problem: Problem,
         observation: Observation,
@@ -123,75 +123,78 @@ class Pareto(FairnessSolver, IterativeSolver):
         best: Tensor,
         start: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Beams [B, N, K] within a gap of the frontier, and better than `best`; their price and iterations.
+        """Beams [B, N, K] inside a gap of the frontier that are better than `best`; their price and iterations.
 
-        No price ends within a gap. There the augmented Lagrangian does: ``a' R - p^2 / (2 c)`` with the price
-        ``p = max(price + c (aim - J), 0)``; after each of `ROUNDS` climbs that is the price, and c grows to `STIFFER`
-        times as much. (M. Hestenes, "Multiplier and gradient methods", J. Optim. Theory Appl. 4, 1969.)
+        The fairness jumps over a gap as a function of the price, so no price leads inside. The augmented Lagrangian
+        ``a' R - p^2 / (2 c)`` with ``p = max(price + c (aim - J), 0)`` does; after each of `ROUNDS` ascents p is the
+        new price, and the penalty c grows by the factor `PENALTY_GROWTH`. (M. Hestenes, "Multiplier and gradient
+        methods", J. Optim. Theory Appl. 4, 1969.)
         """
         assert isinstance(problem.maximise, SumRate)
         network, weights = observation.network, problem.maximise.weights
         rate = network.rate(best)
         utility, excess = (weights * rate).sum(-1), jain_index(rate) - limit
-        scene = self.scene(problem, observation, price)
-        scene = scene._replace(aim=limit + self.accuracy / 2, stiffness=price / excess)
-        begun = torch.cat([self.ways(problem, observation, start), best.unsqueeze(1)], 1)
+        data = self.ascent_data(problem, observation, price)
+        data = data._replace(aim=limit + self.accuracy / 2, penalty=price / excess)
+        beams = torch.cat([self.start_beams(problem, observation, start), best.unsqueeze(1)], 1)
         iterations = torch.zeros(len(best), dtype=torch.long, device=best.device)
         for _ in range(ROUNDS):
-            ended = self.answer(scene, begun, None)
+            ended = self.answer(data, beams, None)
             W, iterations = ended.W, iterations + ended.iterations
             rate = network.rate(W)
             fairness, reached = jain_index(rate), (weights * rate).sum(-1)
             better = (fairness >= limit) & (reached > utility)
-            best, utility, price = batching.where(better, (W, reached, scene.price), (best, utility, price))
-            asked = (scene.price + scene.stiffness * (scene.aim - fairness)).clamp_min(0)
-            scene = scene._replace(price=asked, stiffness=STIFFER * scene.stiffness)
-            begun = W.unsqueeze(1)
+            best, utility, price = batching.where(better, (W, reached, data.price), (best, utility, price))
+            asked = (data.price + data.penalty * (data.aim - fairness)).clamp_min(0)
+            data = data._replace(price=asked, penalty=PENALTY_GROWTH * data.penalty)
+            beams = W.unsqueeze(1)
         return best, price, iterations
 
     @torch.no_grad()
     def solve_at(self, problem: Problem, observation: Observation, parameter: Tensor, start: Tensor | None) -> Solution:
-        return self.answer(self.scene(problem, observation, parameter), self.ways(problem, observation, start), None)
+        return self.answer(
+            self.ascent_data(problem, observation, parameter), self.start_beams(problem, observation, start), None
+        )
 
-    def scene(self, problem: Problem, observation: Observation, price: Tensor) -> Scene:
-        """The problem in units of its own, at a price [B]."""
+    def ascent_data(self, problem: Problem, observation: Observation, price: Tensor) -> AscentData:
+        """The problem in normalised units, at a price [B]."""
         assert isinstance(problem.maximise, SumRate)
         network, equal = observation.network, problem.find(EqualPower)
         power = equal.limit / network.users if equal else problem.get(TotalPower).limit
         basis, coordinates = torch.linalg.qr(network.channel.mH)
         H = coordinates.mH * (power.unsqueeze(-1) / network.noise).sqrt().unsqueeze(-1)
         nothing = torch.zeros_like(price)
-        return Scene(H, basis, power, problem.maximise.weights, price, equal is not None, nothing, nothing)
+        return AscentData(H, basis, power, problem.maximise.weights, price, equal is not None, nothing, nothing)
 
-    def ways(self, problem: Problem, observation: Observation, start: Tensor | None) -> Tensor:
-        """Beams [B, starts, N, K] to begin with."""
+    def start_beams(self, problem: Problem, observation: Observation, start: Tensor | None) -> Tensor:
+        """Initial beams [B, starts, N, K]."""
         slnr = (WeightedSLNR(alpha) for alpha in ALPHAS[: self.starts])
-        ways = [each.solve_batch(problem, observation, None, None).W for each in slnr] if start is None else [start]
-        return torch.stack(ways, 1)
+        beams = [each.solve_batch(problem, observation, None, None).W for each in slnr] if start is None else [start]
+        return torch.stack(beams, 1)
 
-    def init(self, data: Scene, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Climb]:
+    def init(self, data: AscentData, start: Tensor | None, generator: torch.Generator | None) -> Iterator[Climb]:
         assert start is not None
         for W in start.unbind(1):
             V = data.basis.mH @ W
-            if data.each:  # from no beam there is no way uphill
+            if data.each:  # a zero beam has no ascent direction
                 V = torch.where(squared_magnitude(V).sum(-2, keepdim=True) > 0, V, data.H.mH)
-            yield lbfgs.begin(lambda point: height(data, point), flat(unit_norm(data, V)))
+            yield lbfgs.begin(lambda point: objective(data, point), flat(unit_norm(data, V)))
 
-    def step(self, data: Scene, state: Climb) -> tuple[Climb, Tensor]:
-        return lbfgs.advance(lambda point: height(data, point), state), state.value
+    def step(self, data: AscentData, state: Climb) -> tuple[Climb, Tensor]:
+        return lbfgs.advance(lambda point: objective(data, point), state), state.value
 
-    def verdict(self, data: Scene, state: Climb, after: Climb, merit: Tensor, before: Tensor) -> Tensor:
+    def verdict(self, data: AscentData, state: Climb, after: Climb, merit: Tensor, before: Tensor) -> Tensor:
         tolerance = max(self.tolerance, 8 * torch.finfo(merit.dtype).eps)
-        close = (after.promise <= tolerance * after.value.abs()) | (after.length < STUCK)
+        close = (after.expected_increase <= tolerance * after.value.abs()) | (after.length < LEAST_LENGTH)
         return torch.where(close, int(Status.CONVERGED), RUNNING)
 
-    def beams(self, data: Scene, state: Climb) -> Tensor:
+    def beams(self, data: AscentData, state: Climb) -> Tensor:
         V = unit_norm(data, shaped(data, state.point))
         return data.basis @ V * data.power.sqrt()[:, None, None]
 
 
-def height(data: Scene, point: Tensor) -> tuple[Tensor, Tensor]:
-    """``sum_k a_k R_k + price J`` [B] of points [B, 2 n K], and its gradient."""
+def objective(data: AscentData, point: Tensor) -> tuple[Tensor, Tensor]:
+    """``sum_k a_k R_k + price J`` [B] of points [B, 2 n K] (or the augmented Lagrangian), and its gradient."""
     V = shaped(data, point)
     size = length(data, V)
     V = V / size
@@ -203,30 +206,30 @@ def height(data: Scene, point: Tensor) -> tuple[Tensor, Tensor]:
     S, Q = rate.sum(-1, keepdim=True), rate.square().sum(-1, keepdim=True)
     Q = torch.where(Q > 0, Q, 1)
     fairness = jain_index(rate)
-    price = (data.price + data.stiffness * (data.aim - fairness)).clamp_min(0)
+    price = (data.price + data.penalty * (data.aim - fairness)).clamp_min(0)
     worth = data.weights + price.unsqueeze(-1) * 2 * S / (rate.shape[-1] * Q) * (1 - S * rate / Q)
-    # dR_u / dP_ul is 1/T_u for the user's own beam and 1/T_u - 1/I_u for the others', over ln 2
+    # ln 2 dR_u / dP_ul is 1/T_u for the user's own beam and 1/T_u - 1/I_u for other beams
     slope = -(own(power) / interference).unsqueeze(-1).expand_as(power)
     slope = torch.diagonal_scatter(slope, torch.ones_like(rate), dim1=-2, dim2=-1)
     slope = slope * (worth / total).unsqueeze(-1) * (2 / math.log(2))
     gradient = data.H.mH @ (slope * A)
     radial = V.real * gradient.real + V.imag * gradient.imag
     radial = radial.sum(-2, keepdim=True) if data.each else radial.sum((-2, -1), keepdim=True)
-    stiff = data.stiffness > 0
-    aimed = -price.square() / (2 * torch.where(stiff, data.stiffness, 1))
-    value = (data.weights * rate).sum(-1) + torch.where(stiff, aimed, data.price * fairness)
+    penalised = data.penalty > 0
+    augmented = -price.square() / (2 * torch.where(penalised, data.penalty, 1))
+    value = (data.weights * rate).sum(-1) + torch.where(penalised, augmented, data.price * fairness)
     return value, flat((gradient - V * radial) / size)
 
 
-def length(data: Scene, V: Tensor) -> Tensor:
-    """Norms of the columns of V [B, n, K], or of V, to divide by: 1 where there is nothing."""
+def length(data: AscentData, V: Tensor) -> Tensor:
+    """Norms of the columns of V [B, n, K], or of V, as divisors: 1 instead of 0."""
     square = squared_magnitude(V)
     square = square.sum(-2, keepdim=True) if data.each else square.sum((-2, -1), keepdim=True)
     return torch.where(square > 0, square, 1).sqrt()
 
 
-def unit_norm(data: Scene, V: Tensor) -> Tensor:
-    """Points of norm one."""
+def unit_norm(data: AscentData, V: Tensor) -> Tensor:
+    """V with columns of norm one, or of norm one itself."""
     return V / length(data, V)
 
 
@@ -235,6 +238,6 @@ def flat(V: Tensor) -> Tensor:
     return torch.view_as_real(V.contiguous()).flatten(1)
 
 
-def shaped(data: Scene, point: Tensor) -> Tensor:
+def shaped(data: AscentData, point: Tensor) -> Tensor:
     """Undo `flat`."""
     return torch.view_as_complex(point.reshape(len(point), data.H.shape[-1], data.H.shape[-2], 2))

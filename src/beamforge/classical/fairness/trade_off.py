@@ -1,7 +1,7 @@
-"""Sum rate under a prescribed fairness: methods with one scalar, the more of which the fairer.
+"""Sum rate under a prescribed fairness: methods with one scalar parameter that trades sum rate for fairness.
 
-The scalar may be a setting. Else it is found: for a `MeanJainAtLeast` the one least value with which a whole batch
-meets it, for a `JainAtLeast` the least value of each instance by itself. Every instance is then solved alone with it.
+The parameter may be a setting. Otherwise it is found: for `MeanJainAtLeast` the least value with which the whole batch
+meets the constraint, for `JainAtLeast` the least value for each instance. Then every instance is solved independently.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from beamforge.core.solution import Solution, Status
 from beamforge.core.solver import Solver
 from beamforge.core.utilities import SumRate
 
-ZOOM = 8
-"""Times that the steps around the best point of a grid are halved where no point is enough."""
+HALVINGS = 8
+"""Number of times that the step around the best grid point is halved if no grid point is fair enough."""
 
 STEPS = 60
-"""Evaluations at most between two values that enclose what is looked for; 4 to 8 are usual."""
+"""Maximum number of evaluations to find the parameter in a bracket; usually 4 to 8."""
 
 SAMPLE = 128
-"""Instances, evenly spaced in a batch, on which the scalar is roughly found before all of them are asked."""
+"""Number of instances, evenly spaced in a batch, from which a first estimate of the parameter is found."""
 
 NEAR = (0.93, 1.07)
-"""Shares of that between which it is looked for first."""
+"""The bracket that is tried first, relative to that estimate."""
 
-PIECE = 1024
-"""Instances solved at once while the scalar is looked for."""
+CHUNK = 1024
+"""Instances solved at once during the search."""
 
 
-def fair(*powers: type[Constraint]) -> tuple[Capability, ...]:
-    """Sum rate on one transmitter under each of these power constraints and either constraint on fairness."""
+def fairness_capabilities(*powers: type[Constraint]) -> tuple[Capability, ...]:
+    """Capabilities for the sum rate on one transmitter, for each of these power constraints and both of fairness."""
     kinds = (MeanJainAtLeast, JainAtLeast)
     return tuple(Capability(SumRate, (Form.BROADCAST,), needs=(power, kind)) for power in powers for kind in kinds)
 
 
-def alike(problem: Problem, network: Network) -> bool:
-    """Whether no fairness is asked for, or all rates weigh the same; `ShapeError` for weights that cannot be."""
+def equal_weights(problem: Problem, network: Network) -> bool:
+    """Whether the problem has no fairness constraint or equal weights; `ShapeError` for weights that do not fit."""
     if problem.find(Jain) is None or not isinstance(problem.maximise, SumRate):
         return True
     weights = problem.maximise.bind(network).weights
@@ -58,17 +58,17 @@ def alike(problem: Problem, network: Network) -> bool:
 
 
 class FairnessSolver(Solver):
-    """Base of the methods with a scalar that trades the sum rate for fairness.
+    """Base of the methods with a scalar parameter that trades the sum rate for fairness.
 
-    A method supplies `solve_at`, the attribute (and setting) named by `parameter`, None where it is to be found, and
+    A method supplies `solve_at`, an attribute (and setting) with the name `parameter` (None: to be found), and
 
-    parameter  the scalar's name, under which ``Solution.info`` has it, [...].
-    grid       values of the parameter from the least to the largest, tried in turn until one is fair enough.
-    neutral    its value where a problem asks for no fairness.
-    accuracy   of the fairness found, which is never below what is asked for.
+    parameter  the name of the parameter, also in ``Solution.info``, [...].
+    grid       values of the parameter in ascending order, tried in turn until one is fair enough.
+    neutral    its value for a problem without a fairness constraint.
+    accuracy   largest excess of the fairness over the required one; it is never below.
 
-    Raises `ConfigError` for a mean that no value reaches, with the largest that can be met. An instance that cannot
-    reach a limit of its own is infeasible.
+    Raises `ConfigError` if no value reaches the required mean, with the largest mean that can be met. An instance that
+    cannot reach its own limit is infeasible.
     """
 
     parameter: ClassVar[str]
@@ -77,7 +77,7 @@ class FairnessSolver(Solver):
     accuracy: ClassVar[float] = 1e-4
 
     def solve_at(self, problem: Problem, observation: Observation, parameter: Tensor, start: Tensor | None) -> Solution:
-        """Solve [B, ...] instances with the scalar [B], each alone."""
+        """Solve [B, ...] instances independently, with parameters [B]."""
         raise NotImplementedError
 
     def fitted(self, problem: Problem, instance: Instance | Observation | Network) -> Solver:
@@ -97,7 +97,7 @@ class FairnessSolver(Solver):
         elif mean := problem.find(MeanJainAtLeast):
             parameter = self.for_the_mean(mean.limit, problem, observation, start).expand_as(like)
         elif each := problem.find(JainAtLeast):
-            found = least(
+            found = least_parameter(
                 lambda parameter: self.jain(problem, observation, parameter, start),
                 each.limit,
                 self.grid,
@@ -114,9 +114,9 @@ class FairnessSolver(Solver):
         )
 
     def for_the_mean(self, limit: Tensor, problem: Problem, observation: Observation, start: Tensor | None) -> Tensor:
-        """The least scalar [1] with which the mean over the instances that have a channel is at least the limit [B].
+        """The least parameter [1] with which the mean fairness over all instances is at least the limit [B].
 
-        An instance whose rates are no numbers does not count either.
+        Instances without a channel or with NaN rates do not count.
         """
         if (limit != limit[0]).any():
             least_of, largest = (each.item() for each in limit.aminmax())
@@ -129,7 +129,7 @@ class FairnessSolver(Solver):
         start = None if start is None else start[heard]
 
         def search(grid: Sequence[float], every: int = 1, accuracy: float = self.accuracy) -> Found:
-            """Over all instances, or one in so many."""
+            """Search with all instances, or with one of `every` instances."""
             some = slice(None, None, every)
             asked, given = batching.take((problem, observation), some)
             begun = None if start is None else start[some]
@@ -138,14 +138,14 @@ class FairnessSolver(Solver):
             def mean(parameter: Tensor) -> Tensor:
                 return self.jain(asked, given, parameter.expand(size), begun).double().nanmean().to(limit).unsqueeze(0)
 
-            return least(mean, limit[:1], grid, accuracy)
+            return least_parameter(mean, limit[:1], grid, accuracy)
 
         every = -(-int(heard.sum()) // SAMPLE)
         rough = search(self.grid, every, 20 * self.accuracy).parameter.item() if every > 1 else self.grid[0]
-        near = [limit.new_tensor(rough * share).item() for share in NEAR]  # numbers that this precision has
+        near = [limit.new_tensor(rough * share).item() for share in NEAR]  # rounded to the precision
         near = [value for value in near if self.grid[0] < value < self.grid[-1]]
         found = [search([*near, *(point for point in self.grid if point > max(near))])] if near else []
-        if not (found and found[0].met.all() and found[0].parameter.item() > 1.001 * min(near)):  # the sample misled
+        if not (found and found[0].met.all() and found[0].parameter.item() > 1.001 * min(near)):  # wrong estimate
             found.insert(0, search(self.grid))
         for each in found:
             if each.met.all():
@@ -158,10 +158,10 @@ class FairnessSolver(Solver):
         raise ConfigError(f"jain must be at most {most:g}, {name}, got {limit[0].item():g}")
 
     def jain(self, problem: Problem, observation: Observation, parameter: Tensor, start: Tensor | None) -> Tensor:
-        """Jain's index [B] of what is found with the scalar [B]."""
+        """Jain's index [B] of the solutions with the parameters [B]."""
         found = []
-        for first in range(0, len(parameter), PIECE):
-            piece = slice(first, first + PIECE)
+        for first in range(0, len(parameter), CHUNK):
+            piece = slice(first, first + CHUNK)
             part = batching.take((problem, observation, parameter), piece)
             W = self.solve_at(*part, None if start is None else start[piece]).W
             found.append(jain_index(part[1].network.rate(W)))
@@ -169,21 +169,23 @@ class FairnessSolver(Solver):
 
 
 class Found(NamedTuple):
-    """The scalar [M]; whether it is enough [M]; and the largest fairness that was seen [M]."""
+    """The parameter [M]; whether it meets the target [M]; and the largest fairness found [M]."""
 
     parameter: Tensor
     met: Tensor
     best: Tensor
 
 
-def least(fairness: Callable[[Tensor], Tensor], target: Tensor, grid: Sequence[float], accuracy: float) -> Found:
-    """The least scalar [M], nearly, with which the fairness [M] is at least the target [M].
+def least_parameter(
+    fairness: Callable[[Tensor], Tensor], target: Tensor, grid: Sequence[float], accuracy: float
+) -> Found:
+    """The (nearly) least parameter [M] with which the fairness [M] is at least the target [M].
 
-    Up the grid until it is, or, where no point is enough, closer and closer to the best of them; then false position
-    between the last two values, halving the weight of an end that stays (the Illinois rule) and the interval where that
-    is slow. Each entry is looked for by itself, and the derivatives are those of the root.
+    The grid is searched in ascending order; if no point meets the target, around its best point with smaller and
+    smaller steps. Then false position between the last two values, with the Illinois rule, and bisection where that is
+    slow. The search is independent for each entry, and the derivatives are those of the root.
 
-    >>> least(lambda x: x**2, torch.tensor([0.25, 2.0]), (0.0, 1.0), 1e-6).met
+    >>> least_parameter(lambda x: x**2, torch.tensor([0.25, 2.0]), (0.0, 1.0), 1e-6).met
     tensor([ True, False])
     """
     with torch.no_grad():
@@ -198,7 +200,7 @@ def least(fairness: Callable[[Tensor], Tensor], target: Tensor, grid: Sequence[f
             high = torch.where(short, point, high)
             above = torch.where(short, fairness(high), above)
             place, best = torch.where(above > best, step, place), best.maximum(above)
-        between = ~(above >= target) & (best > above + accuracy)  # and not at the last point
+        between = ~(above >= target) & (best > above + accuracy)  # the best point is not the last one
         if between.any():
             place, best = largest_fairness(fairness, target, grid, place, best)
             found = between & (best >= target)
@@ -234,11 +236,11 @@ def least(fairness: Callable[[Tensor], Tensor], target: Tensor, grid: Sequence[f
 def largest_fairness(
     fairness: Callable[[Tensor], Tensor], target: Tensor, grid: Sequence[float], place: Tensor, best: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A place [M] on a grid, counted in points, where the fairness is largest, and that; or where it is enough.
+    """A fractional index [M] on the grid where the fairness is largest (or meets the target), and this fairness [M].
 
-    place, best  the best point, and how fair it is.
+    place, best  index of the best grid point, and its fairness.
     """
-    for halved in range(1, ZOOM + 1):
+    for halved in range(1, HALVINGS + 1):
         for side in (-1, 1):
             guess = (place + side / 2**halved).clamp(0, len(grid) - 1)
             value = fairness(grid_at(grid, guess))
@@ -248,13 +250,13 @@ def largest_fairness(
 
 
 def grid_at(grid: Sequence[float], place: Tensor) -> Tensor:
-    """Values [M] at places [M] on a grid, evenly spaced between two points."""
+    """Values [M] at fractional indices [M] of a grid, by linear interpolation."""
     points, lower = place.new_tensor(grid), place.floor().clamp(0, len(grid) - 2)
     return torch.lerp(points[lower.long()], points[lower.long() + 1], place - lower)
 
 
 def with_derivatives(fairness: Callable[[Tensor], Tensor], root: Tensor, active: Tensor) -> Tensor:
-    """A root [M] with the derivatives it has as one, where it is `active`: ``d root = -d fairness / slope``."""
+    """A root [M] with its implicit derivatives where it is `active`: ``d root = -d fairness / slope``."""
     value = fairness(root)
     if not value.requires_grad:
         return root

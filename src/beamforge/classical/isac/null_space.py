@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from beamforge.classical.structure import directions, lifted_inverse, unit
+from beamforge.classical.structure import directions, loaded_inverse, unit
 from beamforge.core.capability import Capability, Feature, Form
 from beamforge.core.constraints import TotalPower
 from beamforge.core.network import own, squared_magnitude
@@ -63,7 +63,7 @@ def hidden(H: Tensor, C: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
     tiny = torch.finfo(level.dtype).eps * own(gram).real.amax(-1, keepdim=True).clamp_min(1) * gram.shape[-1] * 4
     free = C
     for _ in range(2):  # once more for what rounding leaves
-        free = free - rows.mH @ (lifted_inverse(gram, tiny.expand_as(own(gram).real)) @ (rows @ free))
+        free = free - rows.mH @ (loaded_inverse(gram, tiny.expand_as(own(gram).real)) @ (rows @ free))
     left = squared_magnitude(free).sum(-2)
     F = unit(free)
     heard = squared_magnitude((C.conj() * F).sum(-2))

@@ -6,7 +6,6 @@ In units where every limit and every noise are one, with gains ``A_lj = G_lj P_j
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,29 +13,31 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.links.balancing import amplitudes
-from beamforge.classical.links.wmmse import FAINT, random_subsets
+from beamforge.classical.links.starts import handed_out, random_subsets
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower
-from beamforge.core.errors import ConfigError
 from beamforge.core.network import Network, own, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution
 from beamforge.core.utilities import SumRate
-from beamforge.optim.iterate import IterativeSolver
+from beamforge.optim.starts import SeveralStarts
 
-CLIMB = 30
-"""Over-relaxed steps from every start, after which the best are known."""
-
-OVER_RELAXATION = 3.0
-"""Times that a step, in the logarithms of the amplitudes, is followed on the way up."""
+CLIMB = 40
+"""Plain steps from every start, after which the best are known; over-relaxed ones leap over good optima."""
 
 FINALISTS = 8
 """Points that are followed to the end."""
 
-LEAST = 1e-15
-"""Least amplitude, as a share of its limit, on the way up: a link that is off can come back."""
+CROWD = 2**14
+"""Numbers in flight at once on a processor: what is made of this many stays within its cache."""
+
+REST = 1e-3
+"""Share of its limit with which a link starts that is off, so that it can come back.
+
+At 20 dB and more a rest of some percent is loud: all starts then lead to the same few optima.
+"""
 
 
 class LimitedLinks(NamedTuple):
@@ -71,7 +72,7 @@ class LimitedLinks(NamedTuple):
         return (v * pull).clamp_max(1), rate
 
 
-class LimitedLinkWMMSE(IterativeSolver):
+class LimitedLinkWMMSE(SeveralStarts):
     """L links with a limit each, O(S L^2) an iteration from S starts and nothing inverted.
 
     With ``I_l`` interference and noise and ``T_l`` all that is received, WMMSE is a map of the amplitudes alone::
@@ -79,7 +80,7 @@ class LimitedLinkWMMSE(IterativeSolver):
         v_l <- min(1, v_l a_l A_ll / (I_l sum_i q_i A_il)),     q_l = a_l A_ll p_l / (I_l T_l),     p = v^2
 
     The weighted sum rate never falls from one plain step to the next. Local optima differ in which links are switched
-    off. So all starts climb side by side by over-relaxed steps, and the best `FINALISTS` are followed to the end: all
+    off. So all starts climb side by side, and the best `FINALISTS` are followed to the end by extrapolated steps: all
     links at their limits, one link at its limit and the others faint, two links so, and random subsets of links. A
     symmetric network is thereby left by starts that are not symmetric.
 
@@ -105,10 +106,7 @@ class LimitedLinkWMMSE(IterativeSolver):
         starts: int = 128,
         gradient: str = "implicit",
     ) -> None:
-        super().__init__(tolerance, max_iterations, acceleration, gradient)
-        if starts < 1:
-            raise ConfigError(f"starts must be at least 1, got {starts}")
-        self.starts = starts
+        super().__init__(tolerance, max_iterations, acceleration, starts, gradient)
 
     def prepare(self, problem: Problem, observation: Observation) -> LimitedLinks:
         return LimitedLinks.of(problem, observation.network)
@@ -128,26 +126,27 @@ class LimitedLinkWMMSE(IterativeSolver):
             return
         with torch.no_grad():
             B, L = data.direct.shape
-            leaders = climb(data, self.patterns(data, generator))
+            leaders = self.leaders(data, self.patterns(data, self.starts, generator))
             S = leaders.shape[1]
             many = batching.tree_map(lambda leaf: leaf.repeat_interleave(S, 0), data)
             ended = self.run(many, leaders.flatten(0, 1))
             best = ended.merit.reshape(B, S).nan_to_num(-torch.inf).argmax(-1)
             yield ended.state.reshape(B, S, L)[torch.arange(B, device=best.device), best]
 
-    def patterns(self, data: LimitedLinks, generator: torch.Generator | None) -> Tensor:
+    def patterns(self, data: LimitedLinks, count: int, generator: torch.Generator | None) -> Tensor:
         """Amplitudes [B, S, L] to start from; which links a pattern favours goes by their rates alone."""
-        L, count = data.direct.shape[-1], self.starts
+        L = data.direct.shape[-1]
         on = torch.eye(L, dtype=data.direct.dtype, device=data.direct.device)
         first, second = torch.triu_indices(L, L, 1, device=on.device)
         pairs = (on[first] + on[second])[(first + second).argsort(stable=True)]  # those of the best links first
         chosen = torch.cat([torch.ones_like(on[:1]), on, pairs[: max(0, count // 2 - L - 1)]])[:count]
         if (more := count - len(chosen)) > 0:
             chosen = torch.cat([chosen, random_subsets(data.direct, more, generator)])
-        alone = data.weights * torch.log1p(data.direct)
-        rank = alone.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-        shares = chosen.clamp_min(FAINT / L)
-        return shares[:, rank].transpose(0, 1).sqrt()
+        return handed_out(data, chosen.clamp_min(REST)).sqrt()
+
+    def leaders(self, data: LimitedLinks, v: Tensor) -> Tensor:
+        """The best [B, F, L] of where points v [B, S, L] have come after some steps."""
+        return climb(data, v, CLIMB, FINALISTS)
 
     def step(self, data: LimitedLinks, state: Tensor) -> tuple[Tensor, Tensor]:
         v, rate = data.step(state.unsqueeze(1))
@@ -160,29 +159,14 @@ class LimitedLinkWMMSE(IterativeSolver):
         return amplitudes(data.limit * state.square())
 
 
-class LimitedManyStarts(LimitedLinkWMMSE):
-    """`LimitedLinkWMMSE` from many starts: no certificate, but seldom beaten.
-
-    starts  how many of `LimitedLinkWMMSE.patterns`.
-    """
-
-    def __init__(self, starts: int = 400, tolerance: float = 1e-13, max_iterations: int = 5000) -> None:
-        super().__init__(tolerance, max_iterations, "squarem", starts)
-
-
-def climb(data: LimitedLinks, v: Tensor) -> Tensor:
-    """The leaders [B, F, L] among points v [B, S, L] after over-relaxed steps, none of which lowers the rate.
-
-    A step that would is taken plainly, from the best point so far.
-    """
-    held = fallback = v
-    reached = torch.full_like(v[..., 0], -torch.inf)
-    for _ in range(CLIMB):
-        after, rate = data.step(v)
-        rises = (rate >= reached).unsqueeze(-1)
-        reached, held = torch.maximum(reached, rate), torch.where(rises, v, held)
-        ratio = (after / v.clamp_min(LEAST)).clamp(math.exp(-10), math.exp(10))
-        further = (v.clamp_min(LEAST) * ratio**OVER_RELAXATION).clamp(LEAST, 1)
-        v, fallback = torch.where(rises, further, fallback), torch.where(rises, after.clamp_min(LEAST), fallback)
-    leading = reached.nan_to_num(-torch.inf).topk(min(FINALISTS, v.shape[1]), -1).indices
-    return torch.take_along_dim(held, leading.unsqueeze(-1), 1)
+def climb(data: LimitedLinks, v: Tensor, steps: int, finalists: int) -> Tensor:
+    """The best [B, F, L] of where points v [B, S, L] have come after plain steps, none of which lowers the rate."""
+    together = max(1, CROWD // v[:1].numel()) if v.device.type == "cpu" else len(v)
+    found = []
+    for part in torch.arange(len(v), device=v.device).split(together):
+        some, point = batching.take((data, v), part)
+        for _ in range(steps):
+            point, rate = some.step(point)
+        leading = rate.nan_to_num(-torch.inf).topk(min(finalists, v.shape[1]), -1).indices
+        found.append(torch.take_along_dim(point, leading.unsqueeze(-1), 1))
+    return torch.cat(found)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from beamforge.classical.links.wmmse import CAPABILITIES, LinkWMMSE, SharedPower, ascend, handed_out, patterns
+from beamforge.classical.links.starts import handed_out, led, patterns
+from beamforge.classical.links.wmmse import CAPABILITIES, LinkWMMSE, SharedPower, ascend
 from beamforge.core import batching
-from beamforge.core.errors import ConfigError
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution
 from beamforge.core.solver import Solver
+from beamforge.optim.starts import at_least_one
 
 SCOUTING = 40
 """Plain steps from every start, after which the best are known."""
@@ -41,9 +42,7 @@ class ManyStarts(Solver):
 
     def __init__(self, starts: int = 100, tolerance: float = 1e-13, max_iterations: int = 2000) -> None:
         super().__init__()
-        if starts < 1:
-            raise ConfigError(f"starts must be at least 1, got {starts}")
-        self.starts = starts
+        self.starts = at_least_one(starts)
         self.finish = LinkWMMSE(tolerance, max_iterations)
 
     def solve_batch(
@@ -62,7 +61,7 @@ class ManyStarts(Solver):
 
     def search(self, data: SharedPower, known: Tensor, ranked: Tensor) -> tuple[Tensor, Tensor]:
         """Amplitudes [B, L] of the best end, and the iterations [B] from where its scout was, for some instances."""
-        leaders = scout(data, torch.cat([known, handed_out(data, ranked)], 1).sqrt())
+        leaders = scout(data, torch.cat([known, led(data, handed_out(data, ranked))], 1).sqrt())
         B, F, _ = leaders.shape
         many = batching.tree_map(lambda leaf: leaf.repeat_interleave(F, 0), data)
         ended = self.finish.run(many, leaders.flatten(0, 1))

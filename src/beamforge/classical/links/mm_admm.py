@@ -12,12 +12,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.links.wmmse import CAPABILITIES, SharedPower, attached, spread
+from beamforge.classical.links.starts import spread
+from beamforge.classical.links.wmmse import CAPABILITIES, SharedPower, attached
 from beamforge.core import batching
 from beamforge.core.errors import ConfigError
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.optim.iterate import IterativeSolver, Outcome
+from beamforge.optim.iterate import Outcome
+from beamforge.optim.starts import SeveralStarts
 
 POWER, LINKS = 1.85, 3
 """Total power and number of links for which the penalty is stated, those of the source's example."""
@@ -54,7 +56,7 @@ class Subproblem(NamedTuple):
     goal: Tensor
 
 
-class MMADMM(IterativeSolver):
+class MMADMM(SeveralStarts):
     """Three nested loops; O(L^2) a step of the innermost.
 
     Outside, with ``alpha_lj = G_lj p_j / (sum_i G_li p_i + n_l)``, the rate is replaced by a bound below it that
@@ -97,16 +99,13 @@ class MMADMM(IterativeSolver):
         admm_tolerance: float = 1e-6,
         inner_tolerance: float = 1e-8,
     ) -> None:
-        super().__init__(tolerance, max_iterations, gradient="implicit")
+        super().__init__(tolerance, max_iterations, "none", starts, "implicit")
         if not beta > 0:
             raise ConfigError(f"beta must be positive, got {beta:g}")
-        if starts < 1:
-            raise ConfigError(f"starts must be at least 1, got {starts}")
         if not min(admm_tolerance, inner_tolerance) >= 0:
             came = f"{admm_tolerance:g} and {inner_tolerance:g}"
             raise ConfigError(f"admm_tolerance and inner_tolerance must not be negative, got {came}")
         self.beta = beta
-        self.starts = starts
         self.admm_tolerance = admm_tolerance
         self.inner_tolerance = inner_tolerance
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.bounds import double
+from beamforge.classical.links.starts import led
 from beamforge.classical.links.wmmse import CAPABILITIES, LinkWMMSE, SharedPower
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
@@ -74,7 +75,9 @@ class QuasiInverse(IterativeSolver):
             fixed = self.run(data, *self.init(data, start, generator))
             p = self.powers(data, fixed.state)
             interior = (p >= 0).all(-1)
+            p = torch.where(p.isfinite().all(-1, keepdim=True), p, 0)  # of links in line there is no quasi-inverse
             p = p.maximum(data.counted * FLOOR / data.counted.sum(-1, keepdim=True).clamp_min(1))
+            p = led(data.links, p.unsqueeze(1)).squeeze(1)
         climb = LinkWMMSE(self.tolerance, self.max_iterations)
         ended = climb.run(data.links, p.sqrt())
         W = climb.beams(data.links, ended.state).to(dtype)

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.links.wmmse import CAPABILITIES, SharedPower, attached, spread, unit_power
-from beamforge.core.errors import ConfigError
+from beamforge.classical.links.starts import spread
+from beamforge.classical.links.wmmse import CAPABILITIES, SharedPower, attached, unit_power
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
-from beamforge.optim.iterate import IterativeSolver, Outcome
+from beamforge.optim.iterate import Outcome
+from beamforge.optim.starts import SeveralStarts
 
 NEWTON = 50
 """Newton steps of a geometric program at most; 4 to 8 are usual."""
@@ -37,7 +38,7 @@ class Program(NamedTuple):
     b: Tensor
 
 
-class SuccessiveGP(IterativeSolver):
+class SuccessiveGP(SeveralStarts):
     """Successive convex approximation: all that a link receives is condensed to a monomial, again and again.
 
     With the noise scaled by the powers' sum (see `links`), ``I_l = sum_{j != l} A_lj p_j + sum_j p_j`` and ``T_l``,
@@ -61,10 +62,7 @@ class SuccessiveGP(IterativeSolver):
     def __init__(
         self, tolerance: float = 1e-9, max_iterations: int = 1000, acceleration: str = "squarem", starts: int = 1
     ) -> None:
-        super().__init__(tolerance, max_iterations, acceleration, "implicit")
-        if starts < 1:
-            raise ConfigError(f"starts must be at least 1, got {starts}")
-        self.starts = starts
+        super().__init__(tolerance, max_iterations, acceleration, starts, "implicit")
 
     def prepare(self, problem: Problem, observation: Observation) -> SharedPower:
         return SharedPower.of(problem, observation.network)

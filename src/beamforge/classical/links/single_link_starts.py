@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from beamforge.classical.links.wmmse import SharedPower, link_response, spread
+from beamforge.classical.links.starts import spread
+from beamforge.classical.links.wmmse import SharedPower, link_response
 from beamforge.core.network import spectral_efficiency
 
 OVER_RELAXATION = 3.0

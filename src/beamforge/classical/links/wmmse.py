@@ -14,18 +14,15 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.links.balancing import amplitudes
+from beamforge.classical.links.starts import spread
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
-from beamforge.core.errors import ConfigError
 from beamforge.core.network import Network, own, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.utilities import SumRate
-from beamforge.optim.iterate import IterativeSolver
-
-FAINT = 0.1
-"""Share of the power that a start leaves to the links that it does not favour."""
+from beamforge.optim.starts import SeveralStarts
 
 CAPABILITIES = (Capability(SumRate, (Form.POWER_CONTROL,), needs=(TotalPower,)),)
 """What the methods for links serve."""
@@ -66,7 +63,7 @@ class SharedPower(NamedTuple):
         return squared_magnitude(start).squeeze(-2) / self.power.unsqueeze(-1)
 
 
-class LinkWMMSE(IterativeSolver):
+class LinkWMMSE(SeveralStarts):
     """L links with one total power, O(L^2) an iteration and nothing inverted.
 
     WMMSE with single antennas, its receivers and weights eliminated and the power limit absorbed into the noise, is a
@@ -100,10 +97,7 @@ class LinkWMMSE(IterativeSolver):
         starts: int = 4,
         gradient: str = "implicit",
     ) -> None:
-        super().__init__(tolerance, max_iterations, acceleration, gradient)
-        if starts < 1:
-            raise ConfigError(f"starts must be at least 1, got {starts}")
-        self.starts = starts
+        super().__init__(tolerance, max_iterations, acceleration, starts, gradient)
 
     def prepare(self, problem: Problem, observation: Observation) -> SharedPower:
         return SharedPower.of(problem, observation.network)
@@ -168,40 +162,3 @@ def unit_power(v: Tensor) -> Tensor:
     largest = v.abs().amax(-1, keepdim=True)
     v = torch.where(largest > 0, v / torch.where(largest > 0, largest, 1), 1)
     return v / v.square().sum(-1, keepdim=True).sqrt()
-
-
-def spread(data: SharedPower, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Unlike starts [B, count, L], shares that sum to one: the more, the likelier is the best optimum among their ends.
-
-    Equal powers, then those led by one link each, the best when alone first, and then equal powers on random subsets
-    whose sizes are spread evenly on a logarithmic scale; always with a faint rest on the others. Which link leads
-    decides most of which optimum is found: where interference is strong, sixteen starts find of 64 links what hundreds
-    of random ones do. Without a `generator` the subsets are the same in every call.
-    """
-    return handed_out(data, patterns(data, count, generator))
-
-
-def patterns(data: SharedPower, count: int, generator: torch.Generator | None) -> Tensor:
-    """The starts of `spread` by rank, [count, L], which one draw makes for all instances."""
-    L = data.direct.shape[-1]
-    one = torch.eye(L, dtype=data.direct.dtype, device=data.direct.device)
-    chosen = torch.cat([torch.ones_like(one[:1]), one])[:count]
-    if count > L + 1:
-        chosen = torch.cat([chosen, random_subsets(data.direct, count - L - 1, generator)])
-    return (1 - FAINT) * chosen / chosen.sum(-1, keepdim=True) + FAINT / L
-
-
-def random_subsets(like: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """Ones and zeros [count, L] for L links, ``like`` [B, L]: subsets of sizes spread evenly on a logarithmic scale."""
-    L = like.shape[-1]
-    generator = generator or torch.Generator(like.device).manual_seed(0)
-    draws = torch.rand(count, L + 1, generator=generator, dtype=torch.float64, device=generator.device)
-    size, order = torch.pow(float(L), draws[:, :1]).round(), draws[:, 1:].argsort(-1).argsort(-1)
-    return (order < size).to(like)
-
-
-def handed_out(data: SharedPower, ranked: Tensor) -> Tensor:
-    """Shares [B, S, L] of what is ranked [S, L]: the first column to the link of the highest rate alone, and so on."""
-    alone = data.weights * torch.log1p(data.direct)
-    rank = alone.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-    return ranked[:, rank].transpose(0, 1)

@@ -1,1 +1,1 @@
-"""Weighted sum rate of beams: WMMSE in two forms, fractional programming, and the certified optimum."""
+"""Weighted sum rate of beams: forms of WMMSE, fractional programming, closed forms, and branch and bound."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.structure import lifted_inverse, of_norm_one
+from beamforge.classical.structure import loaded_inverse, of_norm_one
 from beamforge.classical.sum_rate.user_streams import UserStreams, block_diagonal, diagonal_blocks, eigenvectors
 from beamforge.core.capability import Capability, Feature, Form
 from beamforge.core.constraints import TotalPower
@@ -20,18 +20,18 @@ from beamforge.core.utilities import SumRate
 
 
 class RegularisedBlockDiagonalisation(Solver):
-    """Regularised block diagonalisation: users' antennas work together, others hear little, and power is water-filled.
+    """Regularised block diagonalisation with water-filled powers, for users with several antennas.
 
-    With the channel H_k [M, N] of user k and those of all others H'_k, in units of the noise, the beams of user k are
-    the directions of greatest signal to leakage and noise, for n streams of power P/n,
+    With the channel H_k [M, N] of user k and H'_k of all other users, in units of the noise, the beams of user k are
+    the directions of greatest signal-to-leakage-and-noise ratio, for n streams of power P/n,
 
         W_k ∝ (H'_k^H H'_k + n/P I)^-1 H_k^H U_k,    U_k the eigenvectors of H_k (H'_k^H H'_k + n/P I)^-1 H_k^H
 
-    These are the columns of ``H^H B_:k U_k`` with ``B = (H H^H + n/P I)^-1``, and U_k the eigenvectors of its block
-    B_kk, which is how they are computed.
-    Where there are more than N, only N streams are served: the users' weakest directions are dropped in rounds, each of
-    which turns the others to what is left. Users of single antennas (several streams, or an order of their own) get
-    regularised zero forcing with water-filled powers. Streams without data get no power.
+    They are computed as the columns of ``H^H B_:k U_k`` with ``B = (H H^H + n/P I)^-1`` and U_k the eigenvectors of its
+    block B_kk.
+    At most N streams are served: the weakest directions of the users are dropped in rounds, and the others are computed
+    anew in each round. Users with single antennas (several streams, or streams in another order) get regularised zero
+    forcing with water-filled powers. Streams without data get no power.
 
     Source: V. Stankovic, M. Haardt, "Generalized design of multi-user MIMO precoding matrices", IEEE Trans. Wireless
     Commun. 7 (2008), regularised block diagonalisation; the choice of streams, and the form in B, are ours.
@@ -61,10 +61,11 @@ class RegularisedBlockDiagonalisation(Solver):
 
 
 class Served(NamedTuple):
-    """Which of the users' directions are served.
+    """The receive directions of the users that are served.
 
-    directions  [B, K, M, L], orthonormal, by which the users listen; gram  [B, K L, K L] of the channels so heard.
-    keep        boolean [B, K, L]: those that are served.
+    directions  [B, K, M, L], orthonormal receive directions of each user.
+    gram        [B, K L, K L], Gram matrix of the channels projected on them.
+    keep        boolean [B, K, L]: the directions that are served.
     """
 
     directions: Tensor
@@ -73,11 +74,11 @@ class Served(NamedTuple):
 
     @property
     def number(self) -> Tensor:
-        """Real [B], how many are served, at least one."""
+        """Number of served directions, real [B], at least one."""
         return self.keep.sum((-2, -1)).clamp_min(1).to(self.gram.real.dtype)
 
     def best(self, most: int) -> Served:
-        """The users' directions turned to those of regularised block diagonalisation, and of them the best `most`."""
+        """The directions rotated to those of regularised block diagonalisation; the best `most` of them are kept."""
         _, turn, gain = block_diagonalised(self)
         whole = block_diagonal(turn)
         gain = gain.masked_fill(~self.keep, 0).flatten(1)
@@ -87,27 +88,27 @@ class Served(NamedTuple):
 
 
 def block_diagonalised(served: Served) -> tuple[Tensor, Tensor, Tensor]:
-    """X [B, K L, K L] of the beams of regularised block diagonalisation, turns [B, K, L, L] and gains [B, K, L].
+    """X [B, K L, K L] of regularised block diagonalisation, rotations U_k [B, K, L, L] and gains [B, K, L].
 
     With ``B = (G + n I)^-1`` for n streams of power 1/n, and ``B_kk = U_k diag(b) U_k^H``, the beams of user k are the
-    columns of ``B_:k U_k`` and its ratios of signal to leakage and noise ``1 / (n b) - 1``, the greatest first.
+    columns of ``B_:k U_k``, and their signal-to-leakage-and-noise ratios are ``1 / (n b) - 1``, in descending order.
     """
     K, mask = served.keep.shape[1], served.keep.flatten(1)
     gram = served.gram * (mask.unsqueeze(-1) & mask.unsqueeze(-2))
     n = served.number.unsqueeze(-1)
-    X = lifted_inverse(gram, n + 4 * torch.finfo(n.dtype).eps * own(gram).real) * mask.unsqueeze(-1)
-    last = torch.where(served.keep, 0, 2 / n.unsqueeze(-1))  # behind all others, whose values are below 1/n
+    X = loaded_inverse(gram, n + 4 * torch.finfo(n.dtype).eps * own(gram).real) * mask.unsqueeze(-1)
+    last = torch.where(served.keep, 0, 2 / n.unsqueeze(-1))  # sorted last: all other values are below 1/n
     b, turn = eigenvectors(diagonal_blocks(X, K) + torch.diag_embed(last).to(X.dtype))
     gain = (1 / (n.unsqueeze(-1) * b) - 1).clamp_min(0)
     return X @ block_diagonal(turn), turn, gain
 
 
 def offered(data: UserStreams) -> Served:
-    """For every stream of the network a direction of its user's, who needs a weight and a channel; the best first."""
+    """The best directions of each user, one for each of its streams; none for users without weight or channel."""
     K, L = data.slots.shape[1:]
     M = data.gram.shape[-1] // K
     heard = data.H.unflatten(1, (K, M))
-    if M > L:  # more antennas than a channel has rank
+    if M > L:  # more antennas than the rank of the channel
         _, U = eigenvectors(heard @ heard.mH)
         P = U[..., -L:]
     else:
@@ -120,7 +121,7 @@ def offered(data: UserStreams) -> Served:
 
 
 def chosen(data: UserStreams) -> Served:
-    """Of what is offered, as many directions as the transmitter has antennas, in a few rounds."""
+    """The best directions among those of `offered`, as many as the transmitter has antennas, in a few rounds."""
     served = offered(data)
     for most in levels(data.slots[0].numel(), data.H.shape[-1]):
         served = served.best(most)
@@ -128,7 +129,7 @@ def chosen(data: UserStreams) -> Served:
 
 
 def levels(count: int, most: int) -> list[int]:
-    """Falling numbers from below `count` to `most`, each a third closer.
+    """Decreasing numbers from below `count` to `most`; each step reduces the distance to `most` by a third.
 
     >>> levels(12, 8)
     [10, 9, 8]
@@ -141,7 +142,7 @@ def levels(count: int, most: int) -> list[int]:
 
 
 def regularised(data: UserStreams, served: Served) -> Tensor:
-    """X [B, R, K L] of the water-filled beams ``H^H X``, of power one altogether, of what is served."""
+    """X [B, R, K L] of the beams ``H^H X`` for the served directions, with water-filled powers of sum one."""
     X, turn, gain = block_diagonalised(served)
     X = of_norm_one(served.gram, X)
     own_signal = (turn.conj() * diagonal_blocks(served.gram @ X, len(turn[0]))).sum(-2)
@@ -152,7 +153,7 @@ def regularised(data: UserStreams, served: Served) -> Tensor:
 
 
 def water_filled(gain: Tensor, weights: Tensor) -> Tensor:
-    """Powers p [..., n] of sum one that maximise ``sum a log(1 + gain p)``; zero where nobody gains.
+    """Powers p [..., n] of sum one that maximise ``sum a log(1 + gain p)``; all zero if no entry has a gain.
 
     >>> water_filled(torch.tensor([4.0, 1.0, 0.0]), torch.ones(3)).round(decimals=3)
     tensor([0.8750, 0.1250, 0.0000])

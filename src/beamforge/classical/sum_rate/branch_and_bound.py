@@ -1,19 +1,19 @@
-"""The globally best weighted sum rate of a broadcast network with few users, with a proof: branch and bound.
+"""The global optimum of the weighted sum rate of a broadcast network with few users, by branch and bound.
 
 By uplink-downlink duality the rates that beams of total power P reach are those of the uplink with powers q on the
-simplex ``q >= 0, sum q = P`` and the best receivers. So the search has K - 1 dimensions, and there each rate is a
+simplex ``q >= 0, sum q = P`` and the optimal receivers. So the search has K - 1 dimensions, and each rate is a
 difference of two concave functions::
 
     rate_k(q) = log det M(q) - log det M_k(q),    M = I + sum_j q_j h_j h_j^H,    M_k = M without user k
 
-The simplex is cut into smaller ones. Over a small simplex ``-log det M_k`` lies below the interpolation of its corners,
-and ``rate_k`` below ``log(1 + q_k s_k)``, s_k the gain of user k at the least interference there. Whichever is lower at
-the centroid leaves a concave function, whose maximum bounds the rate of every point inside. The error falls with the
-square of the size, which that of a box of rates, the textbook's cell, does not.
+The simplex is split into smaller ones (cells). In a cell, ``-log det M_k`` is below the interpolation of its values at
+the corners, and ``rate_k`` is below ``log(1 + q_k s_k)``, s_k the gain of user k at the least interference in the cell.
+For each user the bound that is lower at the centroid is used. The sum is concave; its maximum bounds the rate in the
+cell. The error decreases with the square of the cell size, unlike that of boxes of rates, the textbook's cells.
 
 Source: the problem and the search by cells are those of E. Björnson, E. Jorswieck, "Optimal Resource Allocation in
-Coordinated Multi-Cell Systems" (2013), Sec. 2.2.3; cutting simplices with d.c. bounds follows R. Horst, H. Tuy, "Global
-Optimization" (1996), Sec. 10. Their combination in the uplink powers is ours.
+Coordinated Multi-Cell Systems" (2013), Sec. 2.2.3; splitting simplices with d.c. bounds follows R. Horst, H. Tuy,
+"Global Optimization" (1996), Sec. 10. Their combination in the uplink powers is ours.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from beamforge.core.utilities import SumRate
 from beamforge.optim.simplex import Maximum, simplex_maximum
 
 SIDE_BY_SIDE = {1: 4096, 2: 512, 3: 64, 4: 8, 5: 1}
-"""Instances searched at once, by number of users, so that open cells stay well below a gigabyte."""
+"""Instances searched at once, by number of users, such that open cells need much less than a gigabyte."""
 
 NEGLIGIBLE = 1e-11
-"""A distance from the bound, bit/s/Hz, that counts as none: it is of the size of rounding."""
+"""Distance from the bound, bit/s/Hz, that is of the size of rounding and counts as zero."""
 
 CHUNK = 8192
-"""Cells bounded at once."""
+"""Number of cells that are bounded at once."""
 
 
 class BranchAndBound(Solver):
-    """Beams whose weighted sum rate is within `gap` of the best there is, and the bound that proves it.
+    """Beams whose weighted sum rate is within `gap` of the global optimum, and the bound that proves it.
 
     gap        relative distance of the bound from the rate at which an instance has converged.
-    max_cells  cells an instance may look at; past them it stops with the bound it has, `MAX_ITERATIONS`.
+    max_cells  cells that an instance may use; then it stops with its current bound and the status `MAX_ITERATIONS`.
 
-    All cells of all instances that are still open are cut in two at once: an iteration is one such round. ``info`` has
-    ``bound`` [...], which no linear beams exceed, and ``cells`` [...]; the trace is the best rate found so far.
-    Serves at most five users: a square network of four at 20 dB takes some thousand cells, of five a hundred thousand.
+    One iteration splits all open cells of all instances in two. ``info`` has ``bound`` [...], which no linear beams
+    exceed, and ``cells`` [...]; the trace is the best rate so far. It serves at most five users: a square network at
+    20 dB takes some thousand cells with four users and a hundred thousand with five.
 
     >>> from beamforge.core.constraints import TotalPower
     >>> network = Network.broadcast(torch.tensor([[1.0 + 0j, 0.0], [0.8, 0.6]], dtype=torch.complex128), noise=0.1)
@@ -96,9 +96,9 @@ class BranchAndBound(Solver):
             rate = torch.nan_to_num(problem.value(network, W), nan=-torch.inf)
             question = (network, problem.get(TotalPower).limit, goal.weights, rate * math.log(2))
             parts = torch.arange(len(rate), device=rate.device).split(SIDE_BY_SIDE[network.users])
-            found = together([self.search(*batching.take(question, part)) for part in parts])
+            found = joined([self.search(*batching.take(question, part)) for part in parts])
             W = batching.where(problem.value(network, found.W) > rate, found.W, W)
-        polish = ReducedWMMSE(tolerance=1e-13, gradient="implicit")  # which gives the optimum its derivatives, too
+        polish = ReducedWMMSE(tolerance=1e-13, gradient="implicit")  # also gives the derivatives of the optimum
         polished = polish.solve_batch(problem, observation, W, generator).W
         W = batching.where(problem.value(network, polished) >= problem.value(network, W) * (1 - 1e-12), polished, W)
         rate = problem.value(network, W).detach()
@@ -111,7 +111,7 @@ class BranchAndBound(Solver):
         return Solution(W.to(dtype), status, found.rounds, trace, info)
 
     def search(self, network: Network, power: Tensor, weights: Tensor, rate: Tensor) -> SearchResult:
-        """The search of some instances from rates [B] that are known to be reached, nats."""
+        """The search for some instances from rates [B], nats, that are known to be achievable."""
         search = Search(network, power, weights, rate)
         trace = [search.rate]
         while len(search.cells.owner):
@@ -121,7 +121,7 @@ class BranchAndBound(Solver):
 
 
 class SearchResult(NamedTuple):
-    """Beams of the best point, bound [B] and trace [B, rounds + 1] in nats, rounds and cells looked at [B]."""
+    """Beams of the best point, bound [B] and trace [B, rounds + 1] in nats, numbers of rounds and cells [B]."""
 
     W: Tensor
     bound: Tensor
@@ -130,15 +130,15 @@ class SearchResult(NamedTuple):
     trace: Tensor
 
 
-def together(parts: list[SearchResult]) -> SearchResult:
-    """Parts of a batch as one, their traces prolonged to the longest."""
+def joined(parts: list[SearchResult]) -> SearchResult:
+    """Parts of a batch as one; traces are extended to the longest by their last values."""
     length = max(part.trace.shape[-1] for part in parts)
     index = torch.arange(length, device=parts[0].trace.device)
-    even = [part._replace(trace=part.trace[:, index.clamp_max(part.trace.shape[-1] - 1)]) for part in parts]
-    return batching.tree_map(lambda *leaves: torch.cat(leaves), *even)
+    extended = [part._replace(trace=part.trace[:, index.clamp_max(part.trace.shape[-1] - 1)]) for part in parts]
+    return batching.tree_map(lambda *leaves: torch.cat(leaves), *extended)
 
 
-class SearchCell(NamedTuple):
+class SearchData(NamedTuple):
     """Channels at full power in units of the noise: rows [n, K, r], Gram matrix [n, K, K], and weights [n, K]."""
 
     rows: Tensor
@@ -147,14 +147,14 @@ class SearchCell(NamedTuple):
 
 
 class SearchCells(NamedTuple):
-    """Simplices in the shares of the power, n of any instances.
+    """Cells: n simplices in the shares of the power, of any instances.
 
-    owner   [n] instance.
-    corner  [n, K, K] row i is a point on the simplex.
+    owner   [n] index of the instance.
+    corner  [n, K, K] row i is corner i.
     level   [n, K, K] ``log det M_k`` at corner i, [., i, k].
     slope   [n, K, K] gradient of ``sum_k a_k log det M_k`` at corner i.
-    bound   [n] of the weighted sum rate within, nats.
-    inside  [n, K] the point of the simplex where the relaxed rate is highest.
+    bound   [n] upper bound on the weighted sum rate in the cell, nats.
+    inside  [n, K] the point of the cell where the relaxed rate is highest.
     """
 
     owner: Tensor
@@ -166,13 +166,13 @@ class SearchCells(NamedTuple):
 
 
 class Search:
-    """Open cells of a batch of instances, and what is known of each instance: the state of the branch and bound."""
+    """State of the branch and bound: open cells of a batch of instances, and the best point and bounds of each."""
 
     def __init__(self, network: Network, power: Tensor, weights: Tensor, rate: Tensor) -> None:
         H = network.whitened().channel * power.sqrt()[:, None, None]
         B, K = weights.shape
         self.power = power
-        self.data = SearchCell(compact(H), H @ H.mH, weights)
+        self.data = SearchData(compact(H), H @ H.mH, weights)
         self.rate = rate
         self.best = torch.full_like(weights, 1 / K)
         self.highest = torch.full_like(rate, -torch.inf)  # rate at the best point
@@ -190,23 +190,23 @@ class Search:
 
     @property
     def bound(self) -> Tensor:
-        """Upper bound [B] of the weighted sum rate, nats; never rises from one round to the next."""
+        """Upper bound [B] on the weighted sum rate, nats; it never increases from one round to the next."""
         return self.closed.scatter_reduce(0, self.cells.owner, self.cells.bound, "amax").maximum(self.rate)
 
     def beams(self, network: Network) -> Tensor:
-        """W [B, N, K] that reach in the downlink what the best point reaches in the uplink."""
+        """W [B, N, K] that reach in the downlink the SINRs of the best point in the uplink."""
         uplink = Uplink.of(network)
         x = self.best * self.power.unsqueeze(-1) * uplink.gain
         return uplink.beams(x, uplink.receive(x)[0])
 
     def round(self, gap: float, max_cells: int) -> None:
-        """Close the cells that hold nothing better by more than `gap`, relatively, and cut the others in two."""
+        """Close the cells whose bound exceeds the best rate by at most the share `gap`, and split the others in two."""
         goal = self.rate * (1 + gap) + 0.5 * NEGLIGIBLE
         owner, bound = self.cells.owner, self.cells.bound
-        hopeful = bound > goal[owner]
-        wanted = torch.zeros_like(self.count).index_add(0, owner, 2 * hopeful.long())
+        promising = bound > goal[owner]
+        wanted = torch.zeros_like(self.count).index_add(0, owner, 2 * promising.long())
         spent = self.count + wanted > max_cells
-        open_ = hopeful & ~spent[owner]
+        open_ = promising & ~spent[owner]
         self.closed = self.closed.scatter_reduce(0, owner[~open_], bound[~open_], "amax")
         self.cells = batching.take(self.cells, open_)
         wanted = wanted.masked_fill(spent, 0)
@@ -217,11 +217,11 @@ class Search:
             self.evaluate(self.cells.owner, self.cells.inside)
 
     def cut(self, cells: SearchCells) -> SearchCells:
-        """Each cell as two, cut across the edge along which the interpolation errs most, nearer to its steeper end."""
+        """Split each cell in two, across the edge with the largest interpolation error, nearer to its steeper end."""
         n, K = cells.inside.shape
         each = torch.arange(n, device=cells.owner.device)
         along = torch.einsum("nil,nijl->nij", cells.slope, cells.corner.unsqueeze(1) - cells.corner.unsqueeze(2))
-        edge = (along + along.mT).flatten(1).argmax(-1)  # how much the slope falls along the edge
+        edge = (along + along.mT).flatten(1).argmax(-1)  # change of the slope along the edge
         i, j = edge // K, edge % K
         value = (cells.level * self.data.weights[cells.owner].unsqueeze(1)).sum(-1)
         first, last = along[each, i, j], -along[each, j, i]
@@ -236,7 +236,7 @@ class Search:
         return batching.tree_map(lambda one, other: torch.cat([one, other]), *halves)
 
     def relax(self, cells: SearchCells, tolerance: Tensor) -> SearchCells:
-        """The cells with their bounds, each within `tolerance` [B] of the relaxation's, and no higher than before."""
+        """The cells with new bounds: within `tolerance` [B] of the relaxed maxima, not above the previous bounds."""
         parts = [
             self.relax_part(SearchCells(*part), tolerance)
             for part in zip(*(leaf.split(CHUNK) for leaf in cells), strict=True)
@@ -246,7 +246,7 @@ class Search:
         return cells._replace(bound=torch.fmin(bound, cells.bound), inside=inside)
 
     def relax_part(self, cells: SearchCells, tolerance: Tensor) -> Maximum:
-        """The relaxed maxima of a part of the cells, in shares of their corners."""
+        """The relaxed maxima of some cells, in barycentric coordinates."""
         rows, gram, weights = batching.take(self.data, cells.owner)
         centre = cells.corner.mean(1)
         least = receivers_in_cell(rows, gram, cells.corner.amin(1)).gain
@@ -259,7 +259,7 @@ class Search:
         return simplex_maximum(relaxed_rate, data, start, tolerance[cells.owner])
 
     def evaluate(self, owner: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rate [n], levels and their weighted slope [n, K] at points q [n, K]; the best points are kept."""
+        """Rate [n], levels and their weighted slope [n, K] at points q [n, K]; updates the best points."""
         rows, gram, weights = batching.take(self.data, owner)
         there = receivers_in_cell(rows, gram, q)
         rate = (weights * there.rate).sum(-1)
@@ -272,7 +272,7 @@ class Search:
 
 class Received(NamedTuple):
     """The uplink at powers q: ``log(1 + SINR_k)``, gain ``SINR_k / q_k`` and ``log det M_k`` [n, K], and the gradients
-    [n, k, l] of the last."""
+    of ``log det M_k`` [n, k, l]."""
 
     rate: Tensor
     gain: Tensor
@@ -294,8 +294,9 @@ def receivers_in_cell(rows: Tensor, gram: Tensor, q: Tensor) -> Received:
 
 
 class Relaxed(NamedTuple):
-    """``sum_k joint_k (log det M - level_k) + alone_k log(1 + q_k gain_k)`` over a cell, with the levels interpolated:
-    rows [n, K, r], corner [n, K, K], joint [n] and level [n, K] summed over users, alone and gain [n, K]."""
+    """Data of the relaxed rate in a cell, ``sum_k joint_k (log det M - level_k) + alone_k log(1 + q_k gain_k)`` with
+    interpolated levels: rows [n, K, r], corner [n, K, K], joint [n] and level [n, K] summed over users, alone and gain
+    [n, K]."""
 
     rows: Tensor
     corner: Tensor
@@ -306,7 +307,7 @@ class Relaxed(NamedTuple):
 
 
 def relaxed_rate(data: Relaxed, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Value, gradient and curvature in barycentric coordinates x [n, K]."""
+    """The relaxed rate, its gradient and its curvature in barycentric coordinates x [n, K]."""
     q = (x.unsqueeze(-1) * data.corner).sum(-2)
     total, seen = log_det(data.rows, q)
     heard = 1 + q * data.gain

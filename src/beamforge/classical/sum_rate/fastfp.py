@@ -1,4 +1,4 @@
-"""Weighted sum rate by fractional programming without matrix inversion: projected gradient steps, extrapolated.
+"""Weighted sum rate by fractional programming without matrix inversion: projected gradient steps with extrapolation.
 
 Source: K. Shen, Z. Zhao, Y. Chen, Z. Zhang, H. V. Cheng, "Accelerating quadratic transform and WMMSE", IEEE J. Sel.
 Areas Commun. 42 (2024), arXiv 2312.05726: the nonhomogeneous quadratic transform with Nesterov's extrapolation.
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from beamforge.classical.power_limits import within_limits
 from beamforge.classical.sum_rate.wmmse import beams_from_ridge
+from beamforge.classical.symmetry import Coupled, Exchange, tilt
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
 from beamforge.core.network import Network, others, own, spectral_efficiency, squared_magnitude
@@ -24,7 +25,7 @@ from beamforge.optim.iterate import IterativeSolver
 
 
 class FastFPData(NamedTuple):
-    """Data: network in units of its noise, problem, and Gram matrices ``H_t H_t^H`` [B, T, K, K]."""
+    """Data: the network with unit noise, the problem, and Gram matrices ``H_t H_t^H`` [B, T, K, K]."""
 
     network: Network
     problem: Problem
@@ -38,15 +39,16 @@ class BeamState(NamedTuple):
 
 
 class FastFP(IterativeSolver):
-    """T transmitters, K users on any of them; O(K^2 N) an iteration, products of matrices only.
+    """T transmitters, K users on any of them; O(K^2 N) per iteration, matrix products only.
 
-    At beams Z with received amplitudes A, totals ``T_k = sum_j |A_kj|^2 + 1`` and SINRs gamma (noise one), the sum rate
-    lies above a concave quadratic that touches it at Z; a step climbs it by a projected gradient ::
+    At beams Z with received amplitudes A, totals ``T_k = sum_j |A_kj|^2 + 1`` and SINRs gamma (noise one), a concave
+    quadratic is a lower bound on the sum rate that is tight at Z. A step is a projected gradient step on it ::
 
         y_k = sqrt(a_k (1 + gamma_k)) A_kk / T_k
         W = Proj(Z + 1/L H^H (diag(sqrt(a (1 + gamma)) y) - diag(|y|^2) A)),    L >= lambda_max(diag(y) H H^H diag(y))
 
-    so the rate never falls; Z is extrapolated from the last two W, and the extrapolation restarts where the rate would.
+    so the rate never decreases. Z is extrapolated from the last two W; the extrapolation restarts where the rate would
+    decrease.
 
     >>> H = torch.randn(4, 8, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
     >>> problem = Problem(SumRate(), (PerAntennaPower(1 / 8),))
@@ -73,24 +75,28 @@ class FastFP(IterativeSolver):
         return FastFPData(network, problem, network.H @ network.H.mH)
 
     def init(self, data: FastFPData, start: Tensor | None, generator: torch.Generator | None) -> Iterator[BeamState]:
-        yield BeamState(beams_from_ridge(data.problem, data.network, RIDGE) if start is None else start)
+        if start is None:
+            start = beams_from_ridge(data.problem, data.network, RIDGE)
+            if data.network.antennas == 1:
+                start = start * leading(data.problem, data.network, squared_magnitude(start).squeeze(-2))
+        yield BeamState(start)
 
     def step(self, data: FastFPData, state: BeamState) -> tuple[BeamState, Tensor]:
         assert isinstance(data.problem.maximise, SumRate)
         network, weights = data.network, data.problem.maximise.weights
         A = network.apply(state.W)
-        turn = own(A).conj().sgn().unsqueeze(-2)  # a beam's phase is free: without this it would drift
+        turn = own(A).conj().sgn().unsqueeze(-2)  # the phase of a beam is free: this keeps it from drifting
         A, Z = A * turn, state.W * turn
         power = squared_magnitude(A)
         interference = others(power) + 1
         total = interference + own(power)
         root = (weights * total / interference).sqrt()
         y = root * own(A).real / total
-        uphill = network.adjoint(torch.diag_embed(root * y) - y.square().unsqueeze(-1) * A)
-        steepness = norm_bound(y[:, None, :, None] * data.gram * y[:, None, None, :])
+        gradient = network.adjoint(torch.diag_embed(root * y) - y.square().unsqueeze(-1) * A)
+        lipschitz = norm_bound(y[:, None, :, None] * data.gram * y[:, None, None, :])
         if data.problem.find(TotalPower):
-            steepness = steepness.amax(-1, keepdim=True).expand_as(steepness)
-        W = Z + uphill / steepness.gather(-1, network.streams.transmitter).unsqueeze(-2)
+            lipschitz = lipschitz.amax(-1, keepdim=True).expand_as(lipschitz)
+        W = Z + gradient / lipschitz.gather(-1, network.streams.transmitter).unsqueeze(-2)
         rate = (weights * spectral_efficiency(own(power) / interference)).sum(-1)
         return BeamState(project(data.problem, network, W)), rate
 
@@ -102,13 +108,24 @@ class FastFP(IterativeSolver):
 
 
 RIDGE = 30.0
-"""The start is regularised zero forcing with so many times the usual ridge."""
+"""The start is regularised zero forcing with this multiple of the usual ridge."""
+
+
+def leading(problem: Problem, network: Network, p: Tensor) -> Tensor | float:
+    """Factors [B, 1, K] for single antennas' amplitudes of powers p [B, K]: users who are alike are told apart."""
+    assert isinstance(problem.maximise, SumRate)
+    gain = squared_magnitude(network.stream_channel).sum(-1).mT
+    cross = torch.diagonal_scatter(gain, torch.zeros_like(p), 0, -2, -1)
+    users = Coupled(cross, own(gain), problem.maximise.weights)
+    exchange = Exchange(p, pooled=problem.find(TotalPower) is not None, crowd=True)
+    factors = tilt(users, exchange, p.unsqueeze(1))
+    return 1.0 if factors is None else factors.sqrt()
 
 
 def norm_bound(M: Tensor) -> Tensor:
     """``|M^4|_F^1/4``, an upper bound [...] on the largest eigenvalue of a Hermitian M [..., K, K]; 1 where M is zero.
 
-    At most K^1/8 times too large, and two products of matrices.
+    It is too large by a factor of at most K^1/8 and takes two matrix products.
     """
     size = squared_magnitude(M).sum((-2, -1), keepdim=True)
     size = torch.where(size > 0, size, 1).sqrt()
@@ -118,7 +135,7 @@ def norm_bound(M: Tensor) -> Tensor:
 
 
 def project(problem: Problem, network: Network, W: Tensor) -> Tensor:
-    """The nearest beams within the one power limit of the problem."""
+    """The nearest beams within the power limit of the problem (there is only one)."""
     limit = problem.find(PerAntennaPower)
     if limit is None:
         return within_limits(problem, network, W)

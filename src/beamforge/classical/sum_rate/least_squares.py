@@ -1,16 +1,17 @@
-"""Beams of least weighted squared error within power limits: the inner problem of WMMSE.
+"""Beams of least weighted squared error within power limits: the beam update of WMMSE.
 
 For transmitters t with ``F_t = diag(sqrt q) H_t`` [K, N] and gains c_k of the streams they serve ::
 
     minimise  sum_k |F_t(k) w_k - c_k e_k|^2    subject to    sum_{u in group g} power_u <= limit_g
 
-where the units u are antennas, or whole transmitters if no limit is finer. With prices of the units' power ::
+where the units u are antennas, or transmitters if no antenna is limited. With Lagrange multipliers (prices) of the
+units' powers ::
 
     W_t = (F_t^H F_t + diag(price))^-1 F_t^H diag(c)
 
 Source: Q. Shi, M. Razaviyayn, Z.-Q. Luo, C. He, "An iteratively weighted MMSE approach to distributed sum-utility
 maximization for a MIMO interfering broadcast channel", IEEE Trans. Signal Process. 59 (2011), Eqs. 15 to 18, for one
-limit a transmitter.
+limit per transmitter.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from beamforge.core.network import squared_magnitude
 
 
 class LeastSquares:
-    """The problem at the head of this file for F complex [B, T, K, N] and c [B, T, K], zero where t serves no stream.
+    """The problem of this module for F complex [B, T, K, N] and c [B, T, K], zero for streams that t does not send.
 
-    Solved in the space of the users (K) if that is the smaller and no single antenna is limited, else of the antennas.
+    It is solved in K dimensions (users) if K < N and no antenna is limited, else in N dimensions (antennas).
     """
 
     def __init__(self, F: Tensor, c: Tensor, limits: Limits) -> None:
@@ -47,10 +48,10 @@ class LeastSquares:
         self.ridge = torch.where(size > 0, 4 * torch.finfo(size.dtype).eps * size, 1)  # [B, T], rounding of the Gram
 
     def solve(self, worth: Tensor) -> Tensor:
-        """Optimal columns [B, T, N, K] from a guess [B, T] at each transmitter's price times its power.
+        """Optimal columns [B, T, N, K]; `worth` [B, T] is an initial guess of each transmitter's price times its power.
 
-        Gradients are those of the solution: the prices are found without any, then one Newton step is attached, which
-        is zero to rounding and carries the derivatives that a search would lose.
+        The prices are found without gradients. Then one differentiable Newton step is applied; its value is zero up to
+        rounding, and it gives the exact gradients of the solution.
         """
         B, T = self.F.shape[:2]
         found = self.duals(worth)
@@ -62,7 +63,7 @@ class LeastSquares:
 
     @torch.no_grad()
     def duals(self, worth: Tensor) -> PowerDuals:
-        """Optimal prices of the limits, from the guess that `solve` takes."""
+        """Optimal prices of the limits, from the same guess as in `solve`."""
         N = self.F.shape[-1]
         if self.whole:
             return projected_newton(self.spectral(), self.limits, self.limits.load(worth) / self.limits.bound)
@@ -77,7 +78,7 @@ class LeastSquares:
         return torch.linalg.cholesky_ex(self.gram + torch.diag_embed(level.expand(B, T, n)))[0]
 
     def lift(self, Y: Tensor) -> Tensor:
-        """Beams [B, T, N, K] from the coordinates that are solved for."""
+        """Beams [B, T, N, K] from the coordinates of the solution."""
         return self.F.mH @ Y if self.by_user else Y
 
     def powers(self, V: Tensor) -> Tensor:
@@ -96,7 +97,7 @@ class LeastSquares:
     def spectral(self) -> ResponseTo:
         """The response to prices [B, T] of the transmitters, elementwise after one eigendecomposition."""
         finite = torch.isfinite(torch.view_as_real(self.gram)).all(-1).all(-1).all(-1)[..., None, None]
-        values, vectors = torch.linalg.eigh(torch.where(finite, self.gram, 0))  # eigh refuses a batch for one NaN
+        values, vectors = torch.linalg.eigh(torch.where(finite, self.gram, 0))  # eigh raises if one entry is NaN
         values = values.clamp_min(0)
         energy = squared_magnitude(vectors.mH @ self.right).sum(-1)
         energy = energy * values if self.by_user else energy

@@ -1,10 +1,10 @@
-"""Multipliers of power limits: the least cost of sending within them, priced.
+"""Dual variables (prices) of power limits, for problems with a cost that is quadratic in the beams.
 
-The dual of a problem whose cost is quadratic in the beams is to minimise, over prices ``lambda >= 0`` of the limits ::
+The dual problem is to minimise, over prices ``lambda >= 0`` of the limits ::
 
     value(G^T lambda) + sum_g lambda_g limit_g
 
-where `value` is convex in the prices of the units (antennas or transmitters), its gradient minus their powers.
+where `value` is convex in the prices of the units (antennas or transmitters); its gradient is minus their powers.
 
 Source: Newton's method on power^-1/2 as for trust regions, J. Moré, D. Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983),
 section 3, projected as by D. Bertsekas, SIAM J. Control Optim. 20 (1982); the barrier method of Y. Nesterov,
@@ -25,16 +25,16 @@ from beamforge.core.constraints import PerAntennaPower
 from beamforge.core.problem import Problem
 
 STEPS = 100
-"""Newton steps at most; 3 to 15 are usual."""
+"""Maximum number of Newton steps; usually 3 to 15."""
 
 LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e12
-"""Of a step that failed at first, and where an instance's prices are as good as rounding allows."""
+"""Damping after the first rejected step, and damping at which an instance stops (rounding forbids a better step)."""
 
 GAP = 1e-10
-"""Where the barrier ends: slack times price, as a share of the mean over the limits of price times limit."""
+"""Final weight of the barrier (slack times price), as a share of the mean over the limits of price times limit."""
 
 LATE = 6
-"""Steps of the barrier method after its weight stopped falling: rounding may forbid more accuracy."""
+"""Maximum number of barrier steps at the final weight: rounding may forbid more accuracy."""
 
 
 class Limits(NamedTuple):
@@ -48,26 +48,26 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, problem: Problem, transmitters: int, antennas: int) -> Limits:
-        """The limits that a bound problem states, on the coarsest units that express them all."""
+        """The limits of a bound problem; the units are transmitters if no antenna is limited."""
         finest = antennas if problem.find(PerAntennaPower) else 1
         groups, bound = limit_groups(problem, transmitters, finest)
         return cls(groups.flatten(1).expand(len(bound), -1, -1), bound)
 
     def load(self, power: Tensor) -> Tensor:
-        """What the units' powers [B, U] add up to in each group, [B, G]."""
+        """Power of each group [B, G] from the powers of the units [B, U]."""
         return (self.groups @ power.unsqueeze(-1)).squeeze(-1)
 
     def spread(self, prices: Tensor) -> Tensor:
-        """What each unit pays [B, U] when its groups' prices [B, G] add up."""
+        """Price of each unit [B, U]: the sum of the prices [B, G] of its groups."""
         return (self.groups.mT @ prices.unsqueeze(-1)).squeeze(-1)
 
     def curvature(self, slope: Tensor) -> Tensor:
-        """Second derivatives [B, G, G] of the value in the groups' prices, from those in the units' [B, U, U]."""
+        """Second derivatives [B, G, G] of the value in the prices of groups, from those in the prices of units."""
         return self.groups @ slope @ self.groups.mT
 
 
 class PowerResponse(NamedTuple):
-    """The cheapest beams at given prices of the units: value [B], power [B, U], ``-d power / d price`` [B, U, U]."""
+    """The optimum at given prices of the units: value [B], power [B, U], and ``-d power / d price`` [B, U, U]."""
 
     value: Tensor
     power: Tensor
@@ -75,7 +75,7 @@ class PowerResponse(NamedTuple):
 
 
 class PowerDuals(NamedTuple):
-    """Optimal prices [B, G], and what their derivatives need: ``curvature d price = d load`` on the `active` limits."""
+    """Optimal prices [B, G], and data for their derivatives: ``curvature d price = d load`` on the `active` limits."""
 
     prices: Tensor
     target: Tensor
@@ -83,7 +83,7 @@ class PowerDuals(NamedTuple):
     active: Tensor
 
     def corrected(self, load: Tensor, bound: Tensor) -> Tensor:
-        """The change [B, G] of the prices in one Newton step: zero to rounding, its derivatives the solution's."""
+        """A Newton step [B, G] of the prices: zero up to rounding, with the derivatives of the solution."""
         right = torch.where(self.active, load - bound - (self.target - bound).detach(), 0)
         return torch.linalg.solve_ex(self.curvature, right.unsqueeze(-1))[0].squeeze(-1)
 
@@ -92,12 +92,12 @@ ResponseTo = Callable[[Tensor], PowerResponse]
 
 
 def projected_newton(at: ResponseTo, limits: Limits, prices: Tensor) -> PowerDuals:
-    """Prices [B, G] from a guess: few steps, where beams stay bounded when prices vanish.
+    """Optimal prices [B, G] from a guess, in few steps; beams must be bounded at zero prices.
 
-    Undamped steps are on ``load^-1/2``, nearly linear in the price; a step that raises the cost is tried again on the
-    load itself with more damping, in the limit along the gradient.
+    Undamped steps are Newton steps for ``load^-1/2``, which is nearly linear in the price. After a step that increases
+    the cost, the step for the load itself is tried with more and more damping (in the limit a gradient step).
     """
-    tolerance = torch.finfo(prices.dtype).eps ** 0.5  # one more step is attached, which squares it
+    tolerance = torch.finfo(prices.dtype).eps ** 0.5  # `corrected` adds one more step, which squares the error
     rounding = 8 * torch.finfo(prices.dtype).eps
     response = at(limits.spread(prices))
     cost = response.value + (prices * limits.bound).sum(-1)
@@ -107,7 +107,7 @@ def projected_newton(at: ResponseTo, limits: Limits, prices: Tensor) -> PowerDua
         excess = load / limits.bound - 1
         free = (prices > 0) | (excess > 0)
         worst = torch.where(prices > 0, excess.abs(), excess).amax(-1)
-        going = (worst > tolerance) & (damping < MOST_DAMPING)  # not where it is NaN
+        going = (worst > tolerance) & (damping < MOST_DAMPING)  # false for NaN
         if not going.any():
             break
         undamped = 2 * load * (torch.where(free, load / limits.bound, 1).sqrt() - 1)
@@ -127,20 +127,20 @@ def projected_newton(at: ResponseTo, limits: Limits, prices: Tensor) -> PowerDua
 
 
 def restricted(curvature: Tensor, free: Tensor, damping: Tensor) -> Tensor:
-    """The curvature of the `free` limits alone, the identity on the others, its diagonal raised by `damping`."""
+    """The curvature of the `free` limits alone (identity for the others), with its diagonal scaled by 1 + `damping`."""
     curvature = curvature * (free.unsqueeze(-1) & free.unsqueeze(-2))
     diagonal = torch.diagonal(curvature, dim1=-2, dim2=-1)
-    raised = diagonal * (damping.unsqueeze(-1) + 16 * torch.finfo(diagonal.dtype).eps)
-    return curvature + torch.diag_embed(torch.where(diagonal > 0, raised, 1))
+    added = diagonal * (damping.unsqueeze(-1) + 16 * torch.finfo(diagonal.dtype).eps)
+    return curvature + torch.diag_embed(torch.where(diagonal > 0, added, 1))
 
 
 def barrier(at: ResponseTo, limits: Limits, prices: Tensor, least: Tensor) -> PowerDuals:
-    """Prices [B, G] from a guess, where beams may grow without bound as prices vanish; `least` [B, G] is far below any.
+    """Prices [B, G] from a guess, also if beams are unbounded at zero prices; `least` [B, G] is far below all prices.
 
-    Newton's method on ``value + sum lambda limit - tau sum log lambda``, which is self-concordant, with tau falling as
-    fast as the steps allow. Beams are strictly within the limits, at a cost above the least by at most G tau. The price
-    of a limit with power to spare follows in one step, for it is ``tau / (limit - load)``: the curvature of its term is
-    taken as ``(limit - load) / lambda``, as primal-dual methods do.
+    Newton's method on ``value + sum lambda limit - tau sum log lambda``, which is self-concordant, with tau decreasing
+    as fast as the steps allow. Beams are strictly within the limits; their cost exceeds the optimum by at most G tau.
+    For a limit that is not reached, the curvature of its term is taken as ``(limit - load) / lambda``, as in
+    primal-dual methods: then its price ``tau / (limit - load)`` is reached in one step.
     """
     prices = prices.maximum(least).maximum(1e-6 * prices.amax(-1, keepdim=True))
     worth = (prices * limits.bound).mean(-1)

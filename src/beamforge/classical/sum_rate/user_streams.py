@@ -1,7 +1,7 @@
-"""Users with several antennas on one transmitter: their channels, and streams in a slot for each of a user's antennas.
+"""Users with several antennas on one transmitter: their channels, and their streams in a fixed layout of slots.
 
-Methods compute with L streams for every one of K users, in the order of the users. Streams of the network beyond a
-user's antennas, and those without data, get beams of zeros; slots that the network has no stream for stay empty.
+Methods compute with L slots for streams of each of the K users, in the order of the users. A stream of the network
+beyond the L of its user, or without data, gets a zero beam; slots without a stream of the network remain empty.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from beamforge.core.utilities import SumRate
 
 class UserStreams(NamedTuple):
     """Channels [B, R, N] of R = K M antennas and their Gram matrix [B, R, R] in units of noise over power, weights
-    [B, K], power [B]; `slots` [B, K, L]: which there is a stream for; `slot` [B, D] of each stream, K L for none.
+    [B, K], power [B]; `slots` [B, K, L]: whether a slot has a stream; `slot` [B, D]: the slot of a stream, or K L.
     """
 
     H: Tensor
@@ -40,29 +40,29 @@ class UserStreams(NamedTuple):
         return cls(H, H @ H.mH, problem.maximise.weights.double(), power, *slots_of(network))
 
     def beams(self, X: Tensor) -> Tensor:
-        """The network's beams [B, N, D] from ``H^H X``, scaled to the power; zeros where there are none."""
+        """The beams of the network [B, N, D] from ``H^H X``, scaled to the power; zero for streams without a slot."""
         W = self.H.mH @ self.columns(X)
         spent = squared_magnitude(W).sum((-2, -1))
         return W * (self.power / torch.where(spent > 0, spent, 1)).sqrt()[:, None, None]
 
     @property
     def wanted(self) -> Tensor:
-        """Boolean [B, K, L]: slots with a stream, of users with a weight."""
+        """Boolean [B, K, L]: slots with a stream of a user whose weight is positive."""
         return self.slots & (self.weights > 0).unsqueeze(-1)
 
     def columns(self, X: Tensor) -> Tensor:
-        """Of columns [B, n, K L] those of the network's streams [B, n, D], zeros where there is none."""
+        """Columns [B, n, D] of the network's streams from those of the slots [B, n, K L]; zero without a slot."""
         X = torch.nn.functional.pad(X, (0, 1))
         return X.gather(-1, self.slot.unsqueeze(-2).expand(*X.shape[:-1], -1))
 
     def in_slots(self, A: Tensor) -> Tensor:
-        """The reverse: columns [B, n, D] of the network's streams as [B, n, K L]."""
+        """The reverse of `columns`: from the network's streams [B, n, D] to the slots [B, n, K L]."""
         into = self.slot.unsqueeze(-2).expand_as(A)
         count = self.slots[0].numel()
         return A.new_zeros(*A.shape[:-1], count + 1).scatter(-1, into, A)[..., :count]
 
     def blocks(self, A: Tensor) -> Tensor:
-        """What user k hears of its own slots [B, K, M, L], of A [B, R, K L]."""
+        """Amplitudes of the slots of user k at user k [B, K, M, L], from A [B, R, K L]."""
         return diagonal_blocks(A, self.slots.shape[1])
 
 
@@ -70,7 +70,7 @@ def slots_of(network: Network) -> tuple[Tensor, Tensor]:
     """`slots` [B, K, L] and `slot` [B, D] of the streams of a network."""
     K, L = network.users, min(network.receive_antennas, network.antennas)
     data = network.streams.data_of(K)
-    number = ((data.cumsum(-1) - 1) * data).sum(-2)  # of a stream among those of its user
+    number = ((data.cumsum(-1) - 1) * data).sum(-2)  # index of a stream among those of its user
     user = (numbers(K, network.H).unsqueeze(-1) * data).sum(-2)
     slot = torch.where(data.any(-2) & (number < L), user * L + number, K * L)
     return data.sum(-1, keepdim=True) > numbers(L, network.H), slot
@@ -88,31 +88,31 @@ def diagonal_blocks(A: Tensor, count: int) -> Tensor:
 
 
 def of_power_one(gram: Tensor, X: Tensor) -> Tensor:
-    """X whose beams ``H^H X`` have power one altogether; zero where they have none."""
+    """X scaled such that the beams ``H^H X`` have total power one; zero if they have none."""
     D = gram @ X
     spent = (X.real * D.real + X.imag * D.imag).sum((-2, -1))
     return X * torch.where(spent > 0, spent, torch.inf).rsqrt()[:, None, None]
 
 
 def eigenvectors(S: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, ascending, and eigenvectors of Hermitian matrices, with derivatives also where values are equal.
+    """Ascending eigenvalues and eigenvectors of Hermitian matrices, with derivatives also for equal eigenvalues.
 
-    By perturbation, ``dU = U Y`` with ``Y_ij = (U^H dS U)_ij / (value_j - value_i)``, and 0 between equal values, where
-    any basis will do. A matrix that is not finite has values and vectors that are not, and its neighbours their own.
+    By perturbation, ``dU = U Y`` with ``Y_ij = (U^H dS U)_ij / (value_j - value_i)``, and 0 for equal eigenvalues,
+    where any basis is valid. A matrix that is not finite gives NaN; other matrices of the batch are not affected.
 
     >>> S = torch.eye(2, dtype=torch.complex128).requires_grad_()
     >>> (slope,) = torch.autograd.grad(eigenvectors(S)[1].real.sum(), S)
     >>> bool(slope.isfinite().all())
     True
     """
-    sound = torch.isfinite(S).flatten(-2).all(-1)[..., None, None]
+    finite = torch.isfinite(S).flatten(-2).all(-1)[..., None, None]
     with torch.no_grad():
-        values, U = torch.linalg.eigh(torch.where(sound, S, 0))
-        values, U = values.masked_fill(~sound[..., 0], torch.nan), U.masked_fill(~sound, torch.nan)
+        values, U = torch.linalg.eigh(torch.where(finite, S, 0))
+        values, U = values.masked_fill(~finite[..., 0], torch.nan), U.masked_fill(~finite, torch.nan)
     if not (torch.is_grad_enabled() and S.requires_grad):
         return values, U
-    turned = U.mH @ S @ U
+    rotated = U.mH @ S @ U
     gap = values.unsqueeze(-2) - values.unsqueeze(-1)
     apart = gap.abs() > 64 * torch.finfo(gap.dtype).eps * values.abs().amax(-1)[..., None, None]
-    Y = (turned - turned.detach()) * torch.where(apart, gap, torch.inf).reciprocal()
-    return own(turned).real, U + U @ Y
+    Y = (rotated - rotated.detach()) * torch.where(apart, gap, torch.inf).reciprocal()
+    return own(rotated).real, U + U @ Y

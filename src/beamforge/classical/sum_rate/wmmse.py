@@ -22,31 +22,31 @@ from beamforge.classical.sum_rate import limited_newton
 from beamforge.classical.sum_rate.least_squares import LeastSquares
 from beamforge.classical.sum_rate.power_duals import Limits
 from beamforge.classical.sum_rate.reduced_wmmse import (
-    HINT,
-    SCOUTED,
+    SCOUT_ITERATIONS,
+    SCOUT_TOLERANCE,
     SMALL,
     Multipliers,
     ReducedWMMSE,
-    alike,
     doubled,
+    nearly_parallel,
     receivers,
 )
-from beamforge.classical.sum_rate.user_selection import served
+from beamforge.classical.sum_rate.user_selection import served_users
 from beamforge.core import batching
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
-from beamforge.core.errors import ConfigError
 from beamforge.core.network import Network, others, own, squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
 from beamforge.core.utilities import SumRate
 from beamforge.optim.implicit import attach_fixed_point
-from beamforge.optim.iterate import IterativeSolver, Outcome, better, together
+from beamforge.optim.iterate import Outcome, better, together
+from beamforge.optim.starts import SeveralStarts
 
 
 class WMMSEData(NamedTuple):
-    """Data: the network in units of its noise, the problem, its power limits, and who sends which stream [B, T, K]."""
+    """Data: the network with unit noise, the problem, its power limits, and whether t sends stream k [B, T, K]."""
 
     network: Network
     problem: Problem
@@ -54,20 +54,20 @@ class WMMSEData(NamedTuple):
     sends: Tensor
 
 
-class MulticellWMMSE(IterativeSolver):
-    """T transmitters, K users on any of them, limits on total, transmitters' and antennas' power in any combination.
+class MulticellWMMSE(SeveralStarts):
+    """T transmitters, K users on any of them; total, per-transmitter and per-antenna power limits in any combination.
 
     With receivers ``u_k``, weights ``w_k = 1/MSE_k`` and ``q_k = a_k w_k |u_k|^2``, noise one, the beams minimise ::
 
         sum_k (w_k^H A_t(k) w_k - 2 sqrt(q_k a_k w_k) Re h_k^H w_k),    A_t = sum_j q_j h_tj h_tj^H
 
-    within the limits (see `quadratic`); u and w then follow in closed form, and the weighted sum rate never falls. A
-    state is the 2K real numbers (sqrt q, sqrt(a w)): phases of u can be taken as zero.
+    within the limits (see `least_squares`). Then u and w follow in closed form, and the weighted sum rate never
+    decreases. A state is the 2K real numbers (sqrt q, sqrt(a w)): phases of u can be taken as zero.
 
-    Where limits are on antennas, several starts are followed with limits on their transmitters instead (with one
-    transmitter, by `ReducedWMMSE`), and from there Newton's method finds the point that meets all of them
-    (`limited_newton`), which ends everything else as well. Where that fails, WMMSE goes on to it. No Newton steps are
-    taken where a derivative is "unrolled", or where `max_iterations` are used up.
+    With limits on antennas, several starts are first run with limits on whole transmitters instead (with one
+    transmitter, by `ReducedWMMSE`). From there Newton's method (`limited_newton`) finds a point that meets all limits;
+    it also finishes all other runs. If it fails, WMMSE continues to that point. No Newton steps are taken with
+    "unrolled" gradients, or if `max_iterations` are used up.
 
     starts  how many of: regularised zero forcing, MRT, the first without the users who cost the others more than they
             have, and both its extremes (with single antennas, equal powers and ever more for users of good quality);
@@ -91,10 +91,7 @@ class MulticellWMMSE(IterativeSolver):
         starts: int = 5,
         gradient: str = "implicit",
     ) -> None:
-        super().__init__(tolerance, max_iterations, acceleration, gradient)
-        if starts < 1:
-            raise ConfigError(f"starts must be at least 1, got {starts}")
-        self.starts = starts
+        super().__init__(tolerance, max_iterations, acceleration, starts, gradient)
 
     def prepare(self, problem: Problem, observation: Observation) -> WMMSEData:
         network = observation.network.whitened()
@@ -109,7 +106,7 @@ class MulticellWMMSE(IterativeSolver):
         for number in range(min(self.starts, len(RIDGES))):
             ridge = RIDGES[number]
             if ridge is None:
-                W = beams_of_served(data)
+                W = beams_of_served_users(data)
             elif single:
                 W = beams_from_ridge(data.problem, data.network, 1.0) * quality(data.network)[:, None, :] ** number
             else:
@@ -125,7 +122,7 @@ class MulticellWMMSE(IterativeSolver):
             return self.answer(data, start, generator)
         wide = self.prepare(*batching.tree_map(doubled, (problem, observation)))
         with torch.no_grad():
-            if start is not None or self.starts == 1 or self.max_iterations <= SCOUTED:
+            if start is not None or self.starts == 1 or self.max_iterations <= SCOUT_ITERATIONS:
                 outcome = self.polished(wide, self.climb(data, start, generator))
             else:
                 outcome = self.searched(wide)
@@ -136,13 +133,13 @@ class MulticellWMMSE(IterativeSolver):
         return Solution(W, outcome.status, outcome.iterations, outcome.trace)
 
     def searched(self, data: WMMSEData) -> Outcome:
-        """The best of several starts, each taken to its end; data in double precision."""
+        """The best of several starts, each run to its end; data in double precision."""
         relaxed = self.relaxed(data)
-        scouted, many = self.scouted(data, relaxed), alike(gram_of_all(data.network))
+        scouted, many = self.scouted(data, relaxed), nearly_parallel(gram_of_all(data.network))
         ends = [self.newton(data, outcome, relaxed) for outcome in scouted]
         for number, outcome in enumerate(scouted):
             done = [torch.where(end.status == 0, one.merit, -torch.inf) for end, one in zip(ends, scouted, strict=True)]
-            behind = outcome.merit > torch.stack(done).amax(0)  # none that promised as much has come to its end
+            behind = outcome.merit > torch.stack(done).amax(0)  # no start of such a merit has converged
             lost = ends[number].status != Status.CONVERGED
             behind = behind | (many & lost & (outcome.merit > functools.reduce(better, ends).merit))
             if behind.any():
@@ -154,17 +151,19 @@ class MulticellWMMSE(IterativeSolver):
             places = unfinished.nonzero().squeeze(-1)
             last = self.followed(*batching.take((data, best), places))
             last = replaced(best, places, last)
-            best = batching.where(unfinished & (last.merit >= best.merit * (1 - HINT)), last, best)
+            best = batching.where(unfinished & (last.merit >= best.merit * (1 - SCOUT_TOLERANCE)), last, best)
         return best
 
     def scouted(self, data: WMMSEData, relaxed: WMMSEData) -> list[Outcome]:
-        """Where starts lead with limits on whole transmitters; with one of them, also the starts themselves."""
+        """Outcomes of the starts with limits on whole transmitters; for one transmitter, also the starts themselves."""
         if data.network.transmitters > 1:
             scout = copy.copy(self)
-            scout.tolerance, scout.max_iterations = max(self.tolerance, HINT), SCOUTED
+            scout.tolerance, scout.max_iterations = max(self.tolerance, SCOUT_TOLERANCE), SCOUT_ITERATIONS
             states = list(self.init(relaxed, None, None))
-            if alike(gram_of_all(data.network)).any():
-                states += [receivers_for_beams(relaxed, beams_of_served(relaxed, draw))[0] for draw in range(1, DRAWS)]
+            if nearly_parallel(gram_of_all(data.network)).any():
+                states += [
+                    receivers_for_beams(relaxed, beams_of_served_users(relaxed, draw))[0] for draw in range(1, DRAWS)
+                ]
             return together(scout, relaxed, states, relaxed.network.H.numel() <= SMALL)
         total = Problem(data.problem.maximise, (TotalPower(budget(data.problem, data.network).squeeze(-1)),))
         reduced = ReducedWMMSE(self.tolerance, starts=self.starts)
@@ -176,10 +175,10 @@ class MulticellWMMSE(IterativeSolver):
         return [Outcome(state, rate, running, 0 * running, rate.unsqueeze(-1)) for state, rate in found]
 
     def followed(self, data: WMMSEData, outcome: Outcome) -> Outcome:
-        """An outcome that other limits led to, brought to its end within those of `data`: a little way by WMMSE and on
-        by Newton's method, or where that fails all the way by WMMSE."""
+        """An outcome found with other limits, continued with those of `data`: some steps of WMMSE, then Newton's
+        method; if that fails, WMMSE to the end."""
         scout = copy.copy(self)
-        scout.tolerance = max(self.tolerance, HINT)
+        scout.tolerance = max(self.tolerance, SCOUT_TOLERANCE)
         near = scout.run(data, outcome.state)
         end = self.newton(data, near, data)
         lost = (end.status != Status.CONVERGED) | (end.merit < near.merit * (1 - 1e-9))
@@ -190,7 +189,7 @@ class MulticellWMMSE(IterativeSolver):
         return end._replace(iterations=outcome.iterations + end.iterations)
 
     def polished(self, data: WMMSEData, outcome: Outcome) -> Outcome:
-        """An outcome ended by Newton's method where it has converged already; data in double precision."""
+        """An outcome that has converged, refined by Newton's method; data in double precision."""
         slack = 1e-9 if outcome.merit.dtype == torch.float64 else 1e-5
         outcome = batching.tree_map(doubled, outcome)
         end = self.newton(data, outcome, data)
@@ -202,11 +201,11 @@ class MulticellWMMSE(IterativeSolver):
         return batching.where(taken, end, stays)
 
     def newton(self, data: WMMSEData, outcome: Outcome, within: WMMSEData) -> Outcome:
-        """The point within the limits of `data` that Newton's method finds from one `within` others."""
+        """The point that Newton's method finds for the limits of `data`, from an outcome for the limits of `within`."""
         assert isinstance(data.problem.maximise, SumRate)
         network, q = data.network, outcome.state.root.square()
-        all_of_it = q.sum(-1, keepdim=True)
-        all_of_it = torch.where(all_of_it > 0, all_of_it, 1)
+        whole = q.sum(-1, keepdim=True)
+        whole = torch.where(whole > 0, whole, 1)
         paid = (q.unsqueeze(-2) * data.sends).sum(-1)
         F = outcome.state.root[:, None, :, None] * network.H
         found = LeastSquares(F, outcome.state.gain.unsqueeze(-2) * data.sends, within.limits).duals(paid)
@@ -214,24 +213,24 @@ class MulticellWMMSE(IterativeSolver):
         unit = unit.repeat_interleave(data.limits.groups.shape[-1] // unit.shape[-1], -1)
         shared = unit / data.limits.spread(torch.ones_like(data.limits.bound))
         prices = data.limits.load(shared) / data.limits.load(torch.ones_like(unit))
-        prices = prices.maximum(LEAST * all_of_it / data.limits.bound)
-        start = limited_newton.Point(q.maximum(LEAST * all_of_it).log(), prices.log())
-        scene = limited_newton.Scene(network.H, data.problem.maximise.weights, data.limits, data.sends)
+        prices = prices.maximum(LEAST * whole / data.limits.bound)
+        start = limited_newton.Point(q.maximum(LEAST * whole).log(), prices.log())
+        scene = limited_newton.NewtonData(network.H, data.problem.maximise.weights, data.limits, data.sends)
         end = limited_newton.newton(scene, start)
         W = within_limits(data.problem, network, limited_newton.beams(scene, end.point, end.error))
         rate = receivers_for_beams(data, W)[1]
-        sound = torch.isfinite(rate)
+        finite = torch.isfinite(rate)
         q = end.point.x.exp()
         root = torch.where(q > OFF * q.sum(-1, keepdim=True), q, 0).sqrt()
         state = Multipliers(root, (data.problem.maximise.weights / end.error).sqrt())
-        state = batching.where(sound, state, outcome.state)
-        rate = torch.where(sound, rate, 0)
-        status = torch.where(sound & end.converged, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
+        state = batching.where(finite, state, outcome.state)
+        rate = torch.where(finite, rate, 0)
+        status = torch.where(finite & end.converged, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
         trace = torch.cat([outcome.trace, rate.unsqueeze(-1)], -1)
         return Outcome(state, rate, status, outcome.iterations + end.steps, trace)
 
     def relaxed(self, data: WMMSEData) -> WMMSEData:
-        """The same with limits on whole transmitters for those on their antennas."""
+        """The same problem with limits on antennas replaced by limits on their transmitters."""
         antenna = data.problem.find(PerAntennaPower)
         if antenna is None:
             return data
@@ -254,26 +253,26 @@ class MulticellWMMSE(IterativeSolver):
 
 
 RIDGES = (1.0, math.inf, None, 30.0, 0.0)
-"""Of the starts: the usual ridge is converged in 2 to 5 steps where users are well separated. None: not all users."""
+"""Ridges of the starts (1 converges in 2 to 5 steps if users are well separated); None: some users are left out."""
 
 DRAWS = 8
-"""Choices of users that are tried where some are alike."""
+"""Number of user selections that are tried where some channels are nearly parallel."""
 
 LEAST = 1e-8
-"""Share of what all pay from which a user's or a limit's logarithm starts."""
+"""Least share of the total from which the logarithm of a user's power or of a limit's price starts."""
 
 OFF = 1e-9
 """Share of the dual uplink power below which a user is switched off."""
 
 
 def replaced(outcome: Outcome, places: Tensor, others: Outcome) -> Outcome:
-    """An outcome with others at some places of the batch; of their traces the last value is kept."""
+    """An outcome with the instances `places` replaced by `others`, of whose traces the last value is kept."""
     others = others._replace(trace=others.trace[:, -1:].expand(-1, outcome.trace.shape[-1]))
     return batching.put(outcome, places, others)
 
 
 def beams_from_ridge(problem: Problem, network: Network, ridge: float) -> Tensor:
-    """Equal powers on regularised zero forcing with `ridge` times the usual level; 0 is zero forcing, inf MRT.
+    """Equal powers for regularised zero forcing with `ridge` times the usual ridge; 0 is zero forcing, inf MRT.
 
     Every transmitter uses its own channels to all users, in units of the noise.
     """
@@ -286,14 +285,14 @@ def beams_from_ridge(problem: Problem, network: Network, ridge: float) -> Tensor
 
 
 def gram_of_all(network: Network) -> Tensor:
-    """Products [B, K, K] of the users' channels to all transmitters together."""
+    """Gram matrix [B, K, K] of the users' channels to all transmitters together."""
     return (network.H @ network.H.mH).sum(1)
 
 
-def beams_of_served(data: WMMSEData, draw: int = 0) -> Tensor:
-    """Regularised zero forcing for the users whom `served` leaves, equal powers for each transmitter's.
+def beams_of_served_users(data: WMMSEData, draw: int = 0) -> Tensor:
+    """Regularised zero forcing for the users that `served_users` selects, with equal powers for each transmitter.
 
-    draw  of random weights for the choice of users, given out by rank of their channels; 0: the problem's own.
+    draw  number of a draw of random weights for the selection, assigned by rank of the channels; 0: the true weights.
     """
     assert isinstance(data.problem.maximise, SumRate)
     network, sends, weights = data.network, data.sends, data.problem.maximise.weights
@@ -302,14 +301,14 @@ def beams_of_served(data: WMMSEData, draw: int = 0) -> Tensor:
         factor = torch.rand(network.users, generator=torch.Generator().manual_seed(draw), dtype=torch.float64) + 0.5
         rank = own(gram_of_all(network)).real.argsort(dim=-1, stable=True).argsort(-1)
         weights = weights * factor.to(weights)[rank]
-    on = served(gram, weights, sends, budget(data.problem, network))
+    on = served_users(gram, weights, sends, budget(data.problem, network))
     W = beams_from_ridge(data.problem, replace(network, H=network.H * on[:, None, :, None]), 1.0)
     more = sends.sum(-1) / (sends * on.unsqueeze(1)).sum(-1).clamp_min(1)
     return within_limits(data.problem, network, W * (more.unsqueeze(-1) * sends).sum(1).sqrt().unsqueeze(-2))
 
 
 def quality(network: Network) -> Tensor:
-    """Own gain over the gains of interference caused and suffered and the noise [B, K], relative to the best user's."""
+    """Own gain over noise plus the gains of all interference caused and received [B, K], relative to the best user."""
     gain = squared_magnitude(network.stream_channel).sum(-1)
     ratio = own(gain) / (others(gain) + others(gain.mT) + 1)
     best = ratio.amax(-1, keepdim=True)

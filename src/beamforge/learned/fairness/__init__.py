@@ -1,1 +1,1 @@
-"""Learned beams under a prescribed fairness."""
+"""Learned methods for the sum rate under a prescribed fairness."""

@@ -1,4 +1,4 @@
-"""What the filter of fair multipliers sees: channels by their Gram matrix, and weighted SLNR at a price of fairness."""
+"""Inputs of the filter of fair multipliers, from the Gram matrix and from weighted SLNR at a price of fairness."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.structure import even_coefficients
+from beamforge.classical.structure import equal_ridge_coefficients
 from beamforge.core.constraints import EqualPower, jain_index
 from beamforge.core.network import Network, others, own, spectral_efficiency, squared_magnitude
 from beamforge.core.observation import Observation
@@ -15,27 +15,27 @@ from beamforge.core.problem import Problem
 
 FEATURES = 16
 SHIFTS = 6
-"""What the filter sees of each user, and between users."""
+"""Features of each user, and shifts between users."""
 
-STEEPNESS = 0.8
-"""Exponent of the weighted SLNR that is corrected, at a price of fairness equal to the sum rate."""
+EXPONENT_SLOPE = 0.8
+"""Exponent of the weighted SLNR that is corrected, per price of fairness in sum rates of the uplink."""
 
-STEEPEST = 3.0
-"""Its largest exponent."""
+MAX_EXPONENT = 3.0
+"""Largest exponent of that weighted SLNR."""
 
-DEAREST = 7.0
-"""Largest price of fairness in training, in sum rates of the uplink; what is dearer is seen as this."""
+MAX_PRICE = 7.0
+"""Largest price of fairness in training, in sum rates of the uplink; in the features, higher prices are cut to it."""
 
 
 class Channels(NamedTuple):
-    """H [B, K, N] in units of noise and power, its Gram matrix [B, K, K], and what the filter sees of that."""
+    """H [B, K, N] in units of noise and power, its Gram matrix [B, K, K], and the features of that."""
 
     H: Tensor
     gram: Tensor
-    sight: Features
+    features: Features
 
 
-def see(problem: Problem, observation: Observation) -> Channels:
+def prepare_channels(problem: Problem, observation: Observation) -> Channels:
     """The channels of a problem in which every beam has the same power."""
     H = scaled_channel(observation.network, problem.get(EqualPower).limit)
     gram = H @ H.mH
@@ -64,10 +64,10 @@ def objective(rate: Tensor, price: Tensor) -> Tensor:
 
 
 class Features(NamedTuple):
-    """What the filter sees of the channels alone: features [B, K, 8] and shifts [B, 4, K, K].
+    """Inputs that depend on the channels alone: features [B, K, 8] and shifts [B, 4, K, K].
 
-    gain  of the channels [B, K].
-    rate  sum rate [B] of the uplink with the same powers, the measure of prices.
+    gain  gains of the channels [B, K].
+    rate  sum rate [B] of the uplink with the same powers, the unit of prices.
     """
 
     nodes: Tensor
@@ -77,7 +77,7 @@ class Features(NamedTuple):
 
 
 def observe(gram: Tensor) -> Features:
-    """Features and shifts of a Gram matrix, whatever the price of fairness.
+    """Features and shifts of a Gram matrix, which do not depend on the price of fairness.
 
     Most come from ``R = (I + G)^-1``: ``-log2 R_uu`` is user u's rate in the uplink with linear receivers.
     """
@@ -117,14 +117,14 @@ def observe(gram: Tensor) -> Features:
     return Features(nodes, shifts, gain, uplink.sum(-1))
 
 
-class View(NamedTuple):
-    """What the filter sees at a price of fairness, and corrects: weighted SLNR, whose ridges are one.
+class PricedFeatures(NamedTuple):
+    """All inputs of the filter at a price of fairness, and the weighted SLNR that it corrects, with ridges of one.
 
     nodes   features [B, K, 16].
     shifts  [B, 6, K, K].
-    mu      its prices of interference [B, K].
-    X       its beams, as coefficients [B, K, K].
-    rate    what they achieve [B, K].
+    mu      prices of interference of weighted SLNR [B, K].
+    X       coefficients of its beams [B, K, K].
+    rate    its rates [B, K].
     """
 
     nodes: Tensor
@@ -134,14 +134,14 @@ class View(NamedTuple):
     rate: Tensor
 
 
-def look(gram: Tensor, sight: Features, price: Tensor) -> View:
-    """Weighted SLNR whose exponent rises with the price of fairness [B], and the multipliers that its beams ask for."""
+def features_at(gram: Tensor, features: Features, price: Tensor) -> PricedFeatures:
+    """Features at a price of fairness [B]: weighted SLNR with an exponent that rises with the price, and `marginal`."""
     K, tiny = gram.shape[-1], torch.finfo(price.dtype).tiny ** 0.5
-    share = (price / sight.rate.clamp_min(1e-3)).clamp_max(DEAREST).unsqueeze(-1)
-    steep = (STEEPNESS * share).clamp_max(STEEPEST)
-    weakness = torch.where(sight.gain > 0, -steep * sight.gain.clamp_min(tiny).log(), -1 / tiny)
+    share = (price / features.rate.clamp_min(1e-3)).clamp_max(MAX_PRICE).unsqueeze(-1)
+    steep = (EXPONENT_SLOPE * share).clamp_max(MAX_EXPONENT)
+    weakness = torch.where(features.gain > 0, -steep * features.gain.clamp_min(tiny).log(), -1 / tiny)
     mu = K * torch.softmax(weakness, -1).clamp_min(tiny)
-    X = even_coefficients(gram, mu)
+    X = equal_ridge_coefficients(gram, mu)
     power = squared_magnitude(gram @ X)
     rate, worth, asked, ridge = marginal(power, price)
     leaked = power.masked_fill(torch.eye(K, dtype=torch.bool, device=power.device), 0)
@@ -161,15 +161,16 @@ def look(gram: Tensor, sight: Features, price: Tensor) -> View:
         ],
         -1,
     )
-    return View(torch.cat([sight.nodes, nodes], -1), torch.cat([sight.shifts, shifts], 1), mu, X, rate)
+    return PricedFeatures(torch.cat([features.nodes, nodes], -1), torch.cat([features.shifts, shifts], 1), mu, X, rate)
 
 
 def marginal(power: Tensor, price: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rates R [B, K] of received powers P [B, K, K] in units of the noise, and the derivatives of ``S + lambda J``.
 
-    By a rate, ``a_u = 1 + lambda dJ/dR_u``; and times ln 2, with I the interference and noise and T = I + P_uu, minus
-    that by interference, ``mu_u = a_u (1/I_u - 1/T_u)``, and that by the logarithm of a beam's power, ``nu_u = a_u
-    P_uu / T_u - sum_{l != u} mu_l P_lu``. On the frontier, mu and nu are the multipliers of the beams themselves.
+    The derivative by rate u is ``a_u = 1 + lambda dJ/dR_u``. With I the interference and noise and T = I + P_uu, the
+    derivatives by interference (negated) and by the logarithm of a beam's power, both times ln 2, are
+    ``mu_u = a_u (1/I_u - 1/T_u)`` and ``nu_u = a_u P_uu / T_u - sum_{l != u} mu_l P_lu``. Returns R, a, mu, nu. On the
+    frontier, mu and nu are the multipliers of the beams.
     """
     K, tiny = power.shape[-1], torch.finfo(price.dtype).tiny ** 0.5
     leaked = power.masked_fill(torch.eye(K, dtype=torch.bool, device=power.device), 0)

@@ -12,14 +12,14 @@ USERS, ANTENNAS = 12, 16
 FEATURES = 2 * ANTENNAS + 1
 WIDTH, BLOCKS, HEADS = 4 * FEATURES, 8, 4
 
-SHARPNESS, STRIDE, NOISE = 1.0, 0.35, 0.2
-"""Of the steps that the initial weights make: of a user's attention to others, of the step, and of what is random."""
+SHARPNESS, STEP, NOISE = 1.0, 0.35, 0.2
+"""Of the initial weights: sharpness of the attention, length of the step, and scale of the random part."""
 
 
 class Transformer(nn.Module):
-    """Features [B, K, 2N + 1] to beams [B, K, 2N] of any length, real and imaginary parts; 873,476 parameters.
+    """Features [B, K, 2N + 1] to beams [B, K, 2N], real and imaginary parts, not normalised; 873,476 parameters.
 
-    Users are a set and have no positions, so relabelling them relabels the beams.
+    There is no positional encoding, so relabelling the users relabels the beams.
 
     Source: Fig. 1 and Table I of the fairness-controlled beamforming paper.
     """
@@ -32,7 +32,7 @@ class Transformer(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(WIDTH)
         self.head = nn.Sequential(into, nn.GELU(approximate="tanh"), out)
-        descend(self.embed, blocks, into, out)
+        initialise(self.embed, blocks, into, out)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.head(self.norm(self.blocks(self.embed(features))))
@@ -41,7 +41,7 @@ class Transformer(nn.Module):
 class Block(nn.Module):
     """``x <- x + attention(norm x)``, then ``x <- x + feed-forward(norm x)`` as wide as x.
 
-    A dozen users are so few that attention is quicker written out than fused.
+    For a dozen users, attention written out is faster than a fused kernel.
     """
 
     def __init__(self) -> None:
@@ -54,11 +54,11 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.mix(self.heard(x))
+        x = x + self.mix(self.attention(x))
         return x + self.feed(x)
 
-    def heard(self, x: Tensor) -> Tensor:
-        """What the heads take from all users, side by side."""
+    def attention(self, x: Tensor) -> Tensor:
+        """Outputs of the attention heads, concatenated."""
         asked = self.ask(self.norm(x)).unflatten(-1, (3, HEADS, WIDTH // HEADS))
         query, key, value = asked.permute(2, 0, 3, 1, 4)
         found = torch.softmax(query @ key.mT / math.sqrt(WIDTH // HEADS), -1) @ value
@@ -66,18 +66,18 @@ class Block(nn.Module):
 
 
 @torch.no_grad()
-def descend(embed: nn.Linear, blocks: Sequence[Block], into: nn.Linear, out: nn.Linear) -> None:
-    """Initial weights of which every block makes about one step ``f_k <- f_k - c sum_l (d_l^H f_k) d_l`` on leakage.
+def initialise(embed: nn.Linear, blocks: Sequence[Block], into: nn.Linear, out: nn.Linear) -> None:
+    """Initial weights with which every block is about one step ``f_k <- f_k - c sum_l (d_l^H f_k) d_l`` on leakage.
 
-    Random weights learn to compare channels only slowly; these begin with comparing them. A fourth of the width holds
-    the features, directions d_k and gain, and the next fourth a beam f_k, which is d_k at first. By a softmax of
-    ``Re d_l^H f_k`` two heads look, with either sign, for users that would hear the beam, and take their directions
-    from it or give them to it; two more do so with ``Im d_l^H f_k`` and ``i d_l``. At the end the beam passes the
-    activation in halves, ``x = gelu(x) - gelu(-x)``. All else is random and small, and free to learn.
+    Random weights learn to compare channels only slowly; these compare them from the start. A fourth of the width holds
+    the features (direction d_k and gain), the next fourth a beam f_k, which is d_k at first. Two heads attend, by a
+    softmax of ``±Re d_l^H f_k``, to the users that receive the beam most, and subtract or add their directions d_l;
+    two more do so with ``Im d_l^H f_k`` and ``i d_l``. At the end the beam passes the activation unchanged, since
+    ``x = gelu(x) - gelu(-x)``. All other weights are random and small.
     """
     seen, beam = slice(FEATURES), slice(FEATURES, 2 * FEATURES - 1)
     real = torch.eye(2 * ANTENNAS)
-    imaginary = torch.cat([-real[ANTENNAS:], real[:ANTENNAS]])  # i times what stands in [Re, Im]
+    imaginary = torch.cat([-real[ANTENNAS:], real[:ANTENNAS]])  # multiplication of [Re, Im] by i
     for layer in nn.ModuleList([embed, *blocks, into, out]).modules():
         if isinstance(layer, nn.Linear):
             layer.weight.mul_(NOISE)
@@ -94,7 +94,7 @@ def descend(embed: nn.Linear, blocks: Sequence[Block], into: nn.Linear, out: nn.
             ask[0, head, :, beam] = sign * SHARPNESS * real
             ask[1, head, :, :-1][:, : 2 * ANTENNAS] = turn
             ask[2, head, :, : 2 * ANTENNAS] = turn
-            mix[:, head] -= sign * STRIDE * real
+            mix[:, head] -= sign * STEP * real
     into.weight[: 4 * ANTENNAS] = 0
     into.weight[: 4 * ANTENNAS, beam] = torch.cat([real, -real])
     out.weight[:, : 4 * ANTENNAS] += torch.cat([real, -real], 1)

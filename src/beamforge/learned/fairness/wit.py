@@ -1,7 +1,7 @@
 """The wireless transformer: sum rate under a prescribed fairness by attention over the users' channels.
 
-One network for one target. It sees the channels themselves, and gives directions of beams; powers are equal. Training
-maximises the sum rate under a price of unfairness, and the price is found on the way by dual ascent.
+Each target has its own network. It maps channels to directions of beams; powers are equal. Training maximises the sum
+rate minus a priced lack of fairness; dual ascent finds the price during training.
 
 Source: K. Lu, M. Rupp, S. Schwarz, "DNN-enabled multi-user beamforming for throughput maximization under adjustable
 fairness"; equations are cited by their numbers there.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from beamforge.classical.fairness.trade_off import alike
+from beamforge.classical.fairness.trade_off import equal_weights
 from beamforge.classical.structure import unit
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import EqualPower, MeanJainAtLeast, jain_index
@@ -38,26 +38,26 @@ LEVEL_DB, SPREAD_DB = 20.0, 7.0
 """Mean and standard deviation of the users' SNR in the paper's cell."""
 
 SLACK = 0.005
-"""By how much the mean index of a trained network may be short of what is asked of it."""
+"""By how much the mean index of a trained network may fall short of the target."""
 
-FORFEIT = 100.0
-"""Bit/s/Hz that a whole point of missing fairness costs in validation."""
+VIOLATION_COST = 100.0
+"""Cost in validation of a mean index below the target, bit/s/Hz per unit of the index."""
 
 
 class WiT(Solver):
     """Sum rate with mean Jain's index at least a target, equal powers, on the paper's cell (K = 12, N = 16).
 
-    The network trained for the nearest target that is not more than 0.005 below the one asked for gives unit beams,
-    and each gets P/K watts. Where a batch's mean index is further below than that, as it may be on other channels than
-    those of that cell, a network trained for a higher target takes its place.
+    The network trained for the nearest target not more than 0.005 below the requested one gives unit beams, and each
+    gets P/K watts. Where the mean index of a batch falls short by more than 0.005, as it may on other channels, a
+    network trained for a higher target is used.
 
     jain        target J_LB of a training; left out, that of the weights, or 0.86.
-    price       lambda that a training begins with; left out, that of the weights, or 2.
-    checkpoint  "shipped" (for every target that there are some for), "random" (untrained), the name of one that is
-                shipped (`wit-86`), or a file that `beamforge train` wrote; the last three can be trained on.
+    price       initial lambda of a training; left out, that of the weights, or 2.
+    checkpoint  "shipped" (all shipped targets), "random" (untrained), the name of shipped weights (`wit-86`), or a file
+                that `beamforge train` wrote; the last three can be trained further.
 
-    Raises `ConfigError` for a target above those that there are weights for, and for a mean that none of the shipped
-    networks reaches, with the largest that can be met.
+    Raises `ConfigError` for a target above those of the weights, and for a mean that no shipped network reaches, with
+    the largest that one does.
     """
 
     parameter = "trained_jain"
@@ -83,17 +83,19 @@ class WiT(Solver):
         try:
             self.load_state_dict({**trained.tensors, **kept})
         except RuntimeError:
-            raise ConfigError(f"checkpoint must fit this version's transformer, got others in {checkpoint}") from None
+            raise ConfigError(f"checkpoint must fit this version's transformer, got {checkpoint}") from None
         self.requires_grad_(False)
 
     @classmethod
     def supports(cls, problem: Problem, network: Network) -> bool:
         size = network.users, network.streams.count, network.antennas
-        return size == (USERS, USERS, ANTENNAS) and super().supports(problem, network) and alike(problem, network)
+        return (
+            size == (USERS, USERS, ANTENNAS) and super().supports(problem, network) and equal_weights(problem, network)
+        )
 
     @property
     def trained_jain(self) -> float | None:
-        """The target of the weights, None where it is to be found."""
+        """The target of the weights; None for "shipped", where `solve` chooses it."""
         return None if self.network is None else self.dual.target
 
     def fitted(self, problem: Problem, instance: Instance | Observation | Network) -> Solver:
@@ -107,9 +109,9 @@ class WiT(Solver):
     ) -> Solution:
         limit, power = problem.get(MeanJainAtLeast).limit, problem.get(EqualPower).limit
         asked = limit.amax().item()
-        seen = settled(observation.network)
+        seen = with_fixed_phases(observation.network)
         if self.network is None:
-            target, W = fair_enough(asked, seen, power)
+            target, W = least_sufficient(asked, seen, power)
         elif asked <= self.dual.target + SLACK:
             target, W = self.dual.target, self.beams(seen, power)
         else:
@@ -127,9 +129,9 @@ class WiT(Solver):
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """``-(S + lambda min(J - J_LB, 0))`` with S the mean of the sum rates scaled to [0, 1] over the batch.
 
-        The extremes of the batch are its scale, and not to be learned from: their gradients would reward a worse worst
-        instance. Since scaled means of different moments cannot be compared, validation has a loss of its own: minus
-        the sum rate in bit/s/Hz, and `FORFEIT` times what is missing of J_LB.
+        The scale is the range of the batch, without gradients: these would reward a lower minimum. Since scaled means
+        of different steps cannot be compared, validation has its own loss: minus the sum rate in bit/s/Hz, plus
+        `VIOLATION_COST` times the shortfall from J_LB.
 
         instance  channels with `p_max` in their context.
 
@@ -142,21 +144,20 @@ class WiT(Solver):
             least, largest = total.detach().aminmax()
             loss = self.dual.penalty(fairness) - (mean - least) / (largest - least)
         else:
-            loss = FORFEIT * missing.clamp_min(0) - mean
+            loss = VIOLATION_COST * missing.clamp_min(0) - mean
         figures = {"sum_rate": mean, "jain": fairness, "violation": missing, "price": self.dual.price}
         return loss, {name: value.detach().clone() for name, value in figures.items()}
 
     def adapt(self, figures: Mapping[str, float]) -> None:
-        """The dual step, by the mean index of the whole batch."""
+        """The dual step, from the mean index of the whole batch."""
         self.dual.adapt(figures["jain"])
 
 
-def settled(network: Network) -> Network:
-    """A network of the same rates, the phase of every user such that ``sum_n d_n^2`` and ``sum_n (Re d_n)^3`` are
-    positive, with ``d = h / |h|``.
+def with_fixed_phases(network: Network) -> Network:
+    """A network of equal rates with each user's phase fixed: ``sum_n d_n^2`` and ``sum_n (Re d_n)^3`` are positive.
 
-    Training meets all phases, and what it learns still depends on them a little. So they are settled before use, by
-    sums that are as usual with one antenna as with another.
+    Here ``d = h / |h|``. The trained network still depends a little on the phases, so they are fixed before use, by
+    sums in which all antennas count alike.
     """
     d = unit(network.channel.mH).mT
     half = -(d * d).sum(-1, keepdim=True).angle() / 2
@@ -168,7 +169,7 @@ def settled(network: Network) -> Network:
 def input_features(H: Tensor, power: Tensor) -> Tensor:
     """``[Re d_k, Im d_k, 10 log10(P |h_k|^2)]`` [B, K, 2N + 1] with ``d_k = h_k / |h_k|``, each scaled to about one.
 
-    The paper has always 10 W; here only ``P / s^2`` matters.
+    The paper's P is always 10 W; here only ``P / s^2`` matters.
 
     H  channels, rows h_k^H [B, K, N], in units of the noise's square root.
 
@@ -181,26 +182,26 @@ def input_features(H: Tensor, power: Tensor) -> Tensor:
 
 
 def targets() -> dict[float, str]:
-    """The targets that there are weights for, and the names of these: ``wit-86`` is for 0.86."""
+    """The targets of the available weights, with the names of these: ``wit-86`` is for 0.86."""
     return {float(f"0.{name.removeprefix('wit-')}"): name for name in names() if name.startswith("wit-")}
 
 
 def nearest(asked: float) -> float:
-    """The target with weights that is nearest to the one asked for, among those at most `SLACK` below it."""
+    """The available target nearest to the requested one, among those at most `SLACK` below it."""
     known = targets()
     able = [target for target in known if target >= asked - SLACK]
     if not able:
         raise ConfigError(
             f"jain must be one that wit was trained for ({', '.join(f'{target:g}' for target in known)}) or less, "
-            f"got {asked:g}; methods that reach further: multipliers, pareto"
+            f"got {asked:g}; methods that reach higher: multipliers, pareto"
         )
     return min(able, key=lambda target: abs(target - asked))
 
 
-def fair_enough(asked: float, network: Network, power: Tensor) -> tuple[float, Tensor]:
-    """The least target from `nearest` on that brings a batch's mean index within `SLACK` of what is asked; its beams.
+def least_sufficient(asked: float, network: Network, power: Tensor) -> tuple[float, Tensor]:
+    """The least target, from `nearest` on, whose network has a mean index of at least `asked - SLACK`; and its beams.
 
-    Instances without a channel, or whose rates are no numbers, do not count.
+    Instances without a channel, or with rates that are NaN, are not counted.
     """
     heard, best = network.H.flatten(1).ne(0).any(-1), 0.0
     for target in sorted(known for known in targets() if known >= nearest(asked)):

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from beamforge.classical.links.wmmse import SharedPower
 from beamforge.core.instance import Instance
-from beamforge.learned.links.sized import Sized, posed
+from beamforge.learned.links.sized import Sized, bound_problem
 
 WIDTH = 32
-"""Of messages and of what a link remembers."""
+"""Width of messages and of the state of a link."""
 
 ROUNDS = 3
-"""Of passing messages."""
+"""Rounds of message passing."""
 
 
 class GNN(Sized):
     """Weighted sum rate of L links under one total power, by a graph network; O(L^2).
 
-    Links are nodes, and between any two there are the gains in both directions. In each of three rounds::
+    Links are nodes; the features of an edge are the gains in both directions. In each of three rounds::
 
         m_lj = ReLU(f([x_j, log(1 + A_lj), log(1 + A_jl)])),    x_l <- g([x_l, n_l, max_j m_lj, mean_j m_lj])
 
@@ -30,12 +30,12 @@ class GNN(Sized):
     weighted sum rate itself.
 
     Source: Y. Shen, Y. Shi, J. Zhang, K. B. Letaief, "Graph neural networks for scalable radio resource management:
-    architecture design and theoretical analysis", IEEE J. Sel. Areas Commun. 39 (2021), Sec. V, whose network limits
-    the power of each link; the softmax, and the mean beside the maximum, are ours.
+    architecture design and theoretical analysis", IEEE J. Sel. Areas Commun. 39 (2021), Sec. V, for a limit on the
+    power of each link; the softmax and the mean of the messages are ours.
 
     >>> from beamforge.scenarios.power_control import Strong
     >>> instance = Strong(links=4).sample(2)
-    >>> GNN().solve(posed(instance)[0], instance).W.abs().square().sum((-2, -1)).round(decimals=3)
+    >>> GNN().solve(bound_problem(instance)[0], instance).W.abs().square().sum((-2, -1)).round(decimals=3)
     tensor([2., 2.])
     """
 
@@ -49,12 +49,12 @@ class GNN(Sized):
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the mean weighted sum rate, bit/s/Hz."""
-        _, data = posed(instance)
+        _, data = bound_problem(instance)
         return -data.rate(self.shares(data).unsqueeze(-2)).mean(), {}
 
 
 class MessagePassing(nn.Module):
-    """`SharedPower` to shares [B, L], for any L."""
+    """Maps `SharedPower` to shares [B, L], for any L."""
 
     def __init__(self) -> None:
         super().__init__()

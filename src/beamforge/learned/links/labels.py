@@ -1,4 +1,4 @@
-"""Labels to learn from: the best powers known for links that share one total power, and how sure they are."""
+"""Labels for training: the best powers known for links under one total power, with their certificates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beamforge.core.solution import Status
 
 
 class Certificate(IntEnum):
-    """What says that no powers are better."""
+    """How the powers are known to be optimal, if they are."""
 
     MANY_STARTS = 0
     BRANCH_AND_BOUND = 1
@@ -28,7 +28,7 @@ class Certificate(IntEnum):
 
     @property
     def words(self) -> str:
-        """In words."""
+        """Description."""
         return {0: "best of many starts, no proof", 1: "branch and bound", 2: "quasi-inverse"}[self]
 
 
@@ -42,12 +42,12 @@ class Labels(NamedTuple):
 
 @torch.no_grad()
 def label(instance: Instance) -> Labels:
-    """The best powers known for a batch [B] of links that states ``p_max`` and, where they are not one, ``weights``.
+    """The best powers known for a batch [B] of links with ``p_max`` and, unless all one, ``weights`` in its context.
 
-    The quasi-inverse finds and proves them where it can. Elsewhere they are the best of many starts, which branch and
-    bound proves or betters where there are few links.
+    The quasi-inverse finds and certifies them where it can. Elsewhere they are the best of many starts; for few links,
+    branch and bound certifies or improves them.
 
-    Raises `ConfigError` for networks that are no links under one total power.
+    Raises `ConfigError` for networks other than links under one total power.
 
     >>> from beamforge.scenarios.power_control import ThreeLinks
     >>> found = label(ThreeLinks().sample(1, dtype=torch.complex128))

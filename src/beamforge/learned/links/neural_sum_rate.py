@@ -1,7 +1,7 @@
 """Neural sum rate maximisation: Algorithm 1 unrolled into K x T x D layers, with networks that correct its updates.
 
-Powers are shares that sum to one, and noise is one: see `SharedPower`. Every update is the classical one, and a network
-psi corrects it, by a factor where the quantity is positive (q, x, y) and by a term where it is not (z, mu).
+Powers are shares that sum to one, and noise is one: see `SharedPower`. Every update is the classical one, corrected by
+a network psi: by a factor for positive quantities (q, x, y), by an additive term for the others (z, mu).
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from beamforge.classical.links.many_starts import ManyStarts
 from beamforge.classical.links.mm_admm import attributed, kept, penalised, received_power
 from beamforge.classical.links.wmmse import SharedPower, unit_power
 from beamforge.core.instance import Instance
-from beamforge.learned.links.sized import Sized, ordered, posed, restored
+from beamforge.learned.links.sized import Sized, bound_problem, ordered, restored
 
 DEPTH = 4
 """K, T and D."""
 
 WIDTH = 128
-"""Of the three hidden layers of psi."""
+"""Width of the three hidden layers of psi."""
 
 PENALTY = 0.01
-"""beta in units of the number of links."""
+"""beta divided by the number of links."""
 
 LIMIT = 6.0
 """Largest correction of a positive quantity, in nats."""
 
-TEACHER = 4
-"""Starts of the search for the powers to be learned."""
+LABEL_STARTS = 4
+"""Starts of the search for labels, where the data have none."""
 
 
 class NeuralSumRate(Sized):
@@ -46,19 +46,19 @@ class NeuralSumRate(Sized):
           z = p + mu - (sum(p + mu) - 1)_+ / L                       t = 1..T    psi(p, mu)
           mu = mu + p - z                                                        psi(p, z, mu)
 
-    and ``p / sum p`` in the end. Links are put in the order of their direct gains. The networks start at zero, so that
-    training begins with Algorithm 1 cut short. It minimises ``|p - p*|^2 / |p*|^2``, the paper's loss (18) relative to
-    the powers p* to be learned: those that the data state, or else the best of a few local optima.
+    and ``p / sum p`` at the end. Links are sorted by their direct gains. The networks are zero at first, so training
+    starts from a few iterations of Algorithm 1. It minimises ``|p - p*|^2 / |p*|^2``, the paper's loss (18) relative to
+    the labels p*: those of the data, or else the best of a few local optima.
 
-    shared  one psi for all layers of a kind, which is what the shipped weights are (with L = 64, a twelfth of the
-            numbers); else one for each k, for each (t, d), and for each t, as published.
+    shared  one psi for all layers of a kind, as in the shipped weights (with L = 64, a twelfth of the parameters); else
+            one for each k, for each (t, d), and for each t, as published.
 
     Source: S. Chen, C. W. Tan, "Neural sum rate maximization for AI-native wireless networks", NetAISys 2024,
-    Algorithm 2. That psi corrects the classical updates, and does not replace them, is ours.
+    Algorithm 2. Corrections of the classical updates, instead of replacements, are ours.
 
     >>> from beamforge.scenarios.power_control import Weak
     >>> instance = Weak(links=4).sample(2)
-    >>> solution = NeuralSumRate().solve(posed(instance)[0], instance)
+    >>> solution = NeuralSumRate().solve(bound_problem(instance)[0], instance)
     >>> solution.W.abs().square().sum((-2, -1)).round(decimals=3)
     tensor([2., 2.])
     """
@@ -72,13 +72,13 @@ class NeuralSumRate(Sized):
         return Unrolled(links, **settings)
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean of ``|p - p*|^2 / |p*|^2``; and of power accuracy ``1 - |p - p*| / |p*|`` and share of the rate."""
-        problem, data = posed(instance)
+        """Mean of ``|p - p*|^2 / |p*|^2``; metrics: accuracy ``1 - |p - p*| / |p*|`` and share of the rate of p*."""
+        problem, data = bound_problem(instance)
         if "p" in instance.labels:
             best = instance.labels["p"] / data.power.unsqueeze(-1)
         else:
             with torch.no_grad():
-                solution = ManyStarts(TEACHER, tolerance=1e-7, max_iterations=300).solve(
+                solution = ManyStarts(LABEL_STARTS, tolerance=1e-7, max_iterations=300).solve(
                     problem, instance.observation.network
                 )
             best = data.shares(solution.W)
@@ -131,9 +131,9 @@ class Unrolled(nn.Module):
 
 
 class Psi(nn.Module):
-    """psi: some vectors [B, L], and a matrix [B, L, L] whose columns are scaled, to L numbers; zero at initialisation.
+    """psi: maps vectors [B, L] and a matrix [B, L, L] with scaled columns to L numbers; zero at initialisation.
 
-    The first layer is linear, so what it makes of the matrix is summed once and for all scales: see `contracted`.
+    The first layer is linear, so its product with the matrix is computed once for all scales: see `contracted`.
     """
 
     def __init__(self, links: int, vectors: int, matrix: bool) -> None:
@@ -147,7 +147,7 @@ class Psi(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, vectors: Sequence[Tensor], seen: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
-        """[B, L]; `seen` is what `contracted` makes of the matrix."""
+        """[B, L]; `seen` is the result of `contracted` for the matrix."""
         first = self.vectors(torch.cat([*vectors], -1))
         if seen is not None and scale is not None:
             first = torch.baddbmm(first.unsqueeze(-1), seen, scale.unsqueeze(-1)).squeeze(-1)
@@ -155,11 +155,11 @@ class Psi(nn.Module):
 
 
 def contracted(psi: nn.Module, matrix: Tensor) -> Tensor:
-    """``C`` [B, 128, L]: of a matrix [B, L, L] with its columns scaled by s, psi's first layer makes ``C s``."""
+    """``C`` [B, 128, L]: psi's first layer maps the matrix [B, L, L] with columns scaled by s to ``C s``."""
     assert isinstance(psi, Psi) and psi.matrix is not None
     return torch.einsum("hlj,blj->bhj", psi.matrix.weight.unflatten(-1, matrix.shape[-2:]), matrix)
 
 
 def factor(correction: Tensor) -> Tensor:
-    """A positive factor of at most `LIMIT` nats either way."""
+    """A positive factor between exp(-`LIMIT`) and exp(`LIMIT`)."""
     return correction.clamp(-LIMIT, LIMIT).exp()

@@ -1,9 +1,9 @@
 """Power control for the weighted sum rate by learned steps, one set of weights for any number of links: our own.
 
-Which link leads decides which optimum WMMSE finds. So two dozen candidates start out, each led by another link, and
-a few rounds take all of them to where they would end: a round is a step of WMMSE whose length, link by link, a small
-network chooses from what the link sees. The best candidates may go on by plain classical steps. Training is on the rate
-of the best candidate itself: no labels, and no reason for the candidates to become alike.
+The link with most of the initial power decides which local optimum WMMSE finds. So two dozen candidates start, each
+with most power on another link, and a few rounds bring them near their optima. A round is a step of WMMSE; a small
+network chooses its length for each link from features of that link. The best candidates may continue with classical
+steps. Training maximises the rate of the best candidate: it needs no labels and does not make the candidates equal.
 """
 
 from __future__ import annotations
@@ -27,48 +27,48 @@ from beamforge.core.solver import Solver
 from beamforge.io.weights import trained_weights
 
 LEADERS = 23
-"""Links that may lead a candidate; one more starts from equal powers."""
+"""Candidates with most power on one link; one more starts from equal powers."""
 
-OPEN = 2
-"""Rounds that all candidates take part in."""
+FULL_ROUNDS = 2
+"""Rounds applied to all candidates."""
 
 KEPT = 8
-"""Candidates that take part in the others."""
+"""Candidates, the best ones, that go through the remaining rounds."""
 
 FEATURES = 12
 
-CROWD = 2**15
-"""Shares in flight at once: what is made of this many stays within a processor's cache."""
+CHUNK = 2**15
+"""Shares processed at once, so that intermediate results fit into a processor's cache."""
 
 SHARPNESS = 500.0
-"""Of the soft maximum over candidates in the loss: a percent of the rate is e^5."""
+"""Sharpness of the soft maximum over candidates in the loss: one percent of the rate counts as e^5."""
 
-AFTERWARDS = 3
-"""Stretched steps, twice as long as WMMSE's, after which the loss looks again."""
+LOSS_STEPS = 3
+"""Steps, twice as long as WMMSE's, after which the loss evaluates the candidates again."""
 
-ALL = 0.01
-"""Weight of the mean over candidates in the loss, so that none is ever out of reach of a gradient."""
+MEAN_WEIGHT = 0.01
+"""Weight of the mean over candidates in the loss, which gives every candidate a gradient."""
 
 
 class NeuralSumRateShared(Solver):
     """Weighted sum rate of L links under one total power; O(L^2) a round and candidate, and a step.
 
-    Candidates: equal powers, and 0.9 of the power on one of the 23 links best when alone. With p the shares of the
-    power and d what a step of WMMSE would add to their logarithms, a round takes each candidate to ::
+    Candidates: equal powers, and 0.9 of the power on one of the 23 links with the best rates when alone. With p the
+    shares of the power and d the change of their logarithms in a WMMSE step, a round takes each candidate to ::
 
         log p_l + 3 exp(a_l) d_l + b_l + const,     sum_l p_l = 1
 
-    with a, b (and a memory for the next round) from a network that sees p_l, d_l, the link's SINR, interference, price,
-    rate and weight, and how far the candidate is behind the best; for all links and candidates it is the same one.
-    At initialisation a and b are zero. Equal powers as they are stand by too, so no answer is worse than these.
+    A network gives a, b and a memory for the next round from p_l, d_l, the link's SINR, interference, price, rate and
+    weight, and the candidate's distance to the best rate; all links and candidates share it. At initialisation a and b
+    are zero. Equal powers are a further candidate after the rounds, so no result is worse than these.
 
     steps       classical steps after the rounds, none of which lowers the rate: see `climb`.
-    samples     how many candidates, the best first, take these steps; the best of them at the end is the answer. A
-                `start` given to `solve` joins the candidates after the rounds.
-    checkpoint  "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
-                gradients, unless asked for by `requires_grad_`.
-    width       of the network, where its weights are random; else it comes with the weights.
-    rounds      how many, likewise.
+    samples     number of candidates, the best ones, that take these steps; the best of them at the end is the result.
+                A `start` given to `solve` joins the candidates after the rounds.
+    checkpoint  "shipped", "random" (untrained), or a file that `beamforge train` wrote; the weights have gradients only
+                if they are random, or after `requires_grad_`.
+    width       width of a random network; otherwise the weights determine it.
+    rounds      number of rounds, likewise.
 
     >>> from beamforge.scenarios.power_control import ThreeLinks
     >>> instance = ThreeLinks().sample(1, dtype=torch.complex128)
@@ -99,14 +99,14 @@ class NeuralSumRateShared(Solver):
                 self.load_state_dict(trained.tensors)
                 self.requires_grad_(False)
         except (KeyError, ValueError, RuntimeError):
-            raise ConfigError(f"checkpoint must fit this version's network, got others in {checkpoint}") from None
+            raise ConfigError(f"checkpoint must fit this version's network, got {checkpoint}") from None
 
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         data = SharedPower.of(problem, observation.network)
         B, L = data.direct.shape
-        pieces = torch.arange(B, device=data.direct.device).split(max(1, CROWD // ((LEADERS + 1) * L)))
+        pieces = torch.arange(B, device=data.direct.device).split(max(1, CHUNK // ((LEADERS + 1) * L)))
         p = torch.cat([self.candidates(batching.take(data, piece)) for piece in pieces])
         p = torch.cat([torch.full_like(p[:, :1], 1 / L), p], 1)
         if start is not None:
@@ -119,14 +119,14 @@ class NeuralSumRateShared(Solver):
         return Solution(data.beams(p), status, torch.full_like(best, self.steps), rates.amax(1))
 
     def candidates(self, data: SharedPower) -> Tensor:
-        """Shares [B, S, L] after the rounds, in the precision of the data and where that is."""
+        """Shares [B, S, L] after the rounds, in the precision and on the device of the data."""
         total = data.weights.sum(-1, keepdim=True)
         data = data._replace(weights=data.weights / torch.where(total > 0, total, 1))
         weights = {name: value.to(data.direct) for name, value in self.rounds.state_dict(keep_vars=True).items()}
         return functional_call(self.rounds, weights, (data, single_link_starts(data, LEADERS))).exp()
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus the logarithm of the best candidate's rate, a soft maximum; half of it three steps later.
+        """Minus the logarithm of the best rate, a soft maximum over candidates; half before and half after three steps.
 
         instance  links with `p_max` and `weights` in their context.
         """
@@ -134,12 +134,12 @@ class NeuralSumRateShared(Solver):
         data = SharedPower.of(problem, instance.observation.network)
         p = self.candidates(data)
         before = data.rate(p)
-        for _ in range(AFTERWARDS):
+        for _ in range(LOSS_STEPS):
             p = moved(logarithm(p), 4 * logarithm(link_response(data, p).pull)).exp()
         after = data.rate(p)
         tiny = torch.finfo(p.dtype).tiny ** 0.5
         loss = sum(-soft_maximum(rate.clamp_min(tiny).log()).mean() / 2 for rate in (before, after))
-        loss = loss - ALL * after.clamp_min(tiny).log().mean()
+        loss = loss - MEAN_WEIGHT * after.clamp_min(tiny).log().mean()
         return loss, {"rate": before.detach().amax(-1).mean(), "rate_afterwards": after.detach().amax(-1).mean()}
 
 
@@ -149,7 +149,7 @@ def soft_maximum(x: Tensor) -> Tensor:
 
 
 class Rounds(nn.Module):
-    """The rounds at the head of `NeuralSumRateShared`: data and shares [B, S, L] to logarithms of shares [B, S, L].
+    """The rounds of `NeuralSumRateShared`: maps data and shares [B, S, L] to logarithms of shares [B, S, L].
 
     >>> from beamforge.classical.links.wmmse import SharedPower
     >>> data = SharedPower(torch.zeros(2, 3, 3), torch.ones(2, 3), torch.full((2, 3), 1 / 3), torch.ones(2))
@@ -169,10 +169,10 @@ class Rounds(nn.Module):
     def forward(self, data: SharedPower, p: Tensor) -> Tensor:
         z, memory = logarithm(p), [torch.zeros_like(p)] * 2
         for number, (see, say) in enumerate(zip(self.see, self.say, strict=True)):
-            if number == OPEN:
+            if number == FULL_ROUNDS:
                 best = data.rate(z.exp()).nan_to_num(-torch.inf).argsort(dim=-1, descending=True, stable=True)
                 z, *memory = (x.take_along_dim(best[:, :KEPT, None], 1) for x in (z, *memory))
-            d, features = look(data, z)
+            d, features = link_features(data, z)
             x = torch.stack([*features, *memory], 1).flatten(2)
             a, b, told = affine(say, affine(see, x).relu_()).unflatten(-1, z.shape[1:]).unbind(1)
             memory = [d.clamp(-8, 8) / 2, told]
@@ -181,14 +181,14 @@ class Rounds(nn.Module):
 
 
 def affine(layer: nn.Module, x: Tensor) -> Tensor:
-    """The linear layer on the columns of x [B, inputs, n], which are long rows in memory."""
+    """The linear layer applied along dimension 1 of x [B, inputs, n], without a transpose."""
     assert isinstance(layer, nn.Linear)
     weight = layer.weight.expand(x.shape[0], -1, -1)
     return torch.baddbmm(layer.bias.unsqueeze(-1), weight, x)
 
 
-def look(data: SharedPower, z: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """What a step of WMMSE adds to logarithms z of shares [B, S, L], and ten numbers that a link sees there."""
+def link_features(data: SharedPower, z: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Change of the logarithms z of shares [B, S, L] in a WMMSE step, and ten features of each link."""
     tiny = torch.finfo(z.dtype).tiny ** 0.5
     p = z.exp()
     seen = link_response(data, p)

@@ -1,4 +1,4 @@
-"""Learned methods for links that share one total power, each of whose networks serves one number of links."""
+"""Base class of learned methods for links under one total power, with a network for each number of links."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SIZES = (4, 16, 64)
 
 
 class Sized(Solver):
-    """A map from gains and weights to shares of the power, by a network for each number of links.
+    """A method that maps gains and weights to shares of the power, by a network for each number of links.
 
     A method supplies `model`, its name, and `network`, an untrained network for L links: a module from `SharedPower`
     (weights that sum to one) to shares [B, L] that are not negative and sum to one.
 
     checkpoint  "shipped" (chosen by the number of links), "random" (untrained), or a file that `beamforge train` wrote;
-                only random ones have gradients, unless asked for by `requires_grad_`.
-    links       how many, where the weights are random.
+                the weights have gradients only if they are random, or after `requires_grad_`.
+    links       number of links of random weights.
 
     Raises `ConfigError` for weights that do not fit, and `UnsupportedProblem` for another number of links.
     """
@@ -52,14 +52,14 @@ class Sized(Solver):
         if checkpoint == "random":
             self.networks[str(links)] = self.network(links, **settings)
         elif not self.shipped:
-            self._adopt(load(self.model, Path(checkpoint)), checkpoint)
+            self._load(load(self.model, Path(checkpoint)), checkpoint)
 
     def network(self, links: int, **settings: Any) -> nn.Module:
         """An untrained network."""
         raise NotImplementedError
 
-    def _adopt(self, trained: Weights, origin: str) -> None:
-        """Take trained weights, and whatever settings they were trained with."""
+    def _load(self, trained: Weights, origin: str) -> None:
+        """Build the network of trained weights, with the settings of their training."""
         settings = {name: value for name, value in trained.settings.items() if name not in ("checkpoint", "weights")}
         try:
             links = int(settings.pop("links", 4))
@@ -67,7 +67,7 @@ class Sized(Solver):
             prefix = f"networks.{links}."
             network.load_state_dict({name.removeprefix(prefix): value for name, value in trained.tensors.items()})
         except (TypeError, ValueError, RuntimeError):
-            raise ConfigError(f"checkpoint must fit this version's {self.model}, got others in {origin}") from None
+            raise ConfigError(f"checkpoint must fit this version's {self.model}, got {origin}") from None
         self.networks[str(links)] = network.requires_grad_(False)
 
     @classmethod
@@ -86,10 +86,10 @@ class Sized(Solver):
         return Solution.closed_form(data.beams(self.shares(data)))
 
     def shares(self, data: SharedPower) -> Tensor:
-        """Shares [B, L] of the power, computed in the precision of the data and where that is."""
+        """Shares [B, L] of the power, computed in the precision and on the device of the data."""
         L = data.direct.shape[-1]
         if self.shipped and str(L) not in self.networks:
-            self._adopt(load(self.model, name=f"{self.model}-{L}"), f"{self.model}-{L}")
+            self._load(load(self.model, name=f"{self.model}-{L}"), f"{self.model}-{L}")
         network = self.networks[str(L)]
         weights = {name: value.to(data.direct) for name, value in network.state_dict(keep_vars=True).items()}
         total = data.weights.sum(-1, keepdim=True)
@@ -97,17 +97,17 @@ class Sized(Solver):
         return functional_call(network, weights, (data,))
 
 
-def posed(instance: Instance) -> tuple[Problem, SharedPower]:
-    """The sum rate problem that a batch of training data states, bound, and its data."""
+def bound_problem(instance: Instance) -> tuple[Problem, SharedPower]:
+    """The sum rate problem of a batch of training data, bound to its network, and its `SharedPower`."""
     problem = build_problem("sum-rate", instance.context).bind(instance.observation.network)
     return problem, SharedPower.of(problem, instance.observation.network)
 
 
 def ordered(data: SharedPower) -> tuple[SharedPower, Tensor]:
-    """The links by falling direct gain, so that a network need not learn that their order means nothing; and the order.
+    """The links sorted by falling direct gain, so a network need not learn that order is irrelevant; and the order.
 
     >>> from beamforge.scenarios.power_control import Weak
-    >>> _, data = posed(Weak(links=4).sample(2))
+    >>> _, data = bound_problem(Weak(links=4).sample(2))
     >>> bool((ordered(data)[0].direct.diff() <= 0).all())
     True
     """
@@ -124,5 +124,5 @@ def restored(shares: Tensor, order: Tensor) -> Tensor:
 
 
 def detached(tree: Any) -> Any:
-    """A tree of tensors as constants."""
+    """A tree of tensors without gradients."""
     return batching.tree_map(lambda leaf: leaf.detach(), tree)

@@ -1,1 +1,1 @@
-"""This library's own learned method: predict the multipliers, let algebra make the beams."""
+"""This library's own learned method: a network predicts the multipliers, and a formula turns them into beams."""

@@ -1,4 +1,4 @@
-"""What a filter over users sees of a downlink: features and shifts from the Gram matrix, nothing of the antennas."""
+"""Inputs of the graph filter for a downlink: features and shifts from the Gram matrix, for any number of antennas."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.structure import lifted_inverse
+from beamforge.classical.structure import loaded_inverse
 from beamforge.classical.sum_rate.reduced_wmmse import WhitenedChannel, receivers
 from beamforge.core.network import own, squared_magnitude
 
 FEATURES = 10
 SHIFTS = 3
 
-HEAVY = 10.0
-"""Times the usual ridge ``K s2/P``: the zero forcing whose multipliers are corrected."""
+RIDGE_FACTOR = 10.0
+"""Ridge, in units of the usual ``K s2/P``, of the zero forcing whose multipliers the filter corrects."""
 
-
-CAUTION = 20.0
-"""Times the first-order effect of rounding by which the floor is raised."""
+ROUNDING_MARGIN = 20.0
+"""Margin by which the floor is raised, in units of the first-order effect of rounding."""
 
 
 class Features(NamedTuple):
-    """Features [B, K, 10] and shifts [B, 3, K, K], and the floor [B] under what is learned: the weighted sum rate of
-    plain regularised zero forcing, raised by what rounding may hide, and infinite where it may hide all."""
+    """Features [B, K, 10], shifts [B, 3, K, K], and the floor [B]: the rate that the learned beams must reach.
+
+    The floor is the weighted sum rate of plain regularised zero forcing, raised by a bound on its rounding error; it is
+    infinite where rounding leaves no valid digit.
+    """
 
     nodes: Tensor
     shifts: Tensor
@@ -32,16 +34,16 @@ class Features(NamedTuple):
 
 
 def observe(data: WhitenedChannel) -> Features:
-    """Look at a batch once, by one inverse: ``R = (H H^H + K I)^-1`` in units where noise and power are one.
+    """Inputs of the filter for a batch, from one inverse ``R = (H H^H + K I)^-1``, with noise and power one.
 
-    Shifts, one row for each user and nothing of itself: squared correlation of channels; of the rows of R; and the
-    share that each other channel has in what heavily regularised zero forcing lets user k hear. What the beams
-    ``H^H R`` do can be told from |R|^2 alone, since ``H H^H R = I - K R``.
+    The shifts have a row for each user and a zero diagonal: the squared correlation of the channels; that of the rows
+    of R; and the share of each other channel in user k's interference under heavily regularised zero forcing. The
+    received powers of the beams ``H^H R`` follow from |R|^2 alone, since ``H H^H R = I - K R``.
     """
     K, gain = data.gram.shape[-1], own(data.gram).real
     eps, tiny = torch.finfo(gain.dtype).eps, torch.finfo(gain.dtype).tiny ** 0.5
-    level = K + 4 * eps * gain  # the ridge, and what rounding asks for on top
-    inverse = lifted_inverse(data.gram, level)
+    level = K + 4 * eps * gain  # the ridge and a margin for rounding
+    inverse = loaded_inverse(data.gram, level)
     kept, square, far = own(inverse).real, squared_magnitude(data.gram), squared_magnitude(inverse)
     scale = torch.where(gain > 0, gain, torch.inf).reciprocal()
     across = square * scale.unsqueeze(-1)
@@ -49,14 +51,14 @@ def observe(data: WhitenedChannel) -> Features:
         [
             across * scale.unsqueeze(-2),
             far / (kept.unsqueeze(-1) * kept.unsqueeze(-2)),
-            across / (gain + HEAVY * K).unsqueeze(-1),
+            across / (gain + RIDGE_FACTOR * K).unsqueeze(-1),
         ],
         1,
     )
     shifts.diagonal(dim1=-2, dim2=-1).zero_()
     left = (level * kept).clamp(tiny, 1)  # 1/(1 + SINR) of the dual uplink
     far = torch.diagonal_scatter(far, torch.zeros_like(gain), dim1=-2, dim2=-1)
-    spent = kept * (1 - left) - (level.unsqueeze(-2) @ far).squeeze(-2)  # by each beam
+    spent = kept * (1 - left) - (level.unsqueeze(-2) @ far).squeeze(-2)  # power of each beam
     share = torch.where(spent > 0, K * spent, torch.inf).reciprocal()
     forced, rate = receivers(
         data.weights, (1 - left).square() * share, level.square() * (far @ share.unsqueeze(-1)).squeeze(-1)
@@ -77,10 +79,10 @@ def observe(data: WhitenedChannel) -> Features:
         ],
         -1,
     )
-    return Features(nodes, shifts, (1 + CAUTION * eps * lost) * rate)
+    return Features(nodes, shifts, (1 + ROUNDING_MARGIN * eps * lost) * rate)
 
 
 def preference(data: WhitenedChannel) -> Tensor:
-    """Weights of the rate over their mean [B, K], never quite zero."""
+    """Weights of the rate divided by their mean [B, K], at least 1e-4."""
     tiny = torch.finfo(data.weights.dtype).tiny
     return (data.weights / data.weights.mean(-1, keepdim=True).clamp_min(tiny)).clamp_min(1e-4)

@@ -1,4 +1,4 @@
-"""Learned strides: how far, user by user, to follow a step of WMMSE beyond where it leads."""
+"""Learned steps: a WMMSE step whose length is predicted for each user."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ FEATURES = 8
 SHIFTS = 3
 
 LIMIT = 6.0
-"""Longest stride, in nats."""
+"""Largest change of a multiplier in one step, in nats."""
 
-OFF = 1e-9
-"""Share of the roots' 2-norm below which a user is switched off."""
+OFF_SHARE = 1e-9
+"""Root, as a share of the 2-norm of all, below which a user is switched off."""
 
 
 class LearnedStep(nn.Module):
-    """``log q' = log q + (1 + a_k) d_k + b_k |d|`` for both multipliers q of each user, d being a plain step of log q.
+    """``log q' = log q + (1 + a_k) d_k + b_k |d|`` for both multipliers q of each user; d is the WMMSE step of log q.
 
-    One round of a graph filter gives a and b from d, from the rates, and from who interferes with whom at the beams
-    that the step starts from. Both vanish with d, so what WMMSE leaves where it is, this leaves too, and a user that a
-    step switches off stays off. At initialisation every step is taken one and a half times.
+    One round of a graph filter predicts a and b from d, the multipliers and the interference between users at the
+    current beams. The change vanishes with d, so fixed points of WMMSE remain fixed points, and a user that a WMMSE
+    step switches off stays off. At initialisation a is one half and b is zero.
     """
 
     def __init__(self, width: int) -> None:
@@ -40,15 +40,15 @@ class LearnedStep(nn.Module):
     def forward(
         self, data: WhitenedChannel, before: Multipliers, image: Multipliers, power: Tensor, closeness: Tensor
     ) -> Multipliers:
-        """Multipliers [B, K] after the stride.
+        """Multipliers [B, K] after the step.
 
-        before, image  a state and what a plain step of WMMSE makes of it.
+        before, image  a state, and the state after a plain WMMSE step from it.
         power          powers [B, K, K] that the beams of `before` deliver, in units of the noise.
         closeness      squared correlation of channels [B, K, K].
         """
         tiny = torch.finfo(power.dtype).tiny ** 0.5
         K = power.shape[-1]
-        from_root, to_root = scaled(before.root), scaled(image.root)
+        from_root, to_root = normalised_roots(before.root), normalised_roots(image.root)
         root = (to_root / from_root).log().clamp(-LIMIT, LIMIT)
         gain = ((image.gain + tiny) / (before.gain + tiny)).log().clamp(-LIMIT, LIMIT)
         length = (root.square().mean(-1, keepdim=True) + gain.square().mean(-1, keepdim=True) + 1e-12).sqrt()
@@ -74,10 +74,10 @@ class LearnedStep(nn.Module):
         a, b, c, d = self.leave(self.round(self.enter(nodes), shifts)).unbind(-1)
         longer = Multipliers((1 + a) * root + c * length, (1 + b) * gain + d * length)
         along, grown = (value.clamp(-LIMIT, LIMIT).exp() for value in longer)
-        return Multipliers(torch.where(to_root > OFF, from_root * along, 0), before.gain * grown)
+        return Multipliers(torch.where(to_root > OFF_SHARE, from_root * along, 0), before.gain * grown)
 
 
-def scaled(root: Tensor) -> Tensor:
-    """Roots [B, K] over their 2-norm, of which beams know nothing, and never quite zero."""
+def normalised_roots(root: Tensor) -> Tensor:
+    """Roots [B, K] divided by their 2-norm, on which the beams do not depend, and bounded away from zero."""
     norm = torch.linalg.vector_norm(root, dim=-1, keepdim=True)
-    return (root / torch.where(norm > 0, norm, 1)).clamp_min(OFF)
+    return (root / torch.where(norm > 0, norm, 1)).clamp_min(OFF_SHARE)

@@ -1,4 +1,4 @@
-"""Where the learned multipliers were trained, and which instances lie beyond."""
+"""The range of instances that the learned multipliers were trained on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from beamforge.classical.sum_rate.reduced_wmmse import WhitenedChannel
 from beamforge.core.network import own
 
 MARGIN_DB = 5.0
-"""By which an instance's mean SNR may lie outside: few users' fading strays that far from what was drawn."""
+"""Tolerance of an instance's mean SNR: the fading of few users moves it that far from the SNR drawn."""
 
 
 class TrainedRange(NamedTuple):
-    """Largest load K/N, and SNR in decibels of a user of mean gain, that weights were trained for.
+    """Largest load K/N, and range of the SNR in decibels of a user of mean gain, in the training of some weights.
 
-    Fewer users an antenna and more users are no limits: there the filter does as well as in between.
+    There is no lower limit on K/N and none on K: the filter does as well there as inside the range.
     """
 
     load: float
@@ -27,17 +27,17 @@ class TrainedRange(NamedTuple):
 
     @classmethod
     def of(cls, header: Mapping[str, Any]) -> TrainedRange | None:
-        """As the recipe in a header of weights states it, or None where it does not."""
+        """The range stated by the recipe in a header of weights; None if it states none."""
         data = header.get("recipe", {}).get("data", {})
         if not {"load", "snr_db"} <= data.keys():
             return None
         least, most = data["snr_db"]
         return cls(float(data["load"][1]), (float(least), float(most)))
 
-    def beyond(self, data: WhitenedChannel) -> Tensor:
-        """Boolean [B]: the load is higher, or the SNR, its mean in decibels over the users, is outside.
+    def outside(self, data: WhitenedChannel) -> Tensor:
+        """Boolean [B]: whether the load is above the range, or the mean over users of the SNR in decibels outside it.
 
-        The number of antennas is a rounded one, as in training; an instance with a user without a channel is beyond.
+        The number of antennas is rounded as in training; an instance with a user without a channel is outside.
         """
         K, N = data.H.shape[-2:]
         if max(1, round(K / self.load)) > N:

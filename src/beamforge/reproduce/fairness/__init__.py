@@ -1,1 +1,1 @@
-"""Fairness-controlled beamforming: its tables and figures."""
+"""Fairness-controlled beamforming: the paper's tables and figures."""

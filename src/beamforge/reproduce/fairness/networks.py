@@ -1,4 +1,4 @@
-"""The networks behind sum rate under a prescribed fairness: those that come with the package, or trained anew."""
+"""The networks for sum rate under a prescribed fairness: shipped, or newly trained."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from beamforge.reproduce.exhibits import Options
 from beamforge.reproduce.training import trained
 
 WEIGHTS = "checkpoint"
-"""The setting that says whose weights the multipliers have."""
+"""The setting for the weights of the multipliers."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """Of the transformer for a target: the price that it begins with, whose weights, and what else the recipe does not
-    say.
+    """A training of the transformer for a target: its initial price and other changes of the recipe.
 
-    after  target of the network whose weights it begins with, trained before; None begins with nothing.
+    after  target of a network trained before, whose weights are the initial ones; None for random weights.
     """
 
     limit: float
@@ -31,26 +30,26 @@ class Training:
 
     @property
     def name(self) -> str:
-        """Of its folder and of its weights: ``wit-86`` is for 0.86."""
+        """Name of the folder and of the weights: ``wit-86`` is for 0.86."""
         return f"wit-{f'{self.limit:g}'.removeprefix('0.').ljust(2, '0')}"
 
 
-SHORT = {"run.steps": "1500", "optimiser.lr": "1e-3", "optimiser.warm_up": "10"}
-"""Of a training that begins with a neighbour's weights."""
+SHORT_RUN = {"run.steps": "1500", "optimiser.lr": "1e-3", "optimiser.warm_up": "10"}
+"""Changes of the recipe for a training that starts from the weights of a nearby target."""
 
 TRAININGS = (
     Training(0.86, 2.2),
     Training(0.97, 6.0),
     Training(0.75, 2.0),
-    Training(0.8, 2.0, 0.86, SHORT),
-    Training(0.9, 2.8, 0.86, SHORT),
-    Training(0.96, 5.0, 0.97, SHORT),
-    Training(0.93, 3.5, 0.96, {**SHORT, "run.steps": "4000"}),
-    Training(0.973, 6.5, 0.97, SHORT),
-    Training(0.7, 1.2, 0.75, SHORT),
-    Training(0.6, 0.1, 0.7, SHORT),
+    Training(0.8, 2.0, 0.86, SHORT_RUN),
+    Training(0.9, 2.8, 0.86, SHORT_RUN),
+    Training(0.96, 5.0, 0.97, SHORT_RUN),
+    Training(0.93, 3.5, 0.96, {**SHORT_RUN, "run.steps": "4000"}),
+    Training(0.973, 6.5, 0.97, SHORT_RUN),
+    Training(0.7, 1.2, 0.75, SHORT_RUN),
+    Training(0.6, 0.1, 0.7, SHORT_RUN),
 )
-"""In the order in which they are trained."""
+"""All trainings, in order."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Networks:
 
 
 def networks(options: Options) -> Networks:
-    """Trained anew in the folder of the reproduction; those of the package where it is quick or weights are given."""
+    """Networks newly trained in the folder of the reproduction; shipped ones with `quick` or given weights."""
     if options.quick or WEIGHTS in options.settings:
         multipliers = configure(FairMultipliers, options.settings)
         return Networks(multipliers, {limit: WiT(checkpoint=shipped) for limit, shipped in targets().items()})

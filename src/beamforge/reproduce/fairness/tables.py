@@ -1,4 +1,4 @@
-"""Sum rate under a prescribed fairness: the paper's table and figures, and the frontier that it could not know."""
+"""Sum rate under a prescribed fairness: the paper's table and figures, with the frontier added."""
 
 from __future__ import annotations
 
@@ -22,42 +22,48 @@ from beamforge.learned.fairness.wit import SLACK, WiT
 from beamforge.plot.style import png
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
 from beamforge.reproduce.fairness import figures as figures
-from beamforge.reproduce.fairness.frontier import Run, frontier, percent_of_frontier, percent_of_slnr, run
+from beamforge.reproduce.fairness.frontier import (
+    Rates,
+    frontier_rates,
+    percent_of_frontier,
+    percent_of_slnr,
+    solve_drops,
+)
 from beamforge.reproduce.fairness.networks import Networks, networks
 from beamforge.scenarios import Fairness
 from beamforge.scenarios.base import TEST_SEEDS
 
 COUNT, QUICK = 10_000, 500
-"""Drops, held out."""
+"""Number of held-out drops."""
 
-KNOWN, KNOWN_QUICK = 500, 60
-"""The first so many of them, on which the frontier is found."""
+FRONTIER_COUNT, FRONTIER_QUICK = 500, 60
+"""Number of drops, the first ones, for which the frontier is found."""
 
 TIMED = 1000
-"""Drops that are timed together, in single precision."""
+"""Drops of the timed batch, in single precision."""
 
-ENDS = (0.0, 6.0, 110.0, 200.0)
+EXTRA_PRICES = (0.0, 6.0, 110.0, 200.0)
 """Prices of fairness at which the frontier is found, besides those of the multipliers at their targets."""
 
 SIZES = ((6, 16), (12, 32), (20, 16), (4, 8), (16, 16))
 """Users and antennas of other cells."""
 
-ELSEWHERE = (0.75, 0.86, 0.96)
-"""Targets there."""
+OTHER_TARGETS = (0.75, 0.86, 0.96)
+"""Targets in these cells."""
 
 TARGETS = (0.66, 0.7, 0.75, 0.8, 0.86, 0.9, 0.93, 0.96, 0.97, 0.98)
-"""Of the learned multipliers in the paper's cell."""
+"""Targets of the learned multipliers in the paper's cell."""
 
-SHORT = 0.002
-"""By how much a mean index may be below its target."""
+INDEX_SLACK = 0.002
+"""Allowed shortfall of a mean index below its target."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the paper's Table II, the sum rate that weighted SLNR is wanted to have here, and the paper's gain.
+    """A row of the paper's Table II, the goal `here` for our sum rate of weighted SLNR, and the paper's gain.
 
-    The gain is that of the network over weighted SLNR in percent, at the same mean index where both have it, else over
-    weighted SLNR with that alpha.
+    The gain in percent is that of the network over weighted SLNR at the same mean index, where the latter reaches it,
+    else over weighted SLNR with this alpha.
     """
 
     alpha: float
@@ -85,58 +91,58 @@ TABLE = (
 
 
 def fairness(options: Options) -> Iterator[Exhibit]:
-    """Table II, Figs. 2 to 6 with the classical methods, the learned multipliers and the frontier; sizes; time."""
+    """Table II and Figs. 2 to 6 with classical methods, learned multipliers and frontier; other sizes; times; goals."""
     learned = networks(options)
     multipliers = learned.multipliers
-    count, known = (QUICK, KNOWN_QUICK) if options.quick else (COUNT, KNOWN)
+    count, known = (QUICK, FRONTIER_QUICK) if options.quick else (COUNT, FRONTIER_COUNT)
     with torch.no_grad(), one_thread():
         options.report("drops")
         drops = Fairness().sample(count, seed=TEST_SEEDS[0])
         options.report("weighted SLNR")
-        slnr = {row.alpha: run(WeightedSLNR(row.alpha), drops, 0.5) for row in TABLE}
+        slnr = {row.alpha: solve_drops(WeightedSLNR(row.alpha), drops, 0.5) for row in TABLE}
         options.report("wit")
-        wit = {limit: transformer(one, drops) for limit, one in learned.wit.items()}
+        wit = {limit: transformer_rates(one, drops) for limit, one in learned.wit.items()}
         options.report("multipliers")
         limits = sorted({*TARGETS, *(row.limit for row in TABLE)})
-        ours = {limit: one for limit in limits if (one := reached(multipliers, drops, limit))}
+        ours = {limit: one for limit in limits if (one := rates_if_feasible(multipliers, drops, limit))}
         options.report("frontier")
-        prices = sorted({*ENDS, *(one.scalar for one in ours.values() if one.scalar is not None)})
-        best = frontier(batching.take(drops, slice(known)), prices)
-        linear = {name: run(kind(), drops) for name, kind in (("MRT", MRT), ("ZF", ZF), ("SLNR", RZF))}
+        prices = sorted({*EXTRA_PRICES, *(one.scalar for one in ours.values() if one.scalar is not None)})
+        best = frontier_rates(batching.take(drops, slice(known)), prices)
+        linear = {name: solve_drops(kind(), drops) for name, kind in (("MRT", MRT), ("ZF", ZF), ("SLNR", RZF))}
 
         yield table_two(slnr, wit, ours)
-        yield along(ours, wit, best, drops)
+        yield at_equal_fairness(ours, wit, best, drops)
         yield frontier_table(best)
-        shown = figures.Shown(slnr, wit, ours, best, linear, TABLE)
+        shown = figures.FigureData(slnr, wit, ours, best, linear, TABLE)
         for name, draw in figures.FIGURES.items():
             yield Picture(name, png(draw(shown)))
 
-        goals = [*goals_here(slnr, wit, ours, best, drops)]
+        goals = [*paper_cell_goals(slnr, wit, ours, best, drops)]
         options.report("other sizes")
-        table, more = elsewhere(multipliers, options)
+        table, more = other_sizes(multipliers, options)
         yield table
         options.report("time")
-        timed, last = race(learned, Fairness().sample(TIMED, seed=TEST_SEEDS[0]), options)
+        timed, last = batch_times(learned, Fairness().sample(TIMED, seed=TEST_SEEDS[0]), options)
         yield timed
     yield Goal.table([*goals, *more, *last])
 
 
-def reached(solver: Solver, drops: Instance, limit: float) -> Run | None:
-    """A method for a mean index, None if it cannot have that."""
+def rates_if_feasible(solver: Solver, drops: Instance, limit: float) -> Rates | None:
+    """Results of a method for a mean index, None if it cannot reach that."""
     try:
-        return run(solver, drops, limit)
+        return solve_drops(solver, drops, limit)
     except ConfigError:
         return None
 
 
-def transformer(network: WiT, drops: Instance) -> Run:
-    """One that was trained for a target, and the price that it was trained to."""
-    return Run(run(network, drops, network.dual.target).rate, float(network.dual.price))
+def transformer_rates(network: WiT, drops: Instance) -> Rates:
+    """Results of a transformer at its own target, with the price found in its training."""
+    return Rates(solve_drops(network, drops, network.dual.target).rate, float(network.dual.price))
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
-def table_two(slnr: Mapping[float, Run], wit: Mapping[float, Run], ours: Mapping[float, Run]) -> Table:
-    """Table II, the paper's figures and those measured here side by side."""
+def table_two(slnr: Mapping[float, Rates], wit: Mapping[float, Rates], ours: Mapping[float, Rates]) -> Table:
+    """Table II: the paper's figures and those measured here."""
     rows: list[list[Any]] = []
     for row in TABLE:
         one, net, mine = slnr[row.alpha], wit.get(row.limit), ours.get(row.limit)
@@ -152,7 +158,9 @@ def table_two(slnr: Mapping[float, Run], wit: Mapping[float, Run], ours: Mapping
     return Table("table-2", title, columns, rows)
 
 
-def along(ours: Mapping[float, Run], wit: Mapping[float, Run], best: list[Run], drops: Instance) -> Table:
+def at_equal_fairness(
+    ours: Mapping[float, Rates], wit: Mapping[float, Rates], best: list[Rates], drops: Instance
+) -> Table:
     """The learned methods against weighted SLNR and the frontier, each at the learned method's own mean index."""
     rows: list[list[Any]] = []
     for name, runs in (("multipliers", ours), ("wit", wit)):
@@ -166,15 +174,15 @@ def along(ours: Mapping[float, Run], wit: Mapping[float, Run], best: list[Run], 
     return Table("along", f"{title} (the first {len(best[0].rate)})", columns, rows, heads=2)
 
 
-def frontier_table(best: list[Run]) -> Table:
-    """The frontier itself."""
+def frontier_table(best: list[Rates]) -> Table:
+    """The frontier as a table."""
     rows = [[f"{one.scalar:.4g}", mean(one.jain), estimate(one.sum_rate)] for one in best]
     title = f"The frontier: `pareto` at some prices of fairness ({len(best[0].rate)} drops)"
     return Table("frontier", title, ["Price", "Mean index", "Mean sum rate"], rows)
 
 
-def over_slnr(one: Run, drops: Instance) -> Estimate | None:
-    """Gain in percent over weighted SLNR at the same mean index, None where that cannot have it."""
+def over_slnr(one: Rates, drops: Instance) -> Estimate | None:
+    """Gain in percent over weighted SLNR at the same mean index, None where that cannot reach it."""
     try:
         found = percent_of_slnr(one, drops)
     except ConfigError:
@@ -183,21 +191,25 @@ def over_slnr(one: Run, drops: Instance) -> Estimate | None:
 
 
 def mean(values: Any) -> float:
-    """Over the drops."""
+    """Mean over the drops."""
     return float(values.mean())
 
 
 def estimate(values: Any) -> Estimate:
-    """Mean over the drops and its interval."""
+    """Mean over the drops with its confidence interval."""
     found = paired_difference(values, 0 * values)
     return Estimate(found.mean, (found.high - found.low) / 2)
 
 
-# --- what is wanted --------------------------------------------------------------------------------------------------
-def goals_here(
-    slnr: Mapping[float, Run], wit: Mapping[float, Run], ours: Mapping[float, Run], best: list[Run], drops: Instance
+# --- goals -----------------------------------------------------------------------------------------------------------
+def paper_cell_goals(
+    slnr: Mapping[float, Rates],
+    wit: Mapping[float, Rates],
+    ours: Mapping[float, Rates],
+    best: list[Rates],
+    drops: Instance,
 ) -> Iterator[Goal]:
-    """In the paper's cell."""
+    """Goals in the paper's cell."""
     for row in TABLE:
         off = 100 * abs(mean(slnr[row.alpha].sum_rate) / row.here - 1)
         yield Goal(f"wslnr, alpha {row.alpha:g}: percent off {row.here}", off, 2.0, at_most=True)
@@ -212,32 +224,32 @@ def goals_here(
             said = f"alpha {row.alpha:g}" if same is None else "weighted SLNR at that index"
             yield Goal(f"wit, J_LB {row.limit:g}: percent over {said}", fixed if same is None else same, row.gain)
     for limit in TARGETS:
-        yield from goals_of(f"multipliers, target {limit:g}", limit, ours.get(limit), best, 99.5, drops)
+        yield from target_goals(f"multipliers, target {limit:g}", limit, ours.get(limit), best, 99.5, drops)
 
 
-def goals_of(
-    name: str, limit: float, one: Run | None, best: Sequence[Run], wanted: float, drops: Instance
+def target_goals(
+    name: str, limit: float, one: Rates | None, best: Sequence[Rates], wanted: float, drops: Instance
 ) -> Iterator[Goal]:
-    """Of the learned multipliers at a target: to meet it, and to be near the frontier and above weighted SLNR."""
-    yield Goal(f"{name}: mean index", float("nan") if one is None else mean(one.jain), limit - SHORT)
+    """Goals of the learned multipliers at a target: to meet it, near the frontier and above weighted SLNR."""
+    yield Goal(f"{name}: mean index", float("nan") if one is None else mean(one.jain), limit - INDEX_SLACK)
     if one is not None:
         yield Goal(f"{name}: percent of the frontier", percent_of_frontier(one, best), wanted)
         if (gain := over_slnr(one, drops)) is not None:
             yield Goal(f"{name}: percent over weighted SLNR", gain, 0.0)
 
 
-def elsewhere(multipliers: Solver, options: Options) -> tuple[Table, list[Goal]]:
-    """The learned multipliers in cells of other sizes; the frontier is found at the very price that they found."""
-    count = KNOWN_QUICK if options.quick else KNOWN // 2
+def other_sizes(multipliers: Solver, options: Options) -> tuple[Table, list[Goal]]:
+    """The learned multipliers in cells of other sizes, and goals; the frontier is found at the price that they use."""
+    count = FRONTIER_QUICK if options.quick else FRONTIER_COUNT // 2
     rows: list[list[Any]] = []
     goals: list[Goal] = []
     for users, antennas in SIZES:
         drops = Fairness(users=users, antennas=antennas).sample(count, seed=TEST_SEEDS[0])
-        for limit in ELSEWHERE[:: 2 if options.quick else 1]:
+        for limit in OTHER_TARGETS[:: 2 if options.quick else 1]:
             cell = f"{users}×{antennas}"
-            one = reached(multipliers, drops, limit)
-            best = [] if one is None else frontier(drops, [one.scalar or 0.0])
-            goals += goals_of(f"multipliers, {cell}, target {limit:g}", limit, one, best, 99.0, drops)
+            one = rates_if_feasible(multipliers, drops, limit)
+            best = [] if one is None else frontier_rates(drops, [one.scalar or 0.0])
+            goals += target_goals(f"multipliers, {cell}, target {limit:g}", limit, one, best, 99.0, drops)
             if one is None:
                 rows.append([cell, f"{limit:g}", *[None] * 5])
                 continue
@@ -248,8 +260,8 @@ def elsewhere(multipliers: Solver, options: Options) -> tuple[Table, list[Goal]]
     return Table("sizes", title, [*columns, "Percent of the frontier"], rows, heads=2), goals
 
 
-def race(learned: Networks, drops: Instance, options: Options) -> tuple[Table, list[Goal]]:
-    """Seconds for a batch of drops, one thread."""
+def batch_times(learned: Networks, drops: Instance, options: Options) -> tuple[Table, list[Goal]]:
+    """Times for a batch of drops with one thread, and goals."""
     asked = {
         "fair": build_problem("fair-sum-rate", {**drops.context, "jain": 0.86}).bind(drops.truth),
         "sum": build_problem("sum-rate", drops.context).bind(drops.truth),

@@ -1,1 +1,1 @@
-"""Learned multipliers beside the classical methods."""
+"""Learned multipliers compared with classical methods."""

@@ -1,4 +1,4 @@
-"""Learned multipliers beside the classical methods: rates by steps, on many kinds of channel, and time."""
+"""Learned multipliers compared with classical methods: rates by steps on many kinds of channels, and times."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from beamforge.learned.multipliers.sum_rate import SumRateMultipliers
 from beamforge.plot.style import line, png, styled
 from beamforge.registry import configure
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
-from beamforge.reproduce.multipliers.methods import ANNEALED, RIDGES, Learned, Way, Wmmse
-from beamforge.reproduce.multipliers.time_to_rate import race
+from beamforge.reproduce.multipliers.methods import ANNEALED, RIDGES, Learned, SteppedMethod, Wmmse
+from beamforge.reproduce.multipliers.time_to_rate import times_to_shares
 from beamforge.scenarios import Rayleigh, Recorded, Scenario, UMa
 from beamforge.scenarios.base import TEST_SEEDS
 
 STEPS = (0, 1, 2, 3, 5, 10, 50)
 CONVERGED = 300
-"""Plain steps from RZF whose rate is 100 %."""
+"""Plain steps from RZF whose rate is the reference, 100 %."""
 
 COUNT, QUICK = 100, 20
-"""Instances a case."""
+"""Instances per case."""
 
 SQUARE = {1: 100.5, 10: 101.0}
 OVERLOADED = {1: 98.0, 3: 99.0, 10: 99.9}
 EASIER = {1: 99.5, 5: 99.9}
-"""Percent wanted after so many steps."""
+"""Goals: percent of the reference by number of steps."""
 
 PUBLISHED = {0: 12.12, 5: 22.06, 10: 35.5, 15: 52.0, 20: 71.0}
-"""Bit/s/Hz wanted after ten steps on published channels, by SNR in dB."""
+"""Goals on published channels: bit/s/Hz after ten steps, by SNR in dB."""
 
 LEARNED = "multipliers"
 
 
 @dataclass(frozen=True)
 class Case:
-    """Instances of a scenario and what is wanted on them.
+    """Instances of a scenario and the goals for them.
 
-    unseen  of a kind that training has never seen: three learned steps are to be worth ten from RZF.
+    unseen  whether training has no channels of this kind; the goal is then that three learned steps equal ten from RZF.
     """
 
     name: str
@@ -74,16 +74,16 @@ CASES = (
     Case("Munich, ray-traced, 16×64", Recorded("munich.npz"), unseen=True),
     Case("TR 38.901 UMa, 16×32", UMa(users=16, rows=4, columns=8), unseen=True),
 )
-"""Users × antennas; training has seen all kinds but the last two, and no instance of any."""
+"""Users × antennas. Training has channels of all kinds but the last two; no instance is from training."""
 
 LOWEST = 75.0
-"""Percent at which the figure is cut off."""
+"""Least percentage that the figure shows."""
 
 PICTURED = ("i.i.d. 40×40, 20 dB", "i.i.d. 40×28, 20 dB", "Munich, ray-traced, 16×64")
 
 
 def multipliers(options: Options) -> Iterator[Exhibit]:
-    """Percent of the rate to which WMMSE converges from RZF, after few steps, and the time to nearly all of it."""
+    """Percent of the rate of converged WMMSE from RZF after few steps, and the time to 99 and 99.9 % of it."""
     solver = configure(SumRateMultipliers, options.settings)
     assert isinstance(solver, SumRateMultipliers)
     learned = Learned(solver)
@@ -99,7 +99,7 @@ def multipliers(options: Options) -> Iterator[Exhibit]:
             except ConfigError as error:
                 rows.append([case.name, f"left out: {error}", *[None] * len(STEPS)])
                 continue
-            percents, after_three = compare(instance, learned)
+            percents, after_three = rate_percents(instance, learned)
             rows += [[case.name, name, *values] for name, values in percents.items()]
             ours = dict(zip(STEPS, percents[LEARNED], strict=True))
             goals += [Goal(f"{case.name}: percent after {n}", ours[n], least) for n, least in case.wanted.items()]
@@ -120,25 +120,25 @@ def multipliers(options: Options) -> Iterator[Exhibit]:
             yield table
 
         options.report("time")
-        exhibits, ratios = race(learned, options)
+        exhibits, ratios = times_to_shares(learned, options)
         yield from exhibits
     yield Goal.table([*goals, *ratios])
 
 
-def compare(instance: Instance, learned: Learned) -> tuple[dict[str, list[Any]], Estimate]:
-    """Percents by method for each of `STEPS`; and the rate after 3 learned steps in percent of 10 from RZF."""
+def rate_percents(instance: Instance, learned: Learned) -> tuple[dict[str, list[Any]], Estimate]:
+    """Percent by method for each of `STEPS`; and the rate after 3 learned steps in percent of 10 from RZF."""
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
 
-    def rates(way: Way, steps: int) -> Values:
-        return evaluate(problem, instance, way.beams(problem, instance, steps)).utility.double().cpu().numpy()
+    def rates(method: SteppedMethod, steps: int) -> Values:
+        return evaluate(problem, instance, method.beams(problem, instance, steps)).utility.double().cpu().numpy()
 
     converged = rates(Wmmse("RZF"), CONVERGED)
 
-    def percents(*ways: Way) -> list[Any]:
-        """Of the best of some starts, for each number of steps by itself."""
+    def percents(*methods: SteppedMethod) -> list[Any]:
+        """Percent for the best of some starts, chosen for each number of steps."""
         found: list[Any] = []
         for steps in STEPS:
-            able = [rates(way, steps) for way in ways if steps >= way.least]
+            able = [rates(method, steps) for method in methods if steps >= method.min_steps]
             found.append(percent_of_mean(max(able, key=np.mean), converged) if able else None)
         return found
 
@@ -153,7 +153,7 @@ def compare(instance: Instance, learned: Learned) -> tuple[dict[str, list[Any]],
 
 
 def read_published(folder: Path) -> dict[str, np.ndarray]:
-    """Channels `H` [B, 16, 16], levels `snr_db` [L] and `published_rnn_sum_rate` [L, B], what is published on each."""
+    """Channels `H` [B, 16, 16], levels `snr_db` [L] and `published_rnn_sum_rate` [L, B], the published rates."""
     try:
         with np.load(folder / "johnston_n16k16.npz", allow_pickle=False) as file:
             return {name: file[name] for name in ("H", "snr_db", "published_rnn_sum_rate")}
@@ -162,14 +162,17 @@ def read_published(folder: Path) -> dict[str, np.ndarray]:
 
 
 def on_published(published: Mapping[str, np.ndarray], learned: Learned) -> Table:
-    """Mean rates on published channels, beside those of the learned optimiser that they were published with."""
+    """Mean rates on published channels, and those published for a learned optimiser."""
     H = torch.as_tensor(published["H"]).to(torch.complex64)
-    ways: Sequence[tuple[Way, int]] = [(Wmmse("RZF"), 10), (Wmmse("RZF"), CONVERGED), (learned, 10)]
+    methods: Sequence[tuple[SteppedMethod, int]] = [(Wmmse("RZF"), 10), (Wmmse("RZF"), CONVERGED), (learned, 10)]
     rows = []
     for level, theirs in zip(published["snr_db"].tolist(), published["published_rnn_sum_rate"], strict=True):
         instance = Instance.perfect(Network.broadcast(H, from_db(-level)), p_max=torch.ones(len(H)))
         problem = build_problem("sum-rate", instance.context).bind(instance.truth)
-        ours = [float(evaluate(problem, instance, way.beams(problem, instance, n)).utility.mean()) for way, n in ways]
+        ours = [
+            float(evaluate(problem, instance, method.beams(problem, instance, n)).utility.mean())
+            for method, n in methods
+        ]
         rows.append([round(level), float(theirs.mean()), *ours])
     columns = ["SNR (dB)", "Published", "wmmse from RZF, 10", f"wmmse from RZF, {CONVERGED}", f"{LEARNED}, 10"]
     return Table("published", "Published 16×16 channels, mean sum rate (bit/s/Hz)", columns, rows)

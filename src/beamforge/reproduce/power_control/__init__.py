@@ -1,1 +1,1 @@
-"""Power control: the published tables and figures beside ours."""
+"""Power control: published and reproduced tables and figures."""

@@ -1,4 +1,4 @@
-"""The published figures of Algorithms 1 and 2: powers by iteration, training anew, powers by layer."""
+"""The published figures of Algorithms 1 and 2: powers by iteration, training, powers by layer."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from beamforge.scenarios.base import TEST_SEEDS, VALIDATION_SEEDS, Scenario
 from beamforge.scenarios.power_control import Strong, ThreeLinks, Weak
 
 STARTS = ([0.90, 1.50, 0.35], [0.16, 0.85, 1.00])
-"""Of Fig. 2 (a) and (b)."""
+"""Starts of Fig. 2 (a) and (b)."""
 
 ITERATIONS = 12
 
 EPOCHS, QUICK_EPOCHS = 60, 5
 LABELS, HELD_OUT, BATCH = 2000, 500, 250
-"""Of training anew: instances learned from, watched on, and in a step."""
+"""Sizes of the training set, the validation set and a batch."""
 
 
-def posed(source: Scenario, count: int, seed: int) -> tuple[Problem, Instance]:
+def sampled_problem(source: Scenario, count: int, seed: int) -> tuple[Problem, Instance]:
     """A bound problem and its instances, double precision."""
     instance = source.sample(count, seed=seed, dtype=torch.complex128)
     return build_problem("sum-rate", instance.context).bind(instance.truth), instance
 
 
 # --- Fig. 2 ----------------------------------------------------------------------------------------------------------
-def trajectories() -> Picture:
+def powers_by_iteration() -> Picture:
     """Fig. 2: powers of the published instance against outer iterations of Algorithm 1, from both published starts."""
-    problem, instance = posed(ThreeLinks(), 1, 0)
+    problem, instance = sampled_problem(ThreeLinks(), 1, 0)
     best = LinkBranchAndBound().solve(problem, instance).W.abs().square().flatten()
-    paths = [path(problem, instance, start) for start in STARTS]
-    return Picture("figure-2", png(drawn_paths(paths, best.numpy())))
+    paths = [iteration_powers(problem, instance, start) for start in STARTS]
+    return Picture("figure-2", png(draw_iterations(paths, best.numpy())))
 
 
-def path(problem: Problem, instance: Instance, start: Sequence[float]) -> np.ndarray:
+def iteration_powers(problem: Problem, instance: Instance, start: Sequence[float]) -> np.ndarray:
     """Powers [iterations + 1, L] of Algorithm 1 from a start."""
     method = MMADMM()
     data = method.prepare(problem, instance.observation)
@@ -65,7 +65,7 @@ def path(problem: Problem, instance: Instance, start: Sequence[float]) -> np.nda
 
 
 @styled
-def drawn_paths(paths: Sequence[np.ndarray], best: np.ndarray) -> Figure:
+def draw_iterations(paths: Sequence[np.ndarray], best: np.ndarray) -> Figure:
     """Solid powers, dashed optimum, a panel for each start."""
     figure = Figure(figsize=(7.2, 3.1), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
@@ -82,8 +82,8 @@ def drawn_paths(paths: Sequence[np.ndarray], best: np.ndarray) -> Figure:
 
 
 # --- Fig. 3 ----------------------------------------------------------------------------------------------------------
-def learning(options: Options) -> Iterator[Exhibit]:
-    """Fig. 3 (a): loss (18) and mean squared error of the sum rate by epoch, the network of four links trained anew.
+def training_curves(options: Options) -> Iterator[Exhibit]:
+    """Fig. 3 (a): loss (18) and mean squared error of the sum rate by epoch, for a new training with four links.
 
     As published: Adam at 1e-3, weight decay 1e-4, certified optima of weakly interfering links as labels.
     """
@@ -91,9 +91,9 @@ def learning(options: Options) -> Iterator[Exhibit]:
     model = NeuralSumRate(checkpoint="random", links=4)
     generator = torch.Generator().manual_seed(0)
     source = Weak(4, random_weights=True)
-    learned, held_out = labelled(source, LABELS, 0), labelled(source, HELD_OUT, VALIDATION_SEEDS[0])
+    learned, held_out = labelled_instances(source, LABELS, 0), labelled_instances(source, HELD_OUT, VALIDATION_SEEDS[0])
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
-    rows = [[0, None, None, error(model, held_out)]]
+    rows = [[0, None, None, rate_mse(model, held_out)]]
     for epoch in range(1, epochs + 1):
         losses = []
         for part in torch.randperm(LABELS, generator=generator).split(BATCH):
@@ -103,24 +103,24 @@ def learning(options: Options) -> Iterator[Exhibit]:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             losses.append([float(loss.detach()), float(figures["power_accuracy"])])
-        rows.append([epoch, *np.mean(losses, 0).tolist(), error(model, held_out)])
+        rows.append([epoch, *np.mean(losses, 0).tolist(), rate_mse(model, held_out)])
     columns = ["Epoch", "Training loss", "Power accuracy", "MSE of the sum rate"]
     table = Table("training", f"Fig. 3 (a): training anew, 4 weak links, {LABELS} labels", columns, rows)
     yield table
-    yield Picture("figure-3a", png(drawn_training(table)))
+    yield Picture("figure-3a", png(draw_training(table)))
 
 
-def labelled(source: Scenario, count: int, seed: int) -> Instance:
+def labelled_instances(source: Scenario, count: int, seed: int) -> Instance:
     """Instances, single precision, with their certified optima p [B, L] as labels."""
-    problem, instance = posed(source, count, seed)
+    problem, instance = sampled_problem(source, count, seed)
     p = QuasiInverse().solve(problem, instance).W.abs().square().squeeze(-2)
     single = source.sample(count, seed=seed)
     return Instance(single.truth, single.observation, {"p": p.float()})
 
 
 @torch.no_grad()
-def error(model: NeuralSumRate, instance: Instance) -> float:
-    """Mean squared error of the predicted powers' weighted sum rate to the optimum's, (bit/s/Hz)^2."""
+def rate_mse(model: NeuralSumRate, instance: Instance) -> float:
+    """Mean squared error of the weighted sum rate of the predicted powers, against the optimum, (bit/s/Hz)^2."""
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
     ours, best = model.solve(problem, instance).W, amplitudes(instance.labels["p"])
     rates = (problem.value(instance.truth, W) for W in (ours, best))
@@ -128,8 +128,8 @@ def error(model: NeuralSumRate, instance: Instance) -> float:
 
 
 @styled
-def drawn_training(table: Table) -> Figure:
-    """Both errors on logarithmic axes of their own."""
+def draw_training(table: Table) -> Figure:
+    """Both errors on separate logarithmic axes."""
     figure = Figure(figsize=(4.6, 3.1), layout="constrained")
     ax = figure.subplots()
     epochs, loss, _, mse = zip(*table.rows, strict=True)
@@ -145,27 +145,27 @@ def drawn_training(table: Table) -> Figure:
     return figure
 
 
-def layers() -> Iterator[Exhibit]:
+def powers_by_layer() -> Iterator[Exhibit]:
     """Fig. 3 (b): powers after each of the K layers of the shipped network, beside the optimum."""
     try:
         model = NeuralSumRate()
-        pictures = [(name, *by_layer(model, source)) for name, source in (("weak", Weak(4)), ("strong", Strong(4)))]
+        pictures = [(name, *layer_powers(model, source)) for name, source in (("weak", Weak(4)), ("strong", Strong(4)))]
     except ConfigError:
         return
-    yield Picture("figure-3b", png(drawn_layers(pictures)))
+    yield Picture("figure-3b", png(draw_layers(pictures)))
 
 
 @torch.no_grad()
-def by_layer(model: NeuralSumRate, source: Scenario) -> tuple[np.ndarray, np.ndarray]:
+def layer_powers(model: NeuralSumRate, source: Scenario) -> tuple[np.ndarray, np.ndarray]:
     """Powers [K + 1, L] before and after the layers on the first test instance, and the optimum [L].
 
-    What a layer begins with is the first thing that its network for q is given.
+    The powers before a layer are the first input of its network for q.
     """
-    problem, instance = posed(source, 1, TEST_SEEDS[0])
+    problem, instance = sampled_problem(source, 1, TEST_SEEDS[0])
     best = LinkBranchAndBound().solve(problem, instance).W.abs().square().flatten()
     data = SharedPower.of(problem, instance.observation.network)
     _, order = ordered(data)
-    model.solve(problem, instance)  # which brings the weights
+    model.solve(problem, instance)  # loads the weights
     seen: list[Tensor] = []
     network = model.networks[str(instance.truth.users)]
     assert isinstance(network, Unrolled)
@@ -178,7 +178,7 @@ def by_layer(model: NeuralSumRate, source: Scenario) -> tuple[np.ndarray, np.nda
 
 
 @styled
-def drawn_layers(pictures: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
+def draw_layers(pictures: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
     """Solid powers by layer, dashed optimum, a panel for each family."""
     figure = Figure(figsize=(7.2, 3.1), layout="constrained")
     panels = figure.subplots(1, len(pictures))

@@ -1,8 +1,8 @@
-"""Power control for the weighted sum rate: its published table and figures, and the methods beside the best known.
+"""Power control for the weighted sum rate: the published table and figures, and methods against the best known powers.
 
-The data are not published; the instances here are the two families of `scenarios.power_control`. Nor is power accuracy
-defined; here it is ``1 - |p - p*| / |p*|``, p* the best powers known. Where optima nearly tie it can be low and the
-utility none the worse, which is why both are shown.
+The paper's data are not published; the instances here are the two families of `scenarios.power_control`. The paper does
+not define power accuracy; here it is ``1 - |p - p*| / |p*|``, with p* the best powers known. It can be low at another
+optimum of nearly equal utility, so both are shown.
 
 Source: S. Chen, C. W. Tan, "Neural sum rate maximization for AI-native wireless networks", NetAISys (2024), Sec. 4.
 """
@@ -28,14 +28,14 @@ from beamforge.core.solver import Solver
 from beamforge.io.weights import load
 from beamforge.registry import create
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Table
-from beamforge.reproduce.power_control.figures import layers, learning, trajectories
+from beamforge.reproduce.power_control.figures import powers_by_iteration, powers_by_layer, training_curves
 from beamforge.scenarios.base import TEST_SEEDS, Scenario
 from beamforge.scenarios.power_control import Strong, Weak
 
 LINKS = (4, 16, 64)
 
 COUNT, QUICK = 100, 6
-"""Instances a case."""
+"""Instances per case."""
 
 BEST = "global"
 LEARNED, SHARED = "neural-sum-rate", "neural-sum-rate-shared"
@@ -43,7 +43,7 @@ SAMPLED = "same, 8 samples"
 SLOW = "mm-admm"
 SINGLE = ("wmmse", "sca", SLOW)
 
-CONTESTANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "quasi-inverse": ("quasi-inverse", {}),
     "wmmse": ("wmmse", {"starts": 1}),
     "sca": ("sca", {"starts": 1}),
@@ -55,7 +55,7 @@ CONTESTANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     SAMPLED: (SHARED, {"samples": 8}),
     BEST: (BEST, {}),
 }
-"""By the name of a row: the method and its settings; iterative ones from equal powers alone."""
+"""Methods and settings, by the name of a row; iterative ones start from equal powers only."""
 
 PUBLISHED: Mapping[str, Mapping[int, tuple[float, float | None, float]]] = {
     "wmmse": {4: (0.9395, None, 4.96), 16: (0.9005, None, 22.83), 64: (0.9083, None, 59.74)},
@@ -65,23 +65,23 @@ PUBLISHED: Mapping[str, Mapping[int, tuple[float, float | None, float]]] = {
     "td3": {4: (0.9633, 48.43, 2.21), 16: (0.9721, 153.3, 3.61), 64: (0.9561, 4546.4, 14.74)},
     "gnn": {4: (0.9492, 19.17, 1.81), 16: (0.9466, 71.6, 2.87), 64: (0.9295, 1766.5, 8.99)},
 }
-"""Power accuracy, training and testing time of the paper's Table 1; its unit of time and its machine are not stated."""
+"""Power accuracy, training time and testing time in the paper's Table 1, which states neither unit nor machine."""
 
 NEAR_WEAK = {4: 99.95, 16: 99.95, 64: 99.95}
 NEAR = {4: 99.5, 16: 98.5, 64: 97.5}
 NEAR_SAMPLED = {4: 99.9, 16: 99.5, 64: 99.0}
-"""Percent of the best utility known that is wanted of the shared weights, by number of links."""
+"""Goals for the shared weights: percent of the best utility known, by number of links."""
 
 UNSEEN = {8: 98.5, 32: 97.5, 128: 96.5}
-"""The same for numbers of links that the table leaves out, with strong interference."""
+"""The same for numbers of links that are not in the table, with strong interference."""
 
-FASTER = 20.0
-"""Times that they are wanted to be faster than MM with ADMM, to no lower utility."""
+SPEEDUP = 20.0
+"""Goal for the time of MM with ADMM over that of the shared weights."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Kinds of instances, alike for every number of links."""
+    """A kind of instances, for every number of links."""
 
     name: str
     kind: Callable[..., Scenario]
@@ -98,8 +98,8 @@ FAMILIES = (
 
 
 @dataclass(frozen=True)
-class Found:
-    """Of one contestant on one batch, where it claims an answer: power accuracy, utility, and the best known, [n]."""
+class Scores:
+    """Results of a method on the n instances it solves: power accuracy, utility, and the best utility known, [n]."""
 
     accuracy: Values
     utility: Values
@@ -107,25 +107,25 @@ class Found:
 
 
 def power_control(options: Options) -> Iterator[Exhibit]:
-    """Fig. 2, Fig. 3, Table 1, accuracy and utility on both families, and what is wanted."""
+    """Fig. 2, Fig. 3, Table 1, accuracy and utility on all families, and goals."""
     if options.settings:
         raise ConfigError(f"settings must be none for power-control, got {', '.join(options.settings)}")
     for links in LINKS:
-        load(LEARNED, name=f"{LEARNED}-{links}")  # refuses at once where they are not installed
+        load(LEARNED, name=f"{LEARNED}-{links}")  # raises now if they are not installed
     with one_thread():
         options.report("trajectories")
-        yield trajectories()
+        yield powers_by_iteration()
         options.report("training anew")
-        yield from learning(options)
-        yield from layers()
+        yield from training_curves(options)
+        yield from powers_by_layer()
         with torch.no_grad():
-            yield from comparison(options)
+            yield from comparison_tables(options)
 
 
-def comparison(options: Options) -> Iterator[Exhibit]:
-    """The tables and what is wanted."""
+def comparison_tables(options: Options) -> Iterator[Exhibit]:
+    """The tables and goals."""
     count = QUICK if options.quick else COUNT
-    found: dict[tuple[str, int], dict[str, Found]] = {}
+    found: dict[tuple[str, int], dict[str, Scores]] = {}
     for family in FAMILIES:
         for links in LINKS:
             options.report(f"{family.name}, L = {links}")
@@ -134,8 +134,10 @@ def comparison(options: Options) -> Iterator[Exhibit]:
     seconds: dict[tuple[str, int], tuple[float, float]] = {}
     for links in LINKS:
         options.report(f"time, L = {links}")
-        seconds |= {(name, links): times for name, times in race(links, count, 1 if options.quick else 5).items()}
-    yield published(found, seconds, count)
+        seconds |= {
+            (name, links): times for name, times in solve_times(links, count, 1 if options.quick else 5).items()
+        }
+    yield table_one(found, seconds, count)
     yield by_family(
         "accuracy",
         f"Power accuracy, 1 - |p - p*| / |p*|, low where other optima nearly tie ({count} instances a case)",
@@ -151,10 +153,10 @@ def comparison(options: Options) -> Iterator[Exhibit]:
 
 
 def solvers(problem: Problem, instance: Instance, names: Collection[str]) -> dict[str, Solver]:
-    """The contestants that serve these instances; one that is not there, or has no weights for them, is left out."""
+    """Solvers of the methods that serve these instances; methods that are missing or have no weights are left out."""
     able: dict[str, Solver] = {}
     for name in names:
-        method, settings = CONTESTANTS[name]
+        method, settings = METHODS[name]
         try:
             able[name] = create(problem, instance.observation.network, method, settings)
             able[name].solve(*batching.take((problem, instance), slice(0, 1)))
@@ -163,10 +165,10 @@ def solvers(problem: Problem, instance: Instance, names: Collection[str]) -> dic
     return able
 
 
-def measure(instance: Instance, names: Collection[str] = CONTESTANTS) -> dict[str, Found]:
-    """What the contestants reach; the best powers known are the best that any of them finds.
+def measure(instance: Instance, names: Collection[str] = METHODS) -> dict[str, Scores]:
+    """Results of the methods; the best powers known are the best that any of them finds.
 
-    A method that says where it is certain is asked there alone.
+    A method that certifies its solutions is scored only on certified instances.
     """
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
     solutions = {name: solver.solve(problem, instance) for name, solver in solvers(problem, instance, names).items()}
@@ -178,15 +180,15 @@ def measure(instance: Instance, names: Collection[str] = CONTESTANTS) -> dict[st
     for name, solution in solutions.items():
         sure = solution.info.get("certified", torch.ones_like(best, dtype=torch.bool))
         accuracy = 1 - (powers[name] - target).norm(dim=-1) / target.norm(dim=-1)
-        found[name] = Found(*(values[sure].numpy() for values in (accuracy, utility[name], best)))
+        found[name] = Scores(*(values[sure].numpy() for values in (accuracy, utility[name], best)))
     return found
 
 
-def race(links: int, count: int, repeats: int) -> dict[str, tuple[float, float]]:
-    """Milliseconds an instance with strong interference takes by itself and in a batch, single precision."""
+def solve_times(links: int, count: int, repeats: int) -> dict[str, tuple[float, float]]:
+    """Milliseconds per instance with strong interference, one at a time and in a batch, in single precision."""
     instance = Strong(links).sample(count, seed=TEST_SEEDS[0])
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
-    able = solvers(problem, instance, CONTESTANTS)
+    able = solvers(problem, instance, METHODS)
 
     def run(solver: Solver, several: int, index: int) -> None:
         rows = slice(index % (count - several + 1), index % (count - several + 1) + several)
@@ -196,25 +198,25 @@ def race(links: int, count: int, repeats: int) -> dict[str, tuple[float, float]]
     for several, rounds in ((1, 2 * repeats + 1), (count, repeats)):
         tasks = {name: partial(run, solver, several) for name, solver in able.items()}
         began = time.perf_counter()
-        tasks.pop(SLOW)(0)  # once is enough
+        tasks.pop(SLOW)(0)  # slow: timed once
         slow = time.perf_counter() - began
         seconds.append({SLOW: slow, **interleaved(tasks, rounds)})
     return {name: (1e3 * seconds[0][name], 1e3 * seconds[1][name] / count) for name in able}
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
-Cases = Mapping[tuple[str, int], Mapping[str, Found]]
+Cases = Mapping[tuple[str, int], Mapping[str, Scores]]
 Times = Mapping[tuple[str, int], tuple[float, float]]
 
 
-def published(found: Cases, seconds: Times, count: int) -> Table:
-    """The paper's Table 1 with ours beside it: accuracies, training and testing times."""
+def table_one(found: Cases, seconds: Times, count: int) -> Table:
+    """The paper's Table 1 and our results: accuracies, training and testing times."""
     rows: list[Sequence[Any]] = []
     for links in LINKS:
-        for name in CONTESTANTS:
+        for name in METHODS:
             theirs = PUBLISHED.get(name, {}).get(links, (None, None, None))
             ours = [accuracy(found[family, links], name) for family in ("weak", "strong")]
-            trained = training_seconds(CONTESTANTS[name][0], links)
+            trained = training_seconds(METHODS[name][0], links)
             alone, together = seconds.get((name, links), (None, None))
             rows.append([f"L = {links}", name, theirs[0], *ours, theirs[1], trained, theirs[2], alone, together])
     accuracies = ["Accuracy: paper", "weak", "strong"]
@@ -224,7 +226,7 @@ def published(found: Cases, seconds: Times, count: int) -> Table:
 
 
 def training_seconds(method: str, links: int) -> float | None:
-    """What the header of the shipped weights says, if any come with the package."""
+    """Training time in the header of the shipped weights; None if there are none."""
     for name in (f"{method}-{links}", method):
         try:
             return load(method, name=name).header.get("seconds")
@@ -233,31 +235,31 @@ def training_seconds(method: str, links: int) -> float | None:
     return None
 
 
-def accuracy(row: Mapping[str, Found], name: str) -> float | None:
-    """Mean power accuracy of a contestant."""
+def accuracy(row: Mapping[str, Scores], name: str) -> float | None:
+    """Mean power accuracy of a method."""
     return float(row[name].accuracy.mean()) if name in row and len(row[name].accuracy) else None
 
 
-def percent(row: Mapping[str, Found], name: str) -> Estimate | None:
-    """Its utility in percent of the best known."""
+def percent(row: Mapping[str, Scores], name: str) -> Estimate | None:
+    """Utility of a method in percent of the best known."""
     return percent_of_mean(row[name].utility, row[name].best) if name in row and len(row[name].best) else None
 
 
-def by_family(name: str, title: str, found: Cases, cell: Callable[[Mapping[str, Found], str], Any]) -> Table:
-    """A cell of every contestant for every family and number of links."""
+def by_family(name: str, title: str, found: Cases, cell: Callable[[Mapping[str, Scores], str], Any]) -> Table:
+    """A table of a cell for every method, family and number of links."""
     rows = [
         [family.name, method, *(cell(found[family.name, links], method) for links in LINKS)]
         for family in FAMILIES
-        for method in CONTESTANTS
+        for method in METHODS
     ]
     return Table(name, title, ["Links", "Method", *(f"L = {links}" for links in LINKS)], rows, heads=2)
 
 
 def goals(found: Cases, seconds: Times) -> list[Goal]:
-    """What is wanted: the published accuracies and more, and the shared weights near the best known, in little time."""
+    """Goals: the published accuracies, and utility and speed of the shared weights."""
     missing = Estimate(float("nan"), float("nan"))
     listed = []
-    for family in ("weak", "strong"):  # the network has learned from the former alone
+    for family in ("weak", "strong"):  # the network is trained on the former only
         for links in LINKS:
             reached = accuracy(found[family, links], LEARNED)
             wanted = PUBLISHED[LEARNED][links][0] if family == "weak" else None
@@ -280,5 +282,5 @@ def goals(found: Cases, seconds: Times) -> list[Goal]:
         listed.append(Goal(f"strong, L = {links}: points above the best classical method from one start", margin, 0.0))
         if (SHARED, links) in seconds:
             ratio = seconds[SLOW, links][1] / seconds[SHARED, links][1]
-            listed.append(Goal(f"strong, L = {links}: times faster than {SLOW}, in a batch", ratio, FASTER))
+            listed.append(Goal(f"strong, L = {links}: times faster than {SLOW}, in a batch", ratio, SPEEDUP))
     return listed

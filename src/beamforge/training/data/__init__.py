@@ -1,1 +1,1 @@
-"""Training data by name, for the ``[data]`` section of a recipe."""
+"""Kinds of training data, for the ``[data]`` section of a recipe."""

@@ -1,4 +1,4 @@
-"""Cells of every size, for methods that are to be fair to users near and far."""
+"""Cells of many sizes, as training data for fairness between near and far users."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from beamforge.training.data.downlink import sizes
 
 @dataclass(frozen=True)
 class Cells:
-    """``[data]``: the cell of the scenario ``fairness``, as it is and of other sizes, powers and losses.
+    """``[data]``: the cell of the scenario ``fairness``, with variations of size, noise and path loss.
 
-    All instances of a batch have the same K and N; everything else is drawn for each by itself, uniformly.
+    All instances of a batch have the same K and N; everything else is drawn independently and uniformly.
 
-    named_share   the share of batches with the scenario's own K and N.
-    users, load   K and K/N of the others, as `Downlink` draws them.
-    varied_share  the share of instances, in every batch, whose noise is off by some decibels in `noise_offset_db`, and
-                  whose users' path losses vary log-normally with a deviation in `shadowing_db`.
+    named_share   share of batches with the scenario's own K and N.
+    users, load   K and K/N of the other batches, drawn as by `Downlink`.
+    varied_share  share of instances, in every batch, whose noise is changed by `noise_offset_db` decibels and whose
+                  users have log-normal shadowing of standard deviation `shadowing_db`, both drawn from their ranges.
 
     Every batch states ``p_max`` [B] in its context. Raises `ConfigError` for ranges that are empty or out of range.
     """
@@ -48,7 +48,7 @@ class Cells:
         require(self.shadowing_db[0] >= 0, "shadowing_db", "at least 0", self.shadowing_db)
 
     def draw(self, generator: torch.Generator, count: int) -> dict[str, Tensor]:
-        """A batch in random numbers, float64, each with `count` rows."""
+        """Random numbers of a batch, float64; each tensor has `count` rows."""
         K, N = Fairness().users, Fairness().antennas
         if uniform(generator, 1) >= self.named_share:
             K, N = sizes(generator, self.users, self.load)

@@ -1,4 +1,4 @@
-"""Downlinks of every size and kind, for methods that are to serve them all."""
+"""Downlinks of many sizes and kinds, as training data."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from beamforge.scenarios.rayleigh import correlated
 
 @dataclass(frozen=True)
 class Downlink:
-    """``[data]``: Rayleigh fading from one transmitter, of sizes that change from batch to batch.
+    """``[data]``: Rayleigh fading from one transmitter, with a random size for each batch.
 
-    ``h_k = sqrt(g_k) R_k^(1/2) z_k`` with ``z_k ~ CN(0, I)``, p_max = 1 W and noise ``n_k / SNR``. Ranges are drawn
-    from uniformly; all instances of a batch have the same K and N, and everything else is drawn for each by itself.
+    ``h_k = sqrt(g_k) R_k^(1/2) z_k`` with ``z_k ~ CN(0, I)``, p_max = 1 W and noise ``n_k / SNR``. Numbers
+    are uniform in their ranges. All instances of a batch have the same K and N; all else is drawn independently.
 
-    users             K, uniform in every other batch and log-uniform in the rest, so that few users are no rarity.
+    users             K, uniform in half of all batches and log-uniform in the others, so that few users are not rare.
     load              K/N, rounded to whole antennas.
     snr_db            SNR of a user whose gain and noise are both 0 dB.
-    spread_share      the share of instances with gains g_k uniform in dB around 0, over an interval whose width is in
+    spread_share      share of instances with gains g_k uniform in dB around 0, over an interval of a width drawn from
                       `gain_spread_db`, and noises n_k likewise with `noise_spread_db`; in the others all are 1.
-    correlated_share  the share with antennas correlated exponentially: ``[R_k]_mn = r^|m-n| e^{j theta_k (m-n)}``, r in
-                      `correlation`, theta_k anywhere on the circle; in the others R_k = I.
-    weighted_share    the share in which users' weights of the rate are in `weights`; in the others they are 1.
+    correlated_share  share with exponential correlation: ``[R_k]_mn = r^|m-n| e^{j theta_k (m-n)}``, r drawn from
+                      `correlation`, theta_k uniform on the circle; in the others R_k = I.
+    weighted_share    share of instances whose weights of the rates are drawn from `weights`; in the others they are 1.
 
     Every batch states ``p_max`` [B] and ``weights`` [B, K] in its context. Raises `ConfigError` for ranges that are
     empty or out of range.
@@ -60,7 +60,7 @@ class Downlink:
         require(self.weights[0] >= 0, "weights", "at least 0", self.weights)
 
     def draw(self, generator: torch.Generator, count: int) -> dict[str, Tensor]:
-        """A batch in random numbers, float64, each with `count` rows."""
+        """Random numbers of a batch, float64; each tensor has `count` rows."""
         K, N = sizes(generator, self.users, self.load)
         spread = uniform(generator, count) < self.spread_share
         correlated_too = uniform(generator, count) < self.correlated_share
@@ -97,7 +97,7 @@ class Downlink:
 
 
 def sizes(generator: torch.Generator, users: tuple[int, int], load: tuple[float, float]) -> tuple[int, int]:
-    """K and N of a batch: K log-uniform in half of all batches, so that few users are no rarity."""
+    """K and N of a batch: K log-uniform in half of all batches, so that few users are not rare."""
     logarithmic, share, loaded = uniform(generator, 3).tolist()
     least, most = users[0], users[1] + 1
     K = int(least * (most / least) ** share if logarithmic < 0.5 else least + (most - least) * share)

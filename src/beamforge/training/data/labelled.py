@@ -19,19 +19,19 @@ from beamforge.scenarios.base import TEST_SEEDS, VALIDATION_SEEDS, uniform
 
 @dataclass(frozen=True)
 class Rows:
-    """The instances of one file of gains ``G`` and labels ``p`` [B, L]; `ConfigError` if it is none."""
+    """The instances of a file with gains ``G`` and labels ``p`` [B, L]; `ConfigError` for other files."""
 
     path: str
 
     @cached_property
     def seed(self) -> int:
-        """What it was drawn with."""
+        """Seed of the instances."""
         with ChannelFile(self.path) as channels:
             if channels.main != "G" or "p" not in channels.axes:
                 raise ConfigError(f"file must hold gains G and labels p, got {', '.join(channels.axes)} in {self.path}")
             seed = channels.meta.get("seed")
         if not isinstance(seed, int):
-            raise ConfigError(f"file must say its seed, as those of beamforge label do, got none in {self.path}")
+            raise ConfigError(f"file must state its seed, as those of beamforge label do, got none in {self.path}")
         return seed
 
     @cached_property
@@ -58,23 +58,23 @@ class Rows:
 
 @dataclass(frozen=True)
 class Labelled:
-    """``[data]`` with ``source = "labelled"``: links and the powers to be learned, made by ``beamforge label``.
+    """``[data]`` with ``source = "labelled"``: links and their best powers, from ``beamforge label``.
 
-    file        what is learned from, of a seed that is not held out.
-    validation  what training is watched on, of a validation seed.
+    file        instances for training, of a seed that is not held out.
+    validation  instances for validation, of a validation seed.
 
-    A batch is as many instances in a row, from a place drawn for it, as though the end were followed by the beginning;
-    it states ``p`` [B, L] as a label, beside ``p_max`` and ``weights``. Raises `ConfigError` for files without
+    A batch consists of consecutive instances, from a random place and continued at the beginning of the file. It has
+    ``p`` [B, L] as a label, and ``p_max`` and ``weights`` in its context. Raises `ConfigError` for files without
     labels and for seeds that do not fit, `ChannelFileError` for files that cannot be read.
 
     >>> from beamforge.io.channel_writing import write_channels
     >>> from beamforge.core.instance import Instance
     >>> from beamforge.scenarios.base import VALIDATION_SEEDS, seeded
     >>> from beamforge.scenarios.power_control import Weak
-    >>> for name, seed in {"learned.npz": 1, "watched.npz": VALIDATION_SEEDS[0]}.items():
+    >>> for name, seed in {"training.npz": 1, "validation.npz": VALIDATION_SEEDS[0]}.items():
     ...     drawn = Weak(links=3).sample(5, seed=seed)
     ...     write_channels(name, Instance.perfect(drawn.truth, {"p": torch.ones(5, 3)}, **drawn.context), seed=seed)
-    >>> source = Labelled("learned.npz", "watched.npz")
+    >>> source = Labelled("training.npz", "validation.npz")
     >>> source.build(source.draw(seeded(0, 0), 2)).labels["p"].shape
     torch.Size([2, 3])
     """
@@ -83,26 +83,26 @@ class Labelled:
     validation: str
 
     def __post_init__(self) -> None:
-        if (seed := self.learned.seed) in TEST_SEEDS or seed in VALIDATION_SEEDS:
-            raise ConfigError(f"file must be of a seed that is not held out, got {seed} in {self.file}")
+        if (seed := self.training.seed) in TEST_SEEDS or seed in VALIDATION_SEEDS:
+            raise ConfigError(f"file must have a seed that is not held out, got {seed} in {self.file}")
         if (seed := self.held_out.seed) not in VALIDATION_SEEDS:
             expected = f"a validation seed ({VALIDATION_SEEDS[0]} to {VALIDATION_SEEDS[-1]})"
-            raise ConfigError(f"validation must be of {expected}, got {seed} in {self.validation}")
+            raise ConfigError(f"validation must have {expected}, got {seed} in {self.validation}")
 
     @cached_property
-    def learned(self) -> Rows:
-        """What is learned from."""
+    def training(self) -> Rows:
+        """Instances for training."""
         return Rows(self.file)
 
     @cached_property
     def held_out(self) -> Rows:
-        """What training is watched on."""
+        """Instances for validation."""
         return Rows(self.validation)
 
     def draw(self, generator: torch.Generator, count: int) -> dict[str, Tensor]:
         """A batch, float64, each with `count` rows."""
-        return self.learned.draw(generator, count)
+        return self.training.draw(generator, count)
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
         """The instances of some rows."""
-        return self.learned.build(draws)
+        return self.training.build(draws)

@@ -1,4 +1,4 @@
-"""Single-antenna links with little and with much interference, for methods of power control."""
+"""Single-antenna links with weak and strong interference, as training data for power control."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from beamforge.scenarios.power_control import Strong, Weak, exponential
 
 @dataclass(frozen=True)
 class Links:
-    """``[data]`` with ``source = "links"``: instances of the scenarios `weak` and `strong`, of sizes that change.
+    """``[data]`` with ``source = "links"``: instances of the scenarios `weak` and `strong`, of random sizes.
 
-    All instances of a batch have the same number of links; everything else is drawn for each by itself.
+    All instances of a batch have the same number of links; everything else is drawn independently.
 
     links           L, log-uniform.
-    strong_share    the share of instances that are `strong`; the others are `weak`.
-    coupling        of the strong ones: their cross gains are exp(1) times it.
-    weighted_share  the share whose weights are uniform on the simplex (Dirichlet(1)); in the others they are 1/L.
-    gain_db         by which all gains of an instance are raised, uniform in dB.
+    strong_share    share of instances that are `strong`; the others are `weak`.
+    coupling        scale of the cross gains of strong instances, which are exp(1) times it.
+    weighted_share  share whose weights are uniform on the simplex (Dirichlet(1)); in the others they are 1/L.
+    gain_db         increase of all gains of an instance, uniform in dB.
 
     Every batch states ``p_max`` [B] (2 W) and ``weights`` [B, L] in its context; the noise is 0.05 W. Raises
     `ConfigError` for ranges that are empty or out of range.
@@ -51,7 +51,7 @@ class Links:
             require(0 <= getattr(self, name) <= 1, name, "in [0, 1]", getattr(self, name))
 
     def draw(self, generator: torch.Generator, count: int) -> dict[str, Tensor]:
-        """A batch in random numbers, float64, each with `count` rows."""
+        """Random numbers of a batch, float64; each tensor has `count` rows."""
         least, most = self.links[0], self.links[1] + 1
         L = int(least * (most / least) ** uniform(generator, 1).item())
         return {
@@ -70,4 +70,4 @@ class Links:
         gains = torch.where(draws["strong"][:, None, None], strong.gains(draws), Weak(L).gains(draws))
         gains = gains * from_decibels(draws["gain_db"])
         share = torch.where(draws["weighted"].unsqueeze(-1), exponential(draws["weights"]), 1.0)
-        return Scenario(L).posed(gains, share)
+        return Scenario(L).instances(gains, share)

@@ -1,4 +1,4 @@
-"""Kinds of training data by the name that a recipe's ``[data]`` gives them."""
+"""Kinds of training data, by their names in the ``[data]`` section of a recipe."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from typing import Any
 
 from beamforge.training.data.cells import Cells
 from beamforge.training.data.downlink import Downlink
+from beamforge.training.data.interference import Interference
+from beamforge.training.data.interference_grid import InterferenceGrid
 from beamforge.training.data.labelled import Labelled
 from beamforge.training.data.links import Links
+from beamforge.training.data.masked import Masked
 
 SOURCES: dict[str, type[Any]] = {
     "downlink": Downlink,
     "cells": Cells,
     "links": Links,
     "labelled": Labelled,
+    "interference": Interference,
+    "interference-grid": InterferenceGrid,
+    "masked": Masked,
 }
 """Dataclasses whose fields are the entries of ``[data]``, each a `beamforge.training.stream.Source`."""

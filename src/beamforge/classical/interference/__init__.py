@@ -1,0 +1,1 @@
+"""Classical methods of the interference channel, where every user has a base station of its own."""

@@ -1,0 +1,1 @@
+"""Learned methods for interference channels whose base stations decide alone."""

@@ -1,0 +1,1 @@
+"""The decentralised beamforming paper: its tables."""

@@ -1,0 +1,1 @@
+"""The transformer that learns to optimise."""
