@@ -74,11 +74,11 @@ def test_other_networks_and_counts_are_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "4")
     sentence = refused(capsys, tmp_path, ["channels.npz"], "solve", channels(tmp_path), *command)
-    assert sentence == "processes of torchrun must be the 3 base stations, got 4\n"
+    assert sentence == "torchrun must start one process per base station (3), got 4\n"
 
 
 def test_weights_of_zero_alone_are_refused(tmp_path, capsys):
     file = channels(tmp_path, weights=np.zeros(3))
     command = ("--problem", "sum-rate", "--out", tmp_path / "s.npz", *METHOD, "--decentralised")
     sentence = refused(capsys, tmp_path, ["channels.npz"], "solve", file, *command)
-    assert "weights must be positive for some user, got zeros alone in instance 0" in sentence
+    assert "weights must be positive for some user, got only zeros in instance 0" in sentence
