@@ -81,3 +81,18 @@ def sinr(H, W, noise, serving):
         power = [abs(H[serving[j], k] @ W[:, j]) ** 2 for j in range(K)]
         found.append(power[k] / (sum(power[j] for j in range(K) if j != k) + noise[k]))
     return np.array(found)
+
+
+def least_power_with_sensing(H, C, sinr, level):
+    """Least power for SINRs [K] of users H [K, N] (noise one) and levels [M] of targets C [M, N], as a semidefinite
+    program in covariances of any rank.
+    """
+    N = H.shape[-1]
+    each, S = [cp.Variable((N, N), hermitian=True) for _ in H], cp.Variable((N, N), hermitian=True)
+    limits = [W >> 0 for W in each] + [S - sum(each) >> 0]
+    for h, W, one in zip(H, each, sinr, strict=True):
+        limits.append(cp.real(h @ W @ h.conj()) * (1 + 1 / one) >= cp.real(h @ S @ h.conj()) + 1)
+    limits += [cp.real(c.conj() @ S @ c) >= one for c, one in zip(C, level, strict=True)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return cp.Problem(cp.Minimize(cp.real(cp.trace(S))), limits).solve(solver="CLARABEL")

@@ -34,6 +34,10 @@ def solve(
     p_max_transmitter: Number | None = None,
     p_max_antenna: Number | None = None,
     jain: float | None = None,
+    target_angles: Tensor | np.ndarray | None = None,
+    target_gain: Tensor | np.ndarray | None = None,
+    sensing_snr_target: Number | None = None,
+    sensing_noise: Number | None = None,
     axes: str | None = None,
     serving: Tensor | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -48,13 +52,17 @@ def solve(
     noise              watts, scalar or [..., K].
     p_max              watts: the total for one transmitter and for G; with `serving`, the limit of each transmitter
                        (scalar or [..., T]).
-    problem            a name ("sum-rate", "max-min", "min-power", "fair-sum-rate") or a `Problem`.
+    problem            a name ("sum-rate", "max-min", "min-power", "fair-sum-rate", "isac") or a `Problem`.
     method             a name from `beamforge list methods`; by default the recommended method.
     weights            weights of the rates, [K] or [..., K].
     sinr_target        linear, [K] or [..., K]; 0 for a user without a requirement.
     p_max_transmitter  limit of each transmitter or link in watts, [T] or [..., T].
     p_max_antenna      limit of each antenna in watts, [N], [T, N] or [..., T, N].
     jain               target of fair-sum-rate: mean of Jain's index over the batch, in (1/K, 1].
+    target_angles      radians, [M] or [..., M]: sensing targets of isac, which gets N sensing streams.
+    target_gain        complex reflection gains of the targets, [M] or [..., M].
+    sensing_snr_target least sensing SNR of every target, linear, scalar or [...].
+    sensing_noise      noise power of the sensing receiver in watts, scalar or [...] (default 0.01).
     axes               one letter per axis of H, in order (see `beamforge.from_axes`); users may have several antennas.
     checkpoint         a file of trained weights of a learned method, instead of the shipped ones.
     settings           settings of the method, by name.
@@ -78,6 +86,8 @@ def solve(
     channels: Any = H
     stated: dict[str, Any] = {"p_max": p_max, "weights": weights, "sinr_target": sinr_target, "jain": jain}
     stated |= {"p_max_transmitter": p_max_transmitter, "p_max_antenna": p_max_antenna}
+    sensing = {"target_angles": target_angles, "target_gain": target_gain}
+    stated |= sensing | {"sensing_snr_target": sensing_snr_target, "sensing_noise": sensing_noise}
     if as_numpy:
         channels, noise, serving, start = (tensor(each, H) for each in (H, noise, serving, start))
         stated = {name: tensor(value, H) for name, value in stated.items()}
@@ -86,6 +96,8 @@ def solve(
         if p_max_transmitter is not None:
             raise ConfigError("p_max_transmitter must be left out where p_max limits each of several transmitters")
         stated["p_max_transmitter"] = stated.pop("p_max")
+    if problem == "isac" and network.transmitters == 1:
+        network = Network.broadcast(network.H.squeeze(-3), network.noise, network.antennas)
     context = {name: value for name, value in stated.items() if value is not None}
     if isinstance(problem, Problem) and context:
         raise ConfigError(f"{' and '.join(context)} must be left out with a Problem, which has its own, got some")

@@ -16,6 +16,9 @@ from beamforge.classical.fairness.pareto import Pareto
 from beamforge.classical.interference.linear import LocalMRT, LocalSLNR, LocalZF
 from beamforge.classical.interference.pareto_boundary import ParetoBoundary
 from beamforge.classical.interference.zhang_cui import ZhangCuiMaxMin, ZhangCuiSumRate
+from beamforge.classical.isac.null_space import NullSpaceSensing
+from beamforge.classical.isac.sdr import SensingSDR
+from beamforge.classical.isac.wmmse import SensingWMMSE
 from beamforge.classical.linear import MRT, RZF, ZF, WeightedSLNR
 from beamforge.classical.links.balancing import FoschiniMiljanic, PerronFrobenius
 from beamforge.classical.links.branch_and_bound import LinkBranchAndBound
@@ -90,6 +93,9 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "itnet-dualnet": (SumRateITNet, MaxMinITNet),
     "nfl": (NaiveFeatureLearning,),
     "dbl": (DirectBeamLearning,),
+    "isac-wmmse": (SensingWMMSE,),
+    "isac-sdr": (SensingSDR,),
+    "rzf-null-space": (NullSpaceSensing,),
 }
 
 MODELS: dict[str, type[Solver]] = {

@@ -21,8 +21,10 @@ from beamforge.core.constraints import (
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
+from beamforge.core.sensing import RateAndSensing, SensingSnrAtLeast
 from beamforge.core.solver import Solver
 from beamforge.core.streams import numbers
+from beamforge.core.utilities import Utility
 
 BATCH = 4
 
@@ -40,8 +42,13 @@ EXAMPLES: tuple[Constraint, ...] = (
     SinrAtLeast(0.8),
     JainAtLeast(0.935),
     MeanJainAtLeast(0.97),
+    SensingSnrAtLeast((0.3,), (1.0,), level=(1.0,)),
 )
 """A limit of every kind; the example networks can meet all limits of a problem together."""
+
+
+UTILITIES: tuple[Utility, ...] = (RateAndSensing((0.3,), (1.0,)),)
+"""An example of every utility that cannot be made without numbers."""
 
 
 class Question(NamedTuple):
@@ -60,7 +67,9 @@ def questions_for(kind: type[Solver], seed: int = 0) -> list[Question]:
             for feature in (None, *capability.handles):
                 network = example_network(form, torch.Generator().manual_seed(seed), *kind.tried_on, feature)
                 for limits in sets_of_limits(capability):
-                    problem = Problem(capability.utility(), tuple(example_limit(limit) for limit in limits))
+                    problem = Problem(
+                        example_utility(capability.utility), tuple(example_limit(limit) for limit in limits)
+                    )
                     if kind.supports(problem, network):
                         words = f" with {feature.value}" if feature else ""
                         named = ", ".join(limit.__name__ for limit in limits)
@@ -100,6 +109,11 @@ def example_network(
     elif feature is not None:
         data = data.repeat_interleave(2)
     return Network.multicell(H, noise, numbers(len(data), H) % T, data, M)
+
+
+def example_utility(kind: type[Utility]) -> Utility:
+    """A utility of that kind."""
+    return next((example for example in UTILITIES if type(example) is kind), None) or kind()
 
 
 def example_limit(kind: type[Constraint]) -> Constraint:

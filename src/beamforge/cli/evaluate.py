@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,12 +17,16 @@ from beamforge.cli.blocked import for_reachable_users, kept_streams
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, problem_options
 from beamforge.core.constraints import MeanConstraint
+from beamforge.core.errors import ConfigError
 from beamforge.core.evaluate import Report, evaluate, names
 from beamforge.core.instance import Instance
 from beamforge.core.problem import Problem
 from beamforge.core.settings import device_of
 from beamforge.core.solution import Status
 from beamforge.io.solutions import STATED_TYPES, STATUS_NAMES, SolutionFile, stated_request
+from beamforge.io.writers import check_writable, partial_path
+from beamforge.plot.beam_pattern import beam_pattern
+from beamforge.plot.style import png
 
 
 @click.command("evaluate")
@@ -29,19 +34,23 @@ from beamforge.io.solutions import STATED_TYPES, STATUS_NAMES, SolutionFile, sta
 @click.argument("solution", type=click.Path())
 @click.option("--problem", help="Problem to evaluate; by default that of the solution file, else sum-rate.")
 @problem_options
+@click.option("--figure", type=click.Path(), metavar="FILE.png", help="Draw the beam pattern of the first instance.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
-def command(channels: str, solution: str, device: str, as_json: bool, **given: Any) -> None:
+def command(channels: str, solution: str, device: str, figure: str | None, as_json: bool, **given: Any) -> None:
     """Evaluate SOLUTION, with W [B, N, D] or p [B, K] from any source, on CHANNELS.
 
     A solution of `beamforge solve` contains the options it was made with; options given here override them. The
     evaluation has the precision of the solution, and limits have a tolerance of 1e-4 (single) or 1e-7 (double). Means
-    leave out the instances that the solution flags as infeasible or failed.
+    leave out the instances that the solution flags as infeasible or failed. `--figure` draws the transmit power over
+    angle of a uniform linear array with half-wavelength spacing, for the first instance that has beams.
     """
+    if figure is not None:
+        check_writable(Path(figure), (".png",))
     request = request_of(given, stated_request(solution))
     place = device_of(device)
     scores: dict[str, list[Tensor]] = {}
     with request.open(channels) as source, SolutionFile(solution, source) as beams, progress() as bar:
-        task = bar.add_task("evaluating", total=source.count)
+        task, codes, picture = bar.add_task("evaluating", total=source.count), beams.statuses(), b""
         for first, count in source.chunks():
             instance = source.read(first, count, dtype=beams.dtype, device=place)
             instance = replace(instance, truth=beams.network(instance.truth, first, count))
@@ -52,12 +61,30 @@ def command(channels: str, solution: str, device: str, as_json: bool, **given: A
                 found = figures(problem, instance, evaluate(problem, instance, W))
             for name, value in found.items():
                 scores.setdefault(name, []).append(value.cpu())
+            if figure is not None and not picture:
+                picture = drawn(problem, instance, W, codes, first)
             bar.update(task, advance=count)
-        codes = beams.statuses()
         by_estimate = source.main == "H_estimate"
+    if figure is not None:
+        if not picture:
+            raise ConfigError(f"figure must be of an instance that has beams, got none in {solution}")
+        partial_path(Path(figure)).write_bytes(picture)
+        partial_path(Path(figure)).replace(figure)
     table = {name: torch.cat(values).double().numpy() for name, values in scores.items()}
     report_of = {"problem": request.problem, "count": len(table["utility"]), "unit": problem.maximise.unit}
     summarise(report_of | summary(table, codes) | {"scored_on": "H_estimate" if by_estimate else None}, as_json=as_json)
+
+
+def drawn(problem: Problem, instance: Instance, W: Tensor, codes: np.ndarray | None, first: int) -> bytes:
+    """The beam pattern, as PNG, of the first instance of a batch that has beams; empty if none has."""
+    some = range(len(W)) if codes is None else np.flatnonzero(codes[first : first + len(W)] <= Status.MAX_ITERATIONS)
+    if len(some) == 0:
+        return b""
+    return png(beam_pattern(problem.bind(instance.truth), instance.truth, W, int(some[0])))
+
+
+PROBLEMS_OWN = ("sinr_target_db", "jain", "drop_blocked", "sensing_snr_db", "sensing_weight")
+"""Options that apply to one problem only."""
 
 
 def request_of(given: dict[str, Any], stated: dict[str, Any]) -> Request:
@@ -65,7 +92,7 @@ def request_of(given: dict[str, Any], stated: dict[str, Any]) -> Request:
     given = {name: value for name, value in given.items() if value is not None and value is not False}
     known = {name: stated[name] for name in STATED_TYPES if name in stated}
     if given.get("problem", known.get("problem")) != known.get("problem"):
-        known = {name: value for name, value in known.items() if name not in ("sinr_target_db", "jain", "drop_blocked")}
+        known = {name: value for name, value in known.items() if name not in PROBLEMS_OWN}
     merged: dict[str, Any] = {"problem": "sum-rate"} | known | given
     return Request(**merged)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import product
+from typing import Any
 
 import click
 import torch
@@ -39,16 +41,23 @@ def command(kind: str | None) -> None:
             print(f"{'' if kind else '  '}{entry:{width}}  {told}".replace("`", "").rstrip())
 
 
+STATED: Mapping[str, dict[str, Any]] = {
+    "fair-sum-rate": {"jain": 0.9},
+    "isac": {"target_angles": torch.zeros(1), "target_gain": torch.ones(1), "sensing_snr_target": 1.0},
+}
+"""Numbers that problems with one total power need."""
+
+
 def supported(method: str) -> str:
     """The problems and forms of network that a method supports, found by its `supports`."""
     found: dict[str, list[str]] = {}
     for kind, problem in product(METHODS[method], PROBLEMS):
         for form, (network, limit) in networks(*kind.tried_on).items():
-            if problem == "fair-sum-rate" and limit != "p_max":
-                continue  # fair-sum-rate has one total power
+            if problem in STATED and limit != "p_max":
+                continue  # these problems have one total power
             stated = [{limit: 1.0, "sinr_target": 1.0}, {limit: 1.0, "weights": 1.0, "sinr_target": 1.0}]
             stated += [{"sinr_target": 1.0}] if problem == "min-power" else [{limit: 1.0}]
-            questions = [build_problem(problem, {"jain": 0.9} | context) for context in stated]
+            questions = [build_problem(problem, STATED.get(problem, {}) | context) for context in stated]
             if any(kind.supports(question, network) for question in questions):
                 found.setdefault(problem, []).append(form)
     for kinds in found.values():

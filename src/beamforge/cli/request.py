@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from beamforge.io.channels import ChannelFile
 LARGEST_DB = 300.0
 """Largest absolute SINR target in decibels; beyond it the linear ratio may overflow or underflow."""
 
+RATIOS_DB = {"sinr_target_db": "sinr_target", "sensing_snr_db": "sensing_snr_target"}
+"""Options in decibels, and the linear ratios that they state."""
+
 OPTIONS = (
     click.option("--axes", metavar="LETTERS", help=f"Letters of H's axes: {', '.join(map(' '.join, AXES.items()))}."),
     click.option("--key", metavar="NAME", help="Name of the channels in the file, if not H; NAME.FIELD in a struct."),
@@ -29,6 +33,8 @@ OPTIONS = (
     click.option("--noise", type=float, metavar="WATT", help="Noise power, instead of the file's."),
     click.option("--sinr-target-db", type=float, metavar="DB", help="SINR target of every user (min-power, max-min)."),
     click.option("--jain", type=float, metavar="J", help="Mean of Jain's index over the file (fair-sum-rate)."),
+    click.option("--sensing-snr-db", type=float, metavar="DB", help="Sensing SNR that every target needs (isac)."),
+    click.option("--sensing-weight", type=float, metavar="A", help="Weight of sensing rates, added to the sum (isac)."),
     click.option("--drop-blocked", is_flag=True, help="Leave users without a channel out (max-min, min-power)."),
     click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."),
 )
@@ -55,32 +61,45 @@ class Request:
     axes: str | None = None
     key: str | None = None
     real_imag: int | None = None
+    sensing_snr_db: float | None = None
+    sensing_weight: float | None = None
 
     def __post_init__(self) -> None:
         if self.problem not in PROBLEMS:
             raise ConfigError(unknown("problem", self.problem, PROBLEMS))
-        if self.sinr_target_db is not None and self.problem not in ONLY_FOR["sinr_target"]:
-            raise ConfigError(f"sinr-target-db must be left out with {self.problem}, got {self.sinr_target_db:g}")
-        if self.sinr_target_db is not None and not abs(self.sinr_target_db) <= LARGEST_DB:
-            raise ConfigError(f"sinr-target-db must be within ±{LARGEST_DB:g} dB, got {self.sinr_target_db:g}")
+        for option, entry in RATIOS_DB.items():
+            value = getattr(self, option)
+            name = option.replace("_", "-")
+            if value is not None and self.problem not in ONLY_FOR[entry]:
+                raise ConfigError(f"{name} must be left out with {self.problem}, got {value:g}")
+            if value is not None and not abs(value) <= LARGEST_DB:
+                raise ConfigError(f"{name} must be within ±{LARGEST_DB:g} dB, got {value:g}")
         if self.drop_blocked and self.problem not in ONLY_FOR["sinr_target"]:
             raise ConfigError(f"drop-blocked must be left out with {self.problem}, where such users have no effect")
-        if self.jain is not None and self.problem not in ONLY_FOR["jain"]:
-            raise ConfigError(f"jain must be left out with {self.problem}, got {self.jain:g}")
+        for name in ("jain", "sensing_weight"):
+            if (value := getattr(self, name)) is not None and self.problem not in ONLY_FOR[name]:
+                raise ConfigError(f"{name.replace('_', '-')} must be left out with {self.problem}, got {value:g}")
+        if self.sensing_weight is not None and not 0 <= self.sensing_weight < math.inf:
+            raise ConfigError(f"sensing-weight must be non-negative and finite, got {self.sensing_weight:g}")
 
     def open(self, path: str) -> ChannelFile:
         """The channel file, with the stated values in place of the file's."""
         stated = {"p_max": self.p_max, "noise": self.noise, "p_max_transmitter": self.p_max_transmitter}
-        if self.sinr_target_db is not None:
-            stated["sinr_target"] = from_db(self.sinr_target_db)
+        for option, entry in RATIOS_DB.items():
+            if (value := getattr(self, option)) is not None:
+                stated[entry] = from_db(value)
         known = {name: value for name, value in stated.items() if value is not None}
-        return ChannelFile(path, axes=self.axes, key=self.key, real_imag=self.real_imag, **known)
+        sensing = self.problem == "isac"
+        return ChannelFile(path, axes=self.axes, key=self.key, real_imag=self.real_imag, sensing=sensing, **known)
 
     def build(self, context: Mapping[str, Tensor]) -> Problem:
         """The problem for a batch. With a stated SINR target, max-min balances SINRs and ignores the weights."""
         if self.sinr_target_db is not None:
             context = {name: value for name, value in context.items() if name != "weights"}
-        return build_problem(self.problem, context if self.jain is None else {**context, "jain": self.jain})
+        if self.sensing_weight is not None:
+            context = {name: value for name, value in context.items() if name != "sensing_snr_target"}
+        given = {name: getattr(self, name) for name in ("jain", "sensing_weight")}
+        return build_problem(self.problem, {**context, **{n: value for n, value in given.items() if value is not None}})
 
 
 def pairs(settings: tuple[str, ...]) -> dict[str, str]:

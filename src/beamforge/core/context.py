@@ -36,6 +36,7 @@ CONTEXT: dict[str, ContextEntry] = {
     "target_angles": ContextEntry(("M",), "directions of the sensing targets, radians"),
     "target_gain": ContextEntry(("M",), "complex reflection gains of the sensing targets"),
     "sensing_noise": ContextEntry(("",), "noise power of the sensing receiver, watts"),
+    "sensing_snr_target": ContextEntry(("",), "least sensing SNR of every target, linear"),
     "user_position": ContextEntry(("KP",), "places of the users, metres"),
 }
 """Every entry that the context of an observation may have."""

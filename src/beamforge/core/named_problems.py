@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -15,8 +16,9 @@ from beamforge.core.constraints import (
     SinrAtLeast,
     TotalPower,
 )
-from beamforge.core.errors import ConfigError, unknown
+from beamforge.core.errors import ConfigError, ShapeError, unknown
 from beamforge.core.problem import Problem
+from beamforge.core.sensing import RateAndSensing, SensingSnrAtLeast
 from beamforge.core.terms import Number
 from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower
 
@@ -75,14 +77,49 @@ def fair_sum_rate(context: Context) -> Problem:
     return Problem(SumRate(context.get("weights", 1.0)), limits)
 
 
+def isac(context: Context) -> Problem:
+    """Maximise ``sum_k weights_k rate_k`` with the sensing SNR of every target at least `sensing_snr_target` (linear).
+
+    Where `sensing_weight` is stated instead, sensing rates with that weight are added to the sum.
+    """
+    if "p_max" not in context:
+        raise ConfigError("p_max (watts, the total of one transmitter) must be given for isac, got none")
+    for name in ("target_angles", "target_gain"):
+        if name not in context:
+            raise ConfigError(f"{name} (one number a target) must be given for isac, got none")
+    angles, gain = context["target_angles"], context["target_gain"]
+    if isinstance(angles, Tensor) and isinstance(gain, Tensor) and angles.shape[-1:] != gain.shape[-1:]:
+        expected = f"as many numbers as target_angles, {tuple(angles.shape)}"
+        raise ShapeError(f"target_gain must have {expected}, got {tuple(gain.shape)}")
+    if ("sensing_snr_target" in context) == ("sensing_weight" in context):
+        which = "both" if "sensing_snr_target" in context else "neither"
+        raise ConfigError(f"isac must have either sensing_snr_target or sensing_weight, got {which}")
+    limits = power_limits(context, required=True)
+    named = {"angle": "target_angles", "gain": "target_gain", "noise": "sensing_noise"}
+    targets = {field: context[name] for field, name in named.items() if name in context}
+    weights = context.get("weights", 1.0)
+    if "sensing_weight" in context:
+        return Problem(RateAndSensing(**targets, weights=weights, weight=context["sensing_weight"]), limits)
+    level: Any = context["sensing_snr_target"]  # for all targets of an instance
+    level = level.unsqueeze(-1) if isinstance(level, Tensor) else [level]
+    return Problem(SumRate(weights), (*limits, SensingSnrAtLeast(**targets, level=level)))
+
+
 PROBLEMS: dict[str, Callable[[Context], Problem]] = {
     "sum-rate": sum_rate,
     "max-min": max_min,
     "min-power": min_power,
     "fair-sum-rate": fair_sum_rate,
+    "isac": isac,
 }
 
-ONLY_FOR = {"sinr_target": ("max-min", "min-power"), "jain": ("fair-sum-rate",)}
+ONLY_FOR = {
+    **dict.fromkeys(("target_angles", "target_gain", "sensing_noise"), ("isac",)),
+    "sinr_target": ("max-min", "min-power"),
+    "jain": ("fair-sum-rate",),
+    "sensing_snr_target": ("isac",),
+    "sensing_weight": ("isac",),
+}
 """The problems that use a number, by its name; if it is given by hand for another problem, it is refused."""
 
 

@@ -45,6 +45,7 @@ class ChannelLayout:
         axes: str | None = None,
         key: str | None = None,
         real_imag: int | None = None,
+        sensing: bool = False,
         **stated: float,
     ) -> None:
         self.path = Path(path)
@@ -65,6 +66,8 @@ class ChannelLayout:
             if self._limits_each and {"p_max_transmitter"} <= self.stated.keys() and "p_max" not in self.stated:
                 self.axes.pop("p_max", None)  # an option overrides the file, also if the file uses the other name
             self._check_whole()
+            if sensing and self.sizes["T"] == 1 and "stream_user" not in self.axes:
+                self.sizes["D"] = self.sizes["K"] + self.sizes["N"]
         except BaseException:
             self.store.close()
             raise
@@ -223,6 +226,8 @@ class ChannelLayout:
         good, expected = check_kind(name, header, matlab=self.store.matlab)
         if not good:
             raise self._error(name, expected, self._came(name))
+        if 0 in header.shape:
+            raise self._error(name, "of at least one number", f"none: shape {header.shape}")
         if name in INTEGERS and "stream_user" in self.store.headers:
             streams = self.store.headers["stream_user"].shape
             vector = self.store.matlab and 1 in streams  # MATLAB stores a vector as a row or a column

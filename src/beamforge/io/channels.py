@@ -34,15 +34,18 @@ class ChannelFile(ChannelLayout):
     ``p_max`` (the total for one transmitter and for G, scalar or [B]; the limit of each of several transmitters,
     scalar, [T] or [B, T]), ``p_max_transmitter`` ([T] or [B, T]; one a link for G), ``p_max_antenna`` ([N], [T, N] or
     [B, T, N]), ``serving`` and ``stream_user`` ([D] or [B, D]), ``H_estimate``, ``csi_quality``, ``covariance``,
-    ``target_angles``, ``target_gain``, ``sensing_noise``, ``codebook`` and ``meta``, a JSON string. Watts and linear
-    ratios. One-dimensional noise, weights and targets are per user, never per instance.
+    ``target_angles`` and ``target_gain`` ([B, M]), ``sensing_noise`` and ``sensing_snr_target`` (scalar or [B]),
+    ``codebook`` and ``meta``, a JSON string. Watts and linear ratios. One-dimensional noise, weights and targets are
+    per user, never per instance.
 
     MATLAB drops trailing dimensions of length one, so its files cannot hold `H` with N = 1 without ``axes``.
 
     axes       one letter per axis of H; overrides the key of the file.
     key        the name of the channels, if it is not H or G; fields of structs and groups as ``dataset.H``.
     real_imag  the axis of H, of length two, of real and imaginary parts.
-    stated     values that override those of the file, by key: noise, p_max, p_max_transmitter, sinr_target.
+    sensing    adds N sensing streams to those of one transmitter, if the file states no streams.
+    stated     values that override those of the file, by key: noise, p_max, p_max_transmitter, sinr_target,
+               sensing_snr_target.
 
     With S and F among the axes, the first axis of an array [B, ...] has the length of the file's axis B or all B S F
     instances; F subcarriers share the power limits equally.
@@ -65,9 +68,10 @@ class ChannelFile(ChannelLayout):
         axes: str | None = None,
         key: str | None = None,
         real_imag: int | None = None,
+        sensing: bool = False,
         **stated: float,
     ) -> None:
-        super().__init__(path, axes=axes, key=key, real_imag=real_imag, **stated)
+        super().__init__(path, axes=axes, key=key, real_imag=real_imag, sensing=sensing, **stated)
         try:
             self.shared = {name: self._load(name) for name in self.axes if not self.axes[name].startswith("B")}
         except BaseException:
@@ -121,7 +125,8 @@ class ChannelFile(ChannelLayout):
     ) -> Network:
         T, K, M = (self.sizes[axis] for axis in "TKM")
         if T == 1 and serving is None:
-            return Network.broadcast(H.squeeze(1), noise, stream_user=stream_user, receive_antennas=M)
+            added = 0 if stream_user is not None or M > 1 else self.sizes["D"] - K
+            return Network.broadcast(H.squeeze(1), noise, added, stream_user, M)
         if serving is None:
             serving = torch.arange(K, device=H.device).remainder(T)
         return Network.multicell(H, noise, serving, stream_user, M)

@@ -25,6 +25,7 @@ SHAPES = {
     "target_angles": ("BP",),
     "target_gain": ("BP",),
     "sensing_noise": ("", "B"),
+    "sensing_snr_target": ("", "B"),
     "codebook": ("NC", "BNC"),
     "user_position": ("BKX",),
     "p": ("BK",),
@@ -47,7 +48,10 @@ PER_USER = ("noise", "weights", "sinr_target")
 
 COMPLEX = ("H", "H_estimate", "covariance", "target_gain", "codebook")
 INTEGERS = ("serving", "stream_user")
-POSITIVE = {"noise": "positive watts", "p_max": "positive watts", "sensing_noise": "positive watts"}
+POSITIVE = {
+    **dict.fromkeys(("noise", "p_max", "sensing_noise"), "positive watts"),
+    "sensing_snr_target": "a positive ratio",
+}
 NONNEGATIVE = ("G", "weights", "sinr_target", "csi_quality", "p_max_transmitter", "p_max_antenna", "p")
 
 

@@ -74,10 +74,12 @@ def open_writer(path: str | Path, count: int, row_bytes: int, fingerprint: str =
     return NpzWriter(path, count)
 
 
-def check_writable(path: Path) -> None:
-    """`ChannelFileError` unless an `.npz` or `.h5` file can be made at `path`."""
-    if path.suffix not in (".npz", ".h5"):
-        raise ChannelFileError(f"output {path} must end in .npz or .h5, got {path.suffix or 'no extension'!r}")
+def check_writable(path: Path, suffixes: tuple[str, ...] = (".npz", ".h5")) -> None:
+    """`ChannelFileError` unless a file of such a suffix can be made at `path`."""
+    if path.suffix not in suffixes:
+        raise ChannelFileError(
+            f"output {path} must end in {' or '.join(suffixes)}, got {path.suffix or 'no extension'!r}"
+        )
     if path.is_dir():
         raise ChannelFileError(f"output {path} must be a file, got a directory")
     try:

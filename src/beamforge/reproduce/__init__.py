@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from beamforge.reproduce.decentralised.tables import decentralised
 from beamforge.reproduce.exhibits import Paper
 from beamforge.reproduce.fairness.tables import fairness
+from beamforge.reproduce.isac.tables import isac
 from beamforge.reproduce.l2o.tables import l2o_transformer
 from beamforge.reproduce.multipliers.tables import multipliers
 from beamforge.reproduce.power_control.shared import neural_sum_rate_shared
@@ -16,6 +17,7 @@ PAPERS: Mapping[str, Paper] = {
     "multipliers": multipliers,
     "fairness": fairness,
     "power-control": power_control,
+    "isac": isac,
     "neural-sum-rate-shared": neural_sum_rate_shared,
     "decentralised": decentralised,
     "l2o-transformer": l2o_transformer,

@@ -12,6 +12,7 @@ from beamforge.scenarios.base import Scenario
 from beamforge.scenarios.cell import Cell, Fairness, PathLoss
 from beamforge.scenarios.csi import PilotCSI
 from beamforge.scenarios.interference import Interference
+from beamforge.scenarios.isac import Isac
 from beamforge.scenarios.power_control import Strong, ThreeLinks, Weak
 from beamforge.scenarios.rayleigh import Rayleigh
 from beamforge.scenarios.raytraced import Munich
@@ -26,6 +27,7 @@ __all__ = [
     "Cell",
     "Fairness",
     "Interference",
+    "Isac",
     "Munich",
     "PathLoss",
     "PilotCSI",
@@ -47,6 +49,7 @@ SCENARIOS: Mapping[str, type[Scenario]] = {
     "cell": Cell,
     "fairness": Fairness,
     "interference": Interference,
+    "isac": Isac,
     "weak": Weak,
     "strong": Strong,
     "three-links": ThreeLinks,

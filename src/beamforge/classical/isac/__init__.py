@@ -1,0 +1,1 @@
+"""Joint communication and sensing: maximum sum rate subject to sensing SNR targets."""

@@ -1,0 +1,1 @@
+"""Joint sensing and communication: sum rate and share of feasible instances, published and measured."""
