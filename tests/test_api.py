@@ -103,14 +103,15 @@ def test_max_min_reads_weights_then_targets_then_rates():
 
 
 def test_every_problem_has_a_default_method_on_every_form_of_network():
-    stated = {"p_max": 1.0, "sinr_target": 0.1, "jain": 0.9}
+    targets = {"target_angles": torch.zeros(1), "target_gain": torch.ones(1), "sensing_snr_target": 0.1}
+    stated = {"p_max": 1.0, "sinr_target": 0.1, "jain": 0.9, **targets}
     networks = [
         Network.broadcast(H, 0.1),
         Network.multicell(H[:, None].expand(5, 2, 3, 4), 0.1, torch.tensor([0, 1, 1])),
         Network.power_control(H.abs()[..., :3], 0.1),
     ]
     for name in PROBLEMS:
-        for network in networks[:1] if name == "fair-sum-rate" else networks:
+        for network in networks[:1] if name in ("fair-sum-rate", "isac") else networks:
             assert methods_for(build_problem(name, stated), network), f"{name} on {network.H.shape}"
     assert methods_for(build_problem("sum-rate", stated), networks[0])[0] == "wmmse"
     assert set(methods_for(build_problem("min-power", stated), networks[0])) >= {"duality"}
