@@ -7,7 +7,6 @@ import torch
 
 import beamforge
 from beamforge import Instance
-from beamforge.checks import check_solver
 from beamforge.cli import main
 from beamforge.core.evaluate import evaluate
 from beamforge.core.named_problems import build_problem
@@ -43,10 +42,6 @@ def test_they_are_listed_and_come_with_a_card(capsys):
     assert "the sum rate by learned multipliers" in capsys.readouterr().out
     told = card("multipliers").read_text(encoding="utf-8")
     assert "beamforge train multipliers" in told and "beamforge reproduce multipliers" in told
-
-
-def test_they_conform():
-    check_solver(SumRateMultipliers())
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,8 @@ def test_the_header_tells_where_they_come_from_and_the_card_how_to_make_them_ane
 
 
 @pytest.mark.parametrize("kind", [SumRateInterference, MaxMinInterference])
-@pytest.mark.parametrize("rounds", [1, 2])
-def test_they_conform(kind, rounds):
-    check_solver(kind(rounds=rounds))
+def test_they_conform_with_another_round(kind):
+    check_solver(kind(rounds=2))
 
 
 @pytest.mark.parametrize(("cells", "snr_db", "percent"), [(3, 0.0, 99.8), (3, 25.0, 99.9), (6, 5.0, 99.5)])

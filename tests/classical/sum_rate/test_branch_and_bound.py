@@ -6,7 +6,6 @@ import torch
 from oracles import channels, rates, water_filling
 
 from beamforge import ConfigError, Network, Problem, Status, UnsupportedProblem
-from beamforge.checks import check_solver
 from beamforge.classical.bounds import dpc_sum_capacity
 from beamforge.classical.sum_rate.branch_and_bound import BranchAndBound
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
@@ -37,10 +36,6 @@ def simplex_grid(K, steps):
     others = np.stack([axis.ravel() for axis in axes], -1)
     points = np.concatenate([np.insert(others, k, 1, axis=-1) for k in range(K)]) ** 3
     return points / points.sum(-1, keepdims=True)
-
-
-def test_conformance():
-    check_solver(BranchAndBound())
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ def total(H, W, noise, weights=1.0):
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
         {"acceleration": "none", "starts": 1, "gradient": "unrolled"},
         {"acceleration": "anderson", "gradient": "unrolled"},
     ],

@@ -14,6 +14,7 @@ from beamforge.classical.sum_rate import limited_newton
 from beamforge.classical.sum_rate.power_duals import Limits
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
 from beamforge.classical.sum_rate.wmmse import MulticellWMMSE
+from beamforge.core import batching
 from beamforge.core.constraints import PerAntennaPower, PerTransmitterPower, TotalPower
 from beamforge.core.evaluate import evaluate
 from beamforge.core.network import Network
@@ -232,15 +233,14 @@ def check_gradient(solver, problem, net, rtol):
 
 
 # --- Newton's method within limits, symmetric starts, many antennas ---------------------------------------------------
-def random_best(problem, net, starts=20):
-    """The best rate [B] of WMMSE from random beams."""
-    generator, best = torch.Generator().manual_seed(5), torch.zeros(len(net.H), dtype=torch.float64)
-    for _ in range(starts):
-        start = torch.randn(len(net.H), net.antennas, net.users, dtype=torch.complex128, generator=generator)
-        start = within_limits(problem.bind(net), net, 10 * start)
-        solver = MulticellWMMSE(tolerance=1e-6, max_iterations=100)
-        best = torch.maximum(best, utility(problem, net, solver.solve(problem, net, start=start).W))
-    return best
+def random_best(problem, net, starts):
+    """The best rate [B] of WMMSE from random beams, all starts in one batch."""
+    many = batching.take(net, torch.arange(len(net.H)).repeat(starts))
+    shape = (len(many.H), net.antennas, net.users)
+    start = torch.randn(shape, dtype=torch.complex128, generator=torch.Generator().manual_seed(5))
+    start = within_limits(problem.bind(many), many, 10 * start)
+    solution = MulticellWMMSE(tolerance=1e-6, max_iterations=100).solve(problem, many, start=start)
+    return utility(problem, many, solution.W).unflatten(0, (starts, -1)).amax(0)
 
 
 @pytest.mark.parametrize("limits", LIMITS)

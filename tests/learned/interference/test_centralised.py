@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from beamforge.checks import check_solver
 from beamforge.core.errors import ConfigError, UnsupportedProblem
 from beamforge.core.named_problems import build_problem
 from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
@@ -24,11 +23,6 @@ def method(kind, problem="sum-rate", **settings):
 def batch(count=8, step=0, dtype=torch.complex128):
     source = InterferenceGrid(cells=(3, 3), antennas=(4, 4), snr_db=(5, 5), weighted_share=0.5)
     return Stream.training(source, seed=0, batch=count, dtype=dtype).batch_at(step)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_comes_with_the_package_conforms(kind):
-    check_solver(kind())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -276,8 +276,7 @@ def test_learning_lowers_the_loss():
 
 
 # --- the weights that come with the package ------------------------------------------------------------------------
-def test_shipped_weights_conform_and_state_their_origin():
-    check_solver(NeuralSumRateShared())
+def test_shipped_weights_state_their_origin():
     header = weights.load(MODEL).header
     assert header["version"] and len(header["commit"]) >= 7 and header["commit"] != "unknown"
     recipe = Recipe.find(MODEL).tables()
