@@ -40,9 +40,9 @@ def test_goals_cover_every_cell_and_tell_what_is_missed(problem):
     best = np.array([1.0, 2.0])
     half = {"itnet-dualnet": best / 2, "multipliers": best, tables.REFERENCE[problem]: best}
     reached = {(snr, users): half for snr in SNRS_DB for users in USERS}
-    missed = list(tables.wanted(problem, "itnet-dualnet", reached))
+    missed = list(tables.cell_goals(problem, "itnet-dualnet", reached))
     assert len(missed) == 35 and not any(goal.met for goal in missed)
-    assert all(goal.met for goal in tables.wanted(problem, "multipliers", reached))
+    assert all(goal.met for goal in tables.cell_goals(problem, "multipliers", reached))
     assert len(tables.percents(problem, "multipliers", reached, 2).rows) == len(SNRS_DB)
 
 

@@ -1,1 +1,1 @@
-"""Decentralised beamforming for the MISO interference channel: the paper's table and figures, and what it left out."""
+"""Decentralised beamforming for MISO interference channels: the paper's table and figures, and more comparisons."""

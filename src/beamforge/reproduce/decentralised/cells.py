@@ -1,4 +1,4 @@
-"""Cells of the paper's Table 1: a number of base stations and an SNR, and what each method reaches there."""
+"""Cells of the paper's Table 1: a number of base stations and an SNR, and the utilities of the methods there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SNRS_DB = (-5, 0, 5, 10, 15, 20, 25)
 SUM_RATE, MAX_MIN = "sum-rate", "max-min"
 
 CHUNK = 500
-"""Realisations that are solved together."""
+"""Realisations in one batch."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Cell:
 
 
 class Beamformer(Protocol):
-    """A way from channels to beams."""
+    """Maps channels to beams."""
 
     def beams(self, problem: Problem, instance: Instance) -> Tensor:
         """W [B, N, K]."""
@@ -89,7 +89,7 @@ class StoppedWmmse:
 
 
 def utilities(problem: str, methods: Mapping[str, Beamformer], cell: Cell, count: int) -> dict[str, Values]:
-    """The utility [count] that each method reaches on the same held-out realisations of a cell."""
+    """Utilities [count] of each method on the same held-out realisations of a cell."""
     found: dict[str, list[Values]] = {name: [] for name in methods}
     for first in range(0, count, CHUNK):
         instance = cell.sample(min(CHUNK, count - first), first)

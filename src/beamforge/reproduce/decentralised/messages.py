@@ -1,4 +1,4 @@
-"""What base stations tell each other: numbers a coherence block for each method, and the rate against their bytes."""
+"""Messages between base stations: numbers per coherence block for each method, and the rate against their bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rate_and_bits(options: Options) -> tuple[list[Exhibit], list[Goal]]:
     for name in (SUM_RATE, MAX_MIN):
         problem = build_problem(name, instance.context).bind(instance.truth)
         best = evaluate(problem, instance, REFERENCE[name].beams(problem, instance)).utility.double().numpy()
-        for label, method, settings, bits in asked(name):
+        for label, method, settings, bits in compared(name):
             options.report(f"messages of {label}, {name}")
             solver = create(problem, instance.truth, method, settings, decentralised=True)
             assert isinstance(solver, DecentralisedSolver)
@@ -42,13 +42,13 @@ def rate_and_bits(options: Options) -> tuple[list[Exhibit], list[Goal]]:
             rows.append([name, label, bits or 32, scalars, sent / 8, percent])
         every = 2 * CELL.antennas * CELL.users**2
         rows.append([name, "centralised, all channels", 32, every, 4.0 * every, 100.0])
-    columns = ["Problem", "Method", "Bits a number", "Numbers", "Bytes", "Percent"]
+    columns = ["Problem", "Method", "Bits per number", "Numbers", "Bytes", "Percent"]
     title = f"Messages of a coherence block, K = {CELL.users}, {CELL.snr_db:g} dB: percent of the centralised reference"
     table = Table("messages", title, columns, rows, heads=2)
     return [table, Picture("rate-bytes", png(rate_by_bytes(table)))], []
 
 
-def asked(problem: str) -> list[tuple[str, str, dict[str, Any], int | None]]:
+def compared(problem: str) -> list[tuple[str, str, dict[str, Any], int | None]]:
     """Label, method, settings and bits of a message."""
     every = (*BITS, None)
     found: list[tuple[str, str, dict[str, Any], int | None]] = [("slnr", "slnr", {}, None)]
@@ -71,7 +71,7 @@ def rate_by_bytes(table: Table) -> Figure:
         local = next(row[5].value for row in table.rows if row[:2] == [problem, "slnr"])
         ax.axhline(local, color="black", linewidth=0.8, zorder=0)
         ax.annotate("slnr, no messages", (ax.get_xlim()[1], local), (-4, 3), textcoords="offset points", ha="right")
-        ax.set(xscale="log", xlabel="Bytes a coherence block, all base stations", title=problem)
+        ax.set(xscale="log", xlabel="Bytes per coherence block, all base stations", title=problem)
     figure.axes[0].set_ylabel("Percent of the centralised reference")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure

@@ -1,4 +1,4 @@
-"""Fig. 3 of the paper: rate regions of two base stations of two antennas, a convex one and one that is not."""
+"""Fig. 3 of the paper: rate regions of two base stations with two antennas each, one convex and one not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from beamforge.reproduce.exhibits import Exhibit, Options, Picture
 
 CELL = Cell(users=2, snr_db=15, antennas=2)
 SEARCHED = 200
-"""Realisations among which the two cases are found."""
+"""Realisations from which the two cases are chosen."""
 
 POINTS = 41
 """Weights in a sweep."""
@@ -37,7 +37,7 @@ METHODS: dict[str, tuple[str, Callable[[Tensor], Utility], str, str]] = {
 
 
 def rate_regions(options: Options) -> list[Exhibit]:
-    """The exact boundary, and what methods reach on it as the weights of the rates are swept."""
+    """The exact boundary, and the points of the methods for a sweep of the rate weights."""
     instance = CELL.sample(40 if options.quick else SEARCHED)
     rates, _ = boundary(instance.truth, instance.context["p_max_transmitter"].double(), POINTS)
     bulge = convexity(rates)
@@ -49,7 +49,7 @@ def rate_regions(options: Options) -> list[Exhibit]:
 
 
 def convexity(rates: Tensor) -> Tensor:
-    """How far the boundary [B, n, 2] stays above the straight line between its ends, at its lowest point: [B].
+    """Least height [B] of the boundary [B, n, 2] above the straight line between its ends.
 
     Rates count in units of each user's largest; where it is negative, the region is not convex.
     """

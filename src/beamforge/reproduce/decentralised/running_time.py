@@ -41,7 +41,7 @@ AT = (6, 10)
 
 
 def running_times(options: Options) -> tuple[list[Exhibit], list[Goal]]:
-    """Milliseconds a realisation, in a batch, by method and cell."""
+    """Milliseconds per realisation, in a batch, by method and cell."""
     cells = [(users, 10) for users in USERS] + [(USERS[-1], snr_db) for snr_db in SNRS_DB if snr_db != 10]
     if options.quick:
         cells = [(2, 10), AT, (6, -5), (6, 25)]
@@ -50,7 +50,7 @@ def running_times(options: Options) -> tuple[list[Exhibit], list[Goal]]:
     rows: list[list[Any]] = [
         [users, snr_db, *(1e3 * taken / BATCH for taken in seconds[users, snr_db].values())] for users, snr_db in cells
     ]
-    title = f"Fig. 6: ms a realisation, batch {BATCH}, one thread (medians of {repeats})"
+    title = f"Fig. 6: ms per realisation, batch {BATCH}, one thread (medians of {repeats})"
     table = Table("running-time", title, ["K", "SNR (dB)", *TIMED], rows, heads=2)
     return [table, Picture("figure-6-running-time", png(by_cell(seconds)))], goals(seconds)
 
@@ -93,7 +93,7 @@ def by_cell(seconds: dict[tuple[int, int], dict[str, float]]) -> Figure:
         left.plot(*zip(*by_users, strict=True), label=name, **line(index))
         by_snr = sorted((snr, 1e3 * taken[name] / BATCH) for (users, snr), taken in seconds.items() if users == AT[0])
         right.plot(*zip(*by_snr, strict=True), **line(index))
-    left.set(xlabel="Base stations K (10 dB)", ylabel="Time a realisation (ms)", yscale="log")
+    left.set(xlabel="Base stations K (10 dB)", ylabel="Time per realisation (ms)", yscale="log")
     right.set(xlabel=f"SNR (dB), K = {AT[0]}")
     figure.legend(loc="outside upper center", ncols=5)
     return figure

@@ -31,7 +31,7 @@ from beamforge.reproduce.decentralised.training_curves import training_curves
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
 
 COUNT, QUICK = 3000, 100
-"""Held-out realisations a cell."""
+"""Held-out realisations per cell."""
 
 PAPER: Mapping[str, Sequence[Sequence[float]]] = {
     SUM_RATE: (
@@ -72,20 +72,20 @@ METHODS: Mapping[str, Mapping[str, Beamformer]] = {
     SUM_RATE: {BEST: WmmseFromZeroForcing(), **COMPARED},
     MAX_MIN: {OPTIMUM: Method("duality"), **COMPARED},
 }
-"""The reference first. The same weights of a learned method serve all cells."""
+"""The reference is first. A learned method has the same weights in all cells."""
 
 NETWORKS: Mapping[str, Beamformer] = {name: Method(name) for name in ("dbl", "nfl")}
 NETWORKS_USERS = 4
 """Centralised networks, and the only number of base stations that their weights serve."""
 
-WANTED = {
+GOALS = {
     (SUM_RATE, "itnet-dualnet"): 99.5,
     (SUM_RATE, "multipliers"): 99.8,
     (SUM_RATE, ROUNDS): 99.8,
     (MAX_MIN, "multipliers"): 99.0,
     (MAX_MIN, ROUNDS): 99.0,
 }
-"""Percent of the reference that is wanted in every cell; of `itnet-dualnet` on the minimum rate, the paper's own."""
+"""Percent of the reference required in every cell; for `itnet-dualnet` and the minimum rate, the paper's values."""
 
 STOPPED = (100, 300, 1000)
 STOPPED_COUNT = 100
@@ -105,7 +105,7 @@ def decentralised(options: Options) -> Iterator[Exhibit]:
             reached[problem] = measured(problem, count, options)
             for method in LEARNED:
                 yield percents(problem, method, reached[problem], count)
-                goals += wanted(problem, method, reached[problem])
+                goals += cell_goals(problem, method, reached[problem])
             yield without_exchange(problem, reached[problem], count)
             yield two_antennas(problem, count, options)
             gaps, more = duality_gaps(problem, count, options)
@@ -130,7 +130,7 @@ def decentralised(options: Options) -> Iterator[Exhibit]:
 
 
 def measured(problem: str, count: int, options: Options) -> Reached:
-    """What every method reaches in every cell."""
+    """Utilities of every method in every cell."""
     found: Reached = {}
     for snr_db in SNRS_DB:
         for users in USERS:
@@ -149,7 +149,7 @@ def without_exchange(problem: str, reached: Reached, count: int) -> Table:
         for snr_db, cell in ((snr_db, reached[snr_db, users]) for snr_db in SNRS_DB)
     ]
     title = (
-        f"{problem}: percent of {REFERENCE[problem]} without an exchange, and by centralised networks ({count} a cell)"
+        f"{problem}: percent of {REFERENCE[problem]}: methods without exchange, centralised networks ({count} per cell)"
     )
     return Table(f"baselines-{problem}", title, ["K", "SNR (dB)", *methods], rows, heads=2)
 
@@ -161,12 +161,12 @@ def two_antennas(problem: str, count: int, options: Options) -> Table:
         options.report(f"{problem}, two antennas, {snr_db} dB")
         cell = utilities(problem, METHODS[problem], Cell(2, snr_db, antennas=2), count)
         rows.append([snr_db, *(percent(cell, name, problem) for name in COMPARED)])
-    title = f"{problem}: percent of {REFERENCE[problem]}, K = 2 with two antennas each ({count} realisations a cell)"
+    title = f"{problem}: percent of {REFERENCE[problem]}, K = 2 with two antennas each ({count} realisations per cell)"
     return Table(f"two-antennas-{problem}", title, ["SNR (dB)", *COMPARED], rows)
 
 
 def percents(problem: str, method: str, reached: Reached, count: int) -> Table:
-    """A half of Table 1 for a method: percent of the reference, the paper's in brackets."""
+    """Half of Table 1 for a method: percent of the reference, beside the paper's value."""
     rows = []
     for snr_db, paper in zip(SNRS_DB, PAPER[problem], strict=True):
         row: list[Any] = [snr_db]
@@ -174,7 +174,7 @@ def percents(problem: str, method: str, reached: Reached, count: int) -> Table:
             row += [percent(reached[snr_db, users], method, problem), printed]
         rows.append(row)
     columns = ["SNR (dB)", *(name for users in USERS for name in (f"K = {users}", "paper"))]
-    title = f"Table 1, {problem}: `{method}` in percent of {REFERENCE[problem]} ({count} realisations a cell)"
+    title = f"Table 1, {problem}: `{method}` in percent of {REFERENCE[problem]} ({count} realisations per cell)"
     return Table(f"table-1-{problem}-{method.replace(', ', '-').replace(' ', '-')}", title, columns, rows)
 
 
@@ -183,11 +183,11 @@ def percent(cell: Mapping[str, Values], method: str, problem: str) -> Estimate:
     return percent_of_mean(cell[method], cell[REFERENCE[problem]])
 
 
-def wanted(problem: str, method: str, reached: Reached) -> Iterator[Goal]:
+def cell_goals(problem: str, method: str, reached: Reached) -> Iterator[Goal]:
     """The goal of a method in each cell."""
     for snr_db, paper in zip(SNRS_DB, PAPER[problem], strict=True):
         for users, printed in zip(USERS, paper, strict=True):
-            least = WANTED.get((problem, method), printed)
+            least = GOALS.get((problem, method), printed)
             name = f"{method}, {problem}, K = {users}, {snr_db} dB: percent of {REFERENCE[problem]}"
             yield Goal(name, percent(reached[snr_db, users], method, problem), least)
 
