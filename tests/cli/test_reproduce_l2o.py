@@ -19,6 +19,8 @@ FILES = {
     "snr.csv",
     "time.csv",
     "goals.csv",
+    "figures-4-5.png",
+    "figures-7-8.png",
 }
 
 

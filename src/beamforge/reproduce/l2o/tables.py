@@ -27,8 +27,10 @@ from beamforge.learned.l2o.hpe_transformer import HPETransformer
 from beamforge.learned.l2o.masked_transformer import DEDICATED, MTSAO, STRIDE, DTSAOLift, MTSAOLift
 from beamforge.learned.l2o.rnn_optimizer import RNNOptimizer
 from beamforge.learned.l2o.whitening import whitened
+from beamforge.plot.style import png
 from beamforge.registry import configure
-from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Table
+from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
+from beamforge.reproduce.l2o import figures
 from beamforge.reproduce.multipliers.methods import Wmmse
 from beamforge.scenarios import Rayleigh
 from beamforge.scenarios.base import TEST_SEEDS
@@ -93,9 +95,11 @@ def l2o_transformer(options: Options) -> Iterator[Exhibit]:
         options.report("steps of gradient ascent")
         yield by_length(count)
         options.report("ascent steps")
-        yield by_steps(options, count)
+        yield (steps := by_steps(options, count))
         options.report("SNR")
-        yield by_level(methods[OURS], count)
+        yield (levels := by_level(methods[OURS], count))
+        yield Picture("figures-4-5", png(figures.by_column(steps, levels)))
+        yield Picture("figures-7-8", png(figures.by_size(found, TRAINED, (OURS, PLAIN))))
         options.report("time")
         yield running_time(methods, count, 2 if options.quick else 5)
     yield Goal.table(goals({size: row[OURS] for size, row in found.items()}))
