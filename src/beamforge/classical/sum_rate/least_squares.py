@@ -26,6 +26,7 @@ from beamforge.classical.sum_rate.power_duals import (
     ResponseTo,
     barrier,
     projected_newton,
+    separate_newton,
 )
 from beamforge.core.network import squared_magnitude
 
@@ -66,7 +67,8 @@ class LeastSquares:
         """Optimal prices of the limits, from the same guess as in `solve`."""
         N = self.F.shape[-1]
         if self.whole:
-            return projected_newton(self.spectral(), self.limits, self.limits.load(worth) / self.limits.bound)
+            newton = separate_newton if self.limits.separate else projected_newton
+            return newton(self.spectral(), self.limits, self.limits.load(worth) / self.limits.bound)
         share = (worth / N).repeat_interleave(N, -1)
         least = self.limits.load(self.ridge.repeat_interleave(N, -1))
         return barrier(self.by_antenna, self.limits, self.limits.load(share) / self.limits.bound, least)

@@ -53,6 +53,12 @@ class Limits(NamedTuple):
         groups, bound = limit_groups(problem, transmitters, finest)
         return cls(groups.flatten(1).expand(len(bound), -1, -1), bound)
 
+    @property
+    def separate(self) -> bool:
+        """Whether there is one limit for each unit, in order."""
+        G, U = self.groups.shape[-2:]
+        return G == U and bool((self.groups == torch.eye(U, device=self.groups.device)).all())
+
     def load(self, power: Tensor) -> Tensor:
         """Power of each group [B, G] from the powers of the units [B, U]."""
         return (self.groups @ power.unsqueeze(-1)).squeeze(-1)
@@ -124,6 +130,27 @@ def projected_newton(at: ResponseTo, limits: Limits, prices: Tensor) -> PowerDua
     active = prices > 0
     curvature = restricted(limits.curvature(response.slope), active, torch.zeros_like(cost))
     return PowerDuals(prices, limits.bound, curvature, active)
+
+
+def separate_newton(at: ResponseTo, limits: Limits, prices: Tensor) -> PowerDuals:
+    """Optimal prices [B, U] of separate limits on units whose powers do not depend on each other's prices.
+
+    Newton's method for ``power_u^-1/2 = limit_u^-1/2``, whose left side is concave in the price: from the second step
+    on, prices increase to the solution, so no step has to be tested.
+    """
+    tolerance = torch.finfo(prices.dtype).eps ** 0.5  # as in `projected_newton`
+    for _ in range(STEPS):
+        response = at(prices)
+        ratio = response.power / limits.bound
+        going = torch.where(prices > 0, (ratio - 1).abs(), ratio - 1) > tolerance  # false for NaN
+        if not going.any():
+            break
+        slope = torch.diagonal(response.slope, dim1=-2, dim2=-1)
+        step = 2 * response.power * (ratio.sqrt() - 1) / torch.where(slope > 0, slope, 1)
+        candidate = torch.where(slope > 0, prices + step, 0)  # 0 for a unit that has nothing to send
+        prices = torch.where(going, candidate.clamp_min(0), prices)
+    active = prices > 0
+    return PowerDuals(prices, limits.bound, restricted(response.slope, active, torch.zeros_like(prices[:, 0])), active)
 
 
 def restricted(curvature: Tensor, free: Tensor, damping: Tensor) -> Tensor:
