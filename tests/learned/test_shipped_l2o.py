@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 import torch
 
+from beamforge.classical.linear import RZF
 from beamforge.cli import main
 from beamforge.core.named_problems import build_problem
 from beamforge.io.weights import card, load
@@ -16,7 +17,7 @@ from beamforge.scenarios import Rayleigh
 from beamforge.scenarios.base import TEST_SEEDS
 from beamforge.training.recipe import Recipe
 
-NAMES = ("mt-sao-lift", "mt-sao", "dt-sao-lift", "hpe-transformer", "graph-transformer")
+NAMES = ("mt-sao-lift", "mt-sao", "dt-sao-lift", "hpe-transformer", "graph-transformer", "rnn-optimizer", "bicnn")
 
 
 def percent(method, users, antennas, count=40):
@@ -61,3 +62,8 @@ def test_training_is_worth_more_than_the_ascent_alone():
     for users, antennas in ((16, 4), (16, 8)):
         alone = percent(MODELS["mt-sao-lift"](checkpoint="random"), users, antennas)
         assert percent(MODELS["mt-sao-lift"](), users, antennas) > alone + 5
+
+
+def test_networks_that_choose_steps_are_better_than_their_first_beams():
+    for name in ("rnn-optimizer", "bicnn"):
+        assert percent(MODELS[name](), 12, 12) > percent(RZF(), 12, 12) + 0.5, name
