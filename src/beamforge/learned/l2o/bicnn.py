@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from beamforge.classical.structure import unit
+from beamforge.core.network import squared_magnitude
 from beamforge.learned.l2o.ascent import gradient, of_full_power
 from beamforge.learned.l2o.direct import Direct
+from beamforge.learned.l2o.graph_transformer import settling
 from beamforge.learned.l2o.masks import Masks
 
 
@@ -18,8 +20,8 @@ class BiCNN(Direct):
 
     The input of a block is an image of K x N pixels: the channels, the beams and the gradient of the rate. Two layers
     of circular one-dimensional convolutions along both axes give an update of the beams, which are then scaled to full
-    power; an untrained block changes nothing. The network is not equivariant to the order of users and antennas. It
-    takes any number of them.
+    power; an untrained block changes nothing. Convolutions depend on the order of users and antennas, so they are
+    sorted by falling gain first, and the phase of each user's channel is settled. Any number of users and antennas.
 
     checkpoint      "shipped", "random" (untrained), or a file that `beamforge train` wrote.
     blocks, width   numbers of updates and of channels of the hidden layer, if the weights are random.
@@ -37,6 +39,14 @@ class BiCNN(Direct):
 
     def network(self, **form: Any) -> nn.Module:
         return ConvolutionalSteps(**form)
+
+    def beams(self, H: Tensor, weights: Tensor) -> Tensor:
+        power = squared_magnitude(H)
+        users, antennas = (power.sum(axis).argsort(dim=-1, descending=True, stable=True) for axis in (-1, -2))
+        H = (settling(H) * H).take_along_dim(users.unsqueeze(-1), -2).take_along_dim(antennas.unsqueeze(-2), -1)
+        W = super().beams(H, weights.take_along_dim(users, -1))
+        W = W.take_along_dim(users.argsort(-1).unsqueeze(-2), -1)
+        return W.take_along_dim(antennas.argsort(-1).unsqueeze(-1), -2)
 
 
 class ConvolutionalSteps(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from beamforge.core.instance import Instance
 from beamforge.learned.l2o.ascent import Received, gradient, lmmse, of_full_power
 from beamforge.learned.l2o.direct import Direct
+from beamforge.learned.l2o.graph_transformer import settling
 from beamforge.learned.l2o.masks import Masks
 from beamforge.learned.l2o.whitening import call, posed
 
@@ -23,7 +24,8 @@ class RNNOptimizer(Direct):
 
     g is the gradient of the rate by W. A two-layer LSTM, with the same weights for all coordinates (real and imaginary
     parts of all entries of W), takes a coordinate of the gradient and of W and gives its update. Untrained, it is
-    ascent with steps of one length. Any number of users and antennas; O(K^2 N) and 2KN passes of the LSTM a step.
+    ascent with steps of one length. The phase of each user's channel is settled first. Any number of users and
+    antennas; O(K^2 N) and 2KN passes of the LSTM a step. Training ignores derivatives of the gradients.
 
     checkpoint  "shipped", "random" (untrained), or a file that `beamforge train` wrote.
     steps       updates.
@@ -45,10 +47,10 @@ class RNNOptimizer(Direct):
     def beams(self, H: Tensor, weights: Tensor) -> Tensor:
         return self.iterates(H, weights)[-1]
 
-    def iterates(self, H: Tensor, weights: Tensor) -> list[Tensor]:
-        """Beams of full power [B, N, K] after every update."""
-        masks = Masks.of(H)
-        found: list[Tensor] = call(self.beamformer, H, lmmse(H, masks.users), weights, masks)
+    def iterates(self, H: Tensor, weights: Tensor, first_order: bool = False) -> list[Tensor]:
+        """Beams of full power [B, N, K] after every update; `first_order` ignores derivatives of gradients."""
+        masks, H = Masks.of(H), settling(H) * H
+        found: list[Tensor] = call(self.beamformer, H, lmmse(H, masks.users), weights, masks, first_order)
         return found
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -57,7 +59,7 @@ class RNNOptimizer(Direct):
         instance  broadcast channels with `p_max` and, where they are not one, `weights` in their context.
         """
         H, weights = posed(instance)
-        rates = torch.stack([Received.of(H, W).rate(weights) for W in self.iterates(H, weights)])
+        rates = torch.stack([Received.of(H, W).rate(weights) for W in self.iterates(H, weights, first_order=True)])
         loss = -rates.clamp_min(torch.finfo(rates.dtype).tiny ** 0.5).log().mean()
         return loss, {"sum_rate": rates[-1].detach().mean() / math.log(2)}
 
@@ -74,7 +76,7 @@ class CoordinateLSTM(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, H: Tensor, W: Tensor, weights: Tensor, masks: Masks) -> list[Tensor]:
+    def forward(self, H: Tensor, W: Tensor, weights: Tensor, masks: Masks, first_order: bool) -> list[Tensor]:
         """Beams [B, N, K] after every update."""
         present = masks.samples().mT
         size = present.sum((-2, -1)).clamp_min(1).to(weights).sqrt()[:, None, None]  # an entry of W is about 1/size
@@ -82,7 +84,8 @@ class CoordinateLSTM(nn.Module):
         states = [(empty, empty)] * len(self.cells)
         found = []
         for _ in range(self.steps):
-            g = of_full_power(gradient(H, W.detach(), weights)[0].detach())  # no second derivatives
+            g = of_full_power(gradient(H, W, weights)[0])
+            g = g.detach() if first_order else g
             x = torch.stack([torch.view_as_real(g), torch.view_as_real(W)], -1) * size.unsqueeze(-1).unsqueeze(-1)
             x = x.reshape(-1, 2)
             for index, cell in enumerate(self.cells):
