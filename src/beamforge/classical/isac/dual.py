@@ -287,15 +287,31 @@ def positive(data: Diagonal, x: Tensor) -> Tensor:
 
 
 def attainable(C: Tensor, level: Tensor, power: Tensor) -> Tensor:
-    """Whether the power [B] suffices for the sensing SNRs alone; exact.
+    """Whether the power [B] suffices for the sensing SNRs alone, exactly.
 
-    Where it suffices for serving each target separately, nothing has to be solved.
+    An instance is decided as soon as a bound is: separate beams to all targets need at least the minimum power, the
+    dual function at most, and ``e (N + M + 1)`` above the latter is enough.
     """
-    found = separate_powers(C, level).sum(-1) <= power
-    if not found.all():
-        rest = (~found).nonzero().squeeze(-1)
-        found[rest] = least_power(C[rest], level[rest]) <= power[rest]
-    return found
+    C = reduced(C)
+    separate = separate_powers(C, level).sum(-1)
+    enough = separate <= power
+    where = (~enough & separate.isfinite()).nonzero().squeeze(-1)
+    if not len(where):
+        return enough
+    data, x = power_problem(*batching.take((C, level), where))
+    separate = data.power / SPARE_POWER
+    for share in SHARES:
+        data = data._replace(barrier=share * separate)
+        x = multipliers(data, x)
+        least = power_bound(data, x)
+        most = least + data.barrier * (data.A.shape[-1] + x.shape[-1])
+        limit = power[where]
+        enough = enough.index_copy(0, where, (least if share == SHARES[-1] else most) <= limit)
+        unclear = (least <= limit) & (most > limit)
+        if not unclear.any():
+            break
+        data, x, separate, where = batching.take((data, x, separate, where), unclear)
+    return enough
 
 
 def separate_powers(C: Tensor, level: Tensor) -> Tensor:
@@ -307,20 +323,41 @@ def separate_powers(C: Tensor, level: Tensor) -> Tensor:
 def least_power(C: Tensor, level: Tensor) -> Tensor:
     """Minimum power [B] for the sensing SNRs alone: ``min tr S`` subject to ``c_m^H S c_m >= level_m``.
 
-    It depends on the Gram matrix of C [B, N, M] alone, so N is first reduced to at most M. Infinite where a target has
-    zero gain.
+    Infinite where a target has zero gain.
     """
-    if C.shape[-2] > C.shape[-1]:
-        C = torch.linalg.qr(C, mode="r")[1]
-    size = squared_magnitude(C).sum(-2)
-    visible = (size > 0).all(-1)
-    C, size = torch.where(visible[:, None, None], C, 1), torch.where(visible.unsqueeze(-1), size, C.shape[-2])
-    separate = (level / size).sum(-1)  # each target served separately
-    eye = torch.eye(C.shape[-2], dtype=C.dtype, device=C.device).expand(len(C), -1, -1)
-    data = SensingQuadratic(eye, torch.zeros_like(C[..., :1]), C, level, 10 * separate, separate, 0 * level)
-    x = initial_multipliers(data)
-    for share in (1e-1, 1e-3, 1e-5, 1e-7, 1e-9):
+    C = reduced(C)
+    visible = separate_powers(C, level).isfinite().all(-1)
+    data, x = power_problem(torch.where(visible[:, None, None], C, 1), level)
+    separate = data.power / SPARE_POWER
+    for share in SHARES:
         data = data._replace(barrier=share * separate)
         x = multipliers(data, x)
-    power = (x[:, 1:] * level).sum(-1) - x[:, 0] * data.power
-    return torch.where(visible, power, torch.inf)
+    return torch.where(visible, power_bound(data, x), torch.inf)
+
+
+SHARES = (1e-1, 1e-3, 1e-5, 1e-7, 1e-9)
+"""Successive weights of the barrier, relative to the power of separate beams."""
+
+SPARE_POWER = 10.0
+"""Power limit of the minimum-power problem relative to the power of separate beams; it is never active."""
+
+
+def reduced(C: Tensor) -> Tensor:
+    """A matrix [B, min(N, M), M] with the Gram matrix of C [B, N, M], on which alone the minimum power depends."""
+    return torch.linalg.qr(C, mode="r")[1] if C.shape[-2] > C.shape[-1] else C
+
+
+def power_problem(C: Tensor, level: Tensor) -> tuple[SensingQuadratic, Tensor]:
+    """The minimum-power problem, with a barrier as large as the power of separate beams, and initial multipliers."""
+    separate = separate_powers(C, level).sum(-1)
+    eye = torch.eye(C.shape[-2], dtype=C.dtype, device=C.device).expand(len(C), -1, -1)
+    level = level.expand(len(C), C.shape[-1])
+    data = SensingQuadratic(
+        eye, torch.zeros_like(C[..., :1]), C, level, SPARE_POWER * separate, separate, torch.zeros_like(level)
+    )
+    return data, initial_multipliers(data)
+
+
+def power_bound(data: SensingQuadratic, x: Tensor) -> Tensor:
+    """Dual function [B] of the minimum-power problem without its barrier, at most the minimum power."""
+    return (x[:, 1:] * data.level).sum(-1) - x[:, 0] * data.power
