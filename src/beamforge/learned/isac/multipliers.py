@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from beamforge.classical.isac.dual import SensingQuadratic, attainable, multipliers, separate_powers
+from beamforge.classical.isac.dual import attainable, multipliers, separate_powers
 from beamforge.classical.isac.wmmse import SensingChannel, SensingWMMSE, State, beams_of
 from beamforge.classical.sum_rate.reduced_wmmse import doubled
 from beamforge.core import batching
@@ -41,8 +41,8 @@ FIRST_BARRIER, LAST_BARRIER, DECREASE = 1e-3, 1e-6, 30.0
 LIMIT = 8.0
 """Largest correction in nats that the filter can make to a multiplier."""
 
-RATE_WEIGHTS, PRICE_WEIGHT = (0.5, 0.5), 0.05
-"""Weights in the loss of the rates after the first and the second exact step, and of the error of predicted prices."""
+PRICE_WEIGHT = 0.05
+"""Weight in the loss of the error of predicted prices."""
 
 TRAINED_SHARE = 0.9
 """In training, the largest share of the power that separate beams to all targets need; levels are lowered to that."""
@@ -159,7 +159,7 @@ class SensingMultipliers(Solver):
         return initial_state(data, seen, outputs.clamp(-LIMIT, LIMIT).to(seen.nodes.dtype))
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus the mean logarithm of the rate over that of zero forcing without targets, after one and two exact steps.
+        """Minus the mean logarithm of the rate over that of zero forcing without targets, after the first exact step.
 
         A small share of the loss is the error of the predicted prices. Where the separate beams to all targets need
         more than `TRAINED_SHARE` of the power, their levels are lowered in proportion.
@@ -173,19 +173,13 @@ class SensingMultipliers(Solver):
         data = data._replace(level=data.level * (TRAINED_SHARE / needed).clamp_max(1).unsqueeze(-1))
         seen = observe(data)
         state = self.predict(data, seen)
-        predicted = state.x[:, 1:].log()
-        loss, shares = torch.zeros((), dtype=predicted.dtype, device=predicted.device), []
-        for number, weight in enumerate(RATE_WEIGHTS):
-            quadratic = WMMSE.quadratic(data, state)
-            with torch.no_grad():
-                x = multipliers(batching.tree_map(torch.Tensor.detach, quadratic), state.x.detach())
-            if number == 0:
-                loss = loss + PRICE_WEIGHT * (predicted - x[:, 1:].log()).abs().mean()
-            state, rate = WMMSE.respond(data, quadratic, attached(quadratic, x))
-            share = rate / seen.rate
-            shares.append(share.detach().mean())
-            loss = loss - weight * share.clamp_min(1e-6).log().mean()
-        return loss, {f"share_after_{number}": share for number, share in enumerate(shares)}
+        quadratic = WMMSE.quadratic(data, state)
+        with torch.no_grad():
+            x = multipliers(batching.tree_map(torch.Tensor.detach, quadratic), state.x.detach())
+        share = WMMSE.respond(data, quadratic, attached(quadratic, x))[1] / seen.rate
+        error = (state.x[:, 1:] / x[:, 1:]).log().abs().mean()
+        loss = PRICE_WEIGHT * error - share.clamp_min(1e-6).log().mean()
+        return loss, {"share": share.detach().mean(), "price_error": error.detach()}
 
 
 WMMSE = SensingWMMSE()
