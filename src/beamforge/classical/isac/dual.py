@@ -21,7 +21,8 @@ an additional weight v_m of log x_m.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -193,9 +194,28 @@ def initial_multipliers(data: SensingQuadratic) -> Tensor:
 
 
 def multipliers(data: SensingQuadratic | Diagonal, x: Tensor) -> Tensor:
-    """Optimal multipliers x [B, M + 1] by Newton's method from given multipliers; O(N^3 + N^2 K) once, O(N M K) a step."""
+    """Optimal multipliers x [B, M + 1] by Newton's method from given ones; O(N^3 + N^2 K), and O(N M K) a step."""
     plain = diagonal(data) if isinstance(data, SensingQuadratic) else data
     return newton_ascent(plain, value, barrier, positive(plain, x), data.barrier)
+
+
+def decreased(data: SensingQuadratic, x: Tensor, factors: Sequence[float]) -> Tensor:
+    """Optimal multipliers [B, M + 1] after the barrier's weight was multiplied by each of some factors in turn.
+
+    x are those of the given weight. Newton's method starts on the tangent of the central path: with g_e the gradient at
+    the weight e, and H the Hessian there, the tangent leads from x to ``x + H^-1 (g_e - g_f)`` at the weight f.
+    """
+    plain = diagonal(data)
+    for factor in factors:
+        here, weaker = barrier(plain, x), plain._replace(barrier=factor * plain.barrier)
+        step = torch.linalg.solve(here.hessian, here.gradient - barrier(weaker, x).gradient)
+        for _ in range(HALVINGS):
+            inside = inverse(weaker, x + step).definite
+            if inside.all():
+                break
+            step = torch.where(inside.unsqueeze(-1), step, step / 2)
+        plain, x = weaker, multipliers(weaker, x + step)
+    return x
 
 
 def newton_ascent(
@@ -232,7 +252,7 @@ def newton_ascent(
                 batching.take((data, x, weight, size, where, here, step, gain), active),
             )
             active = active[active]
-        size, improved = line_search(lambda x: value(data, x), x, step, here, gain, weight, size, active)
+        size, improved = line_search(partial(value, data), x, step, here, gain, weight, size, active)
         active = active & improved
         x = x + torch.where(active, size, 0).unsqueeze(-1) * torch.where(active.unsqueeze(-1), step, 0)
     return out.index_copy(0, where, x)

@@ -196,7 +196,7 @@ class SensingWMMSE(IterativeSolver):
 
 
 def beams_of(quadratic: SensingQuadratic, x: Tensor, count: int) -> Tensor:
-    """Beams [B, r, K + count] of multipliers x: data, the strongest directions of the sensing covariance, then zeros."""
+    """Beams [B, r, K + count] of multipliers x: data, strongest directions of the sensing covariance, then zeros."""
     size, directions = torch.linalg.eigh(lagrangian(quadratic, x))
     W = directions @ ((directions.mH @ quadratic.B) / size.unsqueeze(-1))
     F = (directions * (quadratic.barrier.unsqueeze(-1) / size).sqrt().unsqueeze(-2))[..., :count]

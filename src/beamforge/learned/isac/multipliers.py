@@ -8,13 +8,14 @@ itself, with derivatives of the multipliers by the implicit function theorem.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from beamforge.classical.isac.dual import attainable, multipliers, separate_powers
+from beamforge.classical.isac.dual import attainable, decreased, multipliers, separate_powers
 from beamforge.classical.isac.wmmse import SensingChannel, SensingWMMSE, State, beams_of
 from beamforge.classical.sum_rate.reduced_wmmse import doubled
 from beamforge.core import batching
@@ -23,7 +24,7 @@ from beamforge.core.constraints import TotalPower
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.core.named_problems import build_problem
-from beamforge.core.network import own, squared_magnitude
+from beamforge.core.network import squared_magnitude
 from beamforge.core.observation import Observation
 from beamforge.core.problem import Problem
 from beamforge.core.sensing import SensingSnrAtLeast
@@ -35,8 +36,11 @@ from beamforge.learned.graph_filter import GraphFilter
 from beamforge.learned.isac.derivatives import attached
 from beamforge.learned.isac.features import FEATURES, SHIFTS, Features, observe
 
-FIRST_BARRIER, LAST_BARRIER, DECREASE = 1e-3, 1e-6, 30.0
-"""Weight of the barrier in the first step and in the beams, relative to the sum of all weights; its fall in a step."""
+BARRIER = 1e-3
+"""Weight of the barrier in the exact steps, relative to the sum of the weights of all rates."""
+
+DECREASE = (1 / 30, 1 / 30)
+"""Factors of this weight, one after the other, for the multipliers of the beams."""
 
 LIMIT = 8.0
 """Largest correction in nats that the filter can make to a multiplier."""
@@ -61,11 +65,11 @@ class SensingMultipliers(Solver):
 
     With these initial values Newton's method finds the x that is optimal for the predicted q and g: an exact step of
     `isac-wmmse`, after which all limits hold. The same is done without corrections, and the larger rate of the two
-    continues, with `steps` further exact steps and a barrier that decreases. An instance whose beams miss a limit in
-    spite of that is solved by `isac-wmmse`; ``info["handed_over"]`` [B] marks it. Instances whose sensing SNRs alone
-    need more than the power limit are infeasible.
+    continues with `steps` further exact steps. In the last of these problems the barrier then decreases. An instance
+    whose beams miss a limit in spite of that is solved by `isac-wmmse`, and ``info["handed_over"]`` [B] marks it.
+    Instances whose sensing SNRs alone need more than the power limit are infeasible.
 
-    steps          exact steps with updated receivers after the first.
+    steps          exact steps after the first, each with the receivers of the beams before.
     checkpoint     "shipped", "random" (untrained), or a file that `beamforge train` wrote; the weights have gradients
                    only if they are random, or after `requires_grad_`.
     width, rounds  size of a random graph filter; otherwise the weights determine it.
@@ -131,25 +135,20 @@ class SensingMultipliers(Solver):
 
     def run(self, data: SensingChannel, count: int) -> Tensor:
         """Beams [B, r, K + count] of feasible instances, in the basis of `data`."""
-        data, share = with_barrier(data, FIRST_BARRIER), FIRST_BARRIER
+        data = with_barrier(data)
         seen = observe(data)
         predicted, plain = self.predict(data, seen), initial_state(data, seen)
         twice = batching.tree_map(lambda leaf: torch.cat([leaf, leaf]), data)
-        states, rates = WMMSE.step(twice, batching.tree_map(lambda *pair: torch.cat(pair), predicted, plain))
-        B = len(data.power)
-        better = rates[:B] >= rates[B:]
-        chosen = batching.where(better, batching.take(states, slice(B)), batching.take(states, slice(B, None)))
-        before = batching.where(better, predicted, plain)._replace(x=chosen.x)
+        after, rate = WMMSE.step(twice, batching.tree_map(lambda *pair: torch.cat(pair), predicted, plain))
+        first, second = slice(len(data.power)), slice(len(data.power), None)
+        better = rate[first] >= rate[second]
+        before = batching.where(better, predicted, plain)
+        after = batching.where(better, batching.take(after, first), batching.take(after, second))
         for _ in range(self.steps):
-            share = max(share / DECREASE, LAST_BARRIER)
-            data, before = with_barrier(data, share), chosen
-            chosen, _ = WMMSE.step(data, before)
-        x, quadratic = chosen.x, WMMSE.quadratic(data, before)
-        while share > LAST_BARRIER:
-            share = max(share / DECREASE, LAST_BARRIER)
-            quadratic = quadratic._replace(barrier=with_barrier(data, share).barrier)
-            x = multipliers(quadratic, x)
-        return beams_of(quadratic, x, count)
+            before, after = after, WMMSE.step(data, after)[0]
+        quadratic = WMMSE.quadratic(data, before)
+        x = decreased(quadratic, after.x, DECREASE)
+        return beams_of(quadratic._replace(barrier=math.prod(DECREASE) * data.barrier), x, count)
 
     def predict(self, data: SensingChannel, seen: Features) -> State:
         """The predicted state."""
@@ -168,7 +167,7 @@ class SensingMultipliers(Solver):
         """
         known = batching.tree_map(doubled, instance.observation)
         problem = batching.tree_map(doubled, build_problem("isac", known.context).bind(known.network).merged())
-        data = with_barrier(WMMSE.prepare(problem, known), FIRST_BARRIER)
+        data = with_barrier(WMMSE.prepare(problem, known))
         needed = separate_powers(data.C, data.level).sum(-1) / data.power
         data = data._replace(level=data.level * (TRAINED_SHARE / needed).clamp_max(1).unsqueeze(-1))
         seen = observe(data)
@@ -186,10 +185,10 @@ WMMSE = SensingWMMSE()
 """Its exact steps, and the method for instances that are handed over."""
 
 
-def with_barrier(data: SensingChannel, share: float) -> SensingChannel:
-    """Data with a barrier of a weight relative to the sum of the weights of all rates."""
+def with_barrier(data: SensingChannel) -> SensingChannel:
+    """Data with the barrier of the exact steps."""
     total = data.weights.sum(-1)
-    return data._replace(barrier=share * torch.where(total > 0, total, 1))
+    return data._replace(barrier=BARRIER * torch.where(total > 0, total, 1))
 
 
 def initial_state(data: SensingChannel, seen: Features, corrections: Tensor | None = None) -> State:
