@@ -150,8 +150,8 @@ def value(data: Diagonal, x: Tensor, at: Inverse | None = None) -> Tensor:
     error = (at.d.unsqueeze(-1) * squared_magnitude(data.B)).sum((-2, -1)) + squared_magnitude(half).sum((-2, -1))
     logs = data.barrier * (2 * own(at.factor).real.log().sum(-1) - at.d.log().sum(-1))
     logs = logs + (weights(data) * x.clamp_min(1e-300).log()).sum(-1)
-    found = -error - x[:, 0] * data.power + (x[:, 1:] * data.level).sum(-1)
-    return torch.where(at.definite, found + logs, -torch.inf)
+    objective = -error - x[:, 0] * data.power + (x[:, 1:] * data.level).sum(-1)
+    return torch.where(at.definite, objective + logs, -torch.inf)
 
 
 def barrier(data: Diagonal, x: Tensor) -> Barrier:
