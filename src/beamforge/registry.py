@@ -63,6 +63,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "foschini-miljanic": (FoschiniMiljanic,),
     "wmmse": (ReducedWMMSE, LinkWMMSE, LimitedLinkWMMSE, MulticellWMMSE, ReducedMimoWMMSE),
     "pareto": (Pareto,),
+    "isac-wmmse": (SensingWMMSE,),
     "multipliers": (SumRateMultipliers, FairMultipliers, SumRateInterference, MaxMinInterference, SensingMultipliers),
     "global": (LinkBranchAndBound, ManyStarts, LimitedManyStarts),
     "neural-sum-rate-shared": (NeuralSumRateShared,),
@@ -90,7 +91,6 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "itnet-dualnet": (SumRateITNet, MaxMinITNet),
     "nfl": (NaiveFeatureLearning,),
     "dbl": (DirectBeamLearning,),
-    "isac-wmmse": (SensingWMMSE,),
     "isac-sdr": (SensingSDR,),
     "rzf-null-space": (NullSpaceSensing,),
 }

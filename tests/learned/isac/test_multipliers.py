@@ -20,6 +20,7 @@ from beamforge.learned.isac import multipliers as isac_multipliers
 from beamforge.learned.isac.derivatives import attached
 from beamforge.learned.isac.features import observe
 from beamforge.learned.isac.multipliers import SensingMultipliers
+from beamforge.registry import create
 from beamforge.scenarios import Isac
 from beamforge.training.data.isac_grid import IsacGrid
 from beamforge.training.stream import Stream
@@ -32,7 +33,9 @@ def sampled(count=6, seed=1, **config):
 
 
 def random_solver(std=0.3, **settings):
-    return all_random(SensingMultipliers(checkpoint="random", width=12, rounds=2, **settings), std).requires_grad_(False)
+    return all_random(SensingMultipliers(checkpoint="random", width=12, rounds=2, **settings), std).requires_grad_(
+        False
+    )
 
 
 def predicted(solver, data):
@@ -195,10 +198,15 @@ def test_users_of_zero_weight_and_without_a_channel():
 
 def test_it_serves_isac_by_name_and_is_not_the_default():
     problem, instance = sampled(2)
-    by_name = beamforge.solve(instance, problem="isac", method="multipliers", steps=1)
-    assert torch.equal(by_name.W, SensingMultipliers(steps=1).solve(problem, instance).W)
-    default = beamforge.solve(instance, problem="isac")
-    assert torch.equal(default.W, SensingWMMSE().solve(problem, instance).W)
+    asked = problem.bind(instance.truth)
+    assert isinstance(create(asked, instance.truth, "multipliers"), SensingMultipliers)
+    assert isinstance(create(asked, instance.truth), SensingWMMSE)
+    context = {name: instance.context[name] for name in ("p_max", "target_angles", "target_gain", "sensing_noise")}
+    context["sensing_snr_target"] = instance.context["sensing_snr_target"]
+    found = beamforge.solve(
+        instance.truth.channel, noise=instance.truth.noise, problem="isac", method="multipliers", steps=1, **context
+    )
+    torch.testing.assert_close(found.W, SensingMultipliers(steps=1).solve(problem, instance).W, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("settings", [{"steps": -1}, {"width": 0}, {"rounds": 0}])
