@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 from beamforge.classical.isac.dual import separate_powers
 from beamforge.classical.isac.wmmse import SensingChannel
 from beamforge.classical.structure import loaded_inverse
-from beamforge.classical.sum_rate.reduced_wmmse import Multipliers, receivers
+from beamforge.classical.sum_rate.reduced_wmmse import Multipliers, WhitenedChannel, receivers
 from beamforge.core.network import others, own, squared_magnitude
+from beamforge.learned.multipliers.sum_rate import SumRateMultipliers
 
 FEATURES = 15
 SHIFTS = 3
@@ -20,15 +22,18 @@ RIDGE_FACTOR = 10.0
 """Factor of the ridge in the third shift."""
 
 LARGEST_SHARE = 0.9
-"""Largest share of the power that targets are taken to need where their multipliers are guessed."""
+"""Largest share of the power that targets are taken to need where their prices are guessed."""
+
+STEPS = 1
+"""Steps of reduced WMMSE in the initial values."""
 
 
 class Features(NamedTuple):
     """Features [B, K + M, 15] and shifts [B, 3, K + M, K + M] of users and targets, and what the filter corrects.
 
-    start   multipliers [B, K] of the users: receivers and MSE weights of regularised zero forcing without targets.
+    start   multipliers [B, K] of the users: receivers and MSE weights of learned multipliers without targets.
     prices  [B, M]: ``x_m level_m``, of target m, in units of the sum of q.
-    rate    weighted sum rate [B] of regularised zero forcing without targets, bit/s/Hz.
+    rate    weighted sum rate [B] of these receivers, bit/s/Hz.
     """
 
     nodes: Tensor
@@ -69,8 +74,8 @@ def observe(data: SensingChannel) -> Features:
         1,
     )
     shifts.diagonal(dim1=-2, dim2=-1).zero_()
-    start, rate = zero_forcing(data, G[:, :K, :K])
     total = alone.sum(-1, keepdim=True)
+    start, rate = without_targets(data)
     guess = alone / (1 - total.clamp_max(LARGEST_SHARE))
     preference = (data.weights / data.weights.mean(-1, keepdim=True).clamp_min(tiny)).clamp_min(1e-4)
     usual = data.weights.mean(-1, keepdim=True).clamp_min(tiny).sqrt()
@@ -105,14 +110,15 @@ def observe(data: SensingChannel) -> Features:
     return Features(nodes, shifts, start, guess.clamp(tiny, 1 / tiny), rate)
 
 
-def zero_forcing(data: SensingChannel, gram: Tensor) -> tuple[Multipliers, Tensor]:
-    """Receivers and MSE weights [B, K] of regularised zero forcing with all the power, and its weighted sum rate [B].
+@cache
+def sum_rate_multipliers() -> SumRateMultipliers:
+    """The learned multipliers without targets, with their shipped weights."""
+    return SumRateMultipliers(steps=STEPS)
 
-    gram  [B, K, K] of the users' channels in units of noise over power.
-    """
-    K = gram.shape[-1]
-    X = loaded_inverse(gram, K + 4 * torch.finfo(data.power.dtype).eps * own(gram).real)
-    D = gram @ X
-    spent = (X.conj() * D).sum((-2, -1)).real
-    received = squared_magnitude(D) / torch.where(spent > 0, spent, 1)[:, None, None]
+
+def without_targets(data: SensingChannel) -> tuple[Multipliers, Tensor]:
+    """Receivers and MSE weights [B, K] of `multipliers` without targets, and the weighted sum rate [B]."""
+    H = data.H * data.power.sqrt()[:, None, None]
+    W = sum_rate_multipliers().solve_learned(WhitenedChannel(H, H @ H.mH, data.weights, data.power)).W
+    received = squared_magnitude(data.H @ W)
     return receivers(data.weights, own(received), others(received))

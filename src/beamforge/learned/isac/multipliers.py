@@ -36,10 +36,10 @@ from beamforge.learned.graph_filter import GraphFilter
 from beamforge.learned.isac.derivatives import attached
 from beamforge.learned.isac.features import FEATURES, SHIFTS, Features, observe
 
-BARRIER = 1e-3
+BARRIER = 1e-4
 """Weight of the barrier in the exact steps, relative to the sum of the weights of all rates."""
 
-DECREASE = (1 / 30, 1 / 30)
+DECREASE = (1e-2,)
 """Factors of this weight, one after the other, for the multipliers of the beams."""
 
 LIMIT = 8.0
@@ -59,9 +59,9 @@ class SensingMultipliers(Solver):
 
         w_k = g_k (sum_j q_j h_j h_j^H + x_0 I - sum_m x_m c_m c_m^H)^-1 sqrt(q_k) h_k
 
-    q and g are those of regularised zero forcing without targets times exponentials of the filter's outputs, and
+    q and g are those of `multipliers` without targets times exponentials of the filter's outputs, and
     ``x_m level_m = p_m sum q`` with ``p_m = r_m e^(z_m) / (1 - sum r)``, where r_m is the share of the power that
-    target m needs alone and z_m the output of the filter. At the optimum ``x_0 P = sum q (1 + sum p)``.
+    target m needs alone and z_m an output of the filter. At the optimum ``x_0 P = sum q (1 + sum p)``.
 
     With these initial values Newton's method finds the x that is optimal for the predicted q and g: an exact step of
     `isac-wmmse`, after which all limits hold. The same is done without corrections, and the larger rate of the two
@@ -144,7 +144,10 @@ class SensingMultipliers(Solver):
         better = rate[first] >= rate[second]
         before = batching.where(better, predicted, plain)
         after = batching.where(better, batching.take(after, first), batching.take(after, second))
-        for _ in range(self.steps):
+        if self.steps > 1:
+            accelerated = SensingWMMSE(tolerance=0.0, max_iterations=self.steps - 1)
+            after = accelerated.run(data, after).state
+        if self.steps > 0:
             before, after = after, WMMSE.step(data, after)[0]
         quadratic = WMMSE.quadratic(data, before)
         x = decreased(quadratic, after.x, DECREASE)
@@ -158,7 +161,7 @@ class SensingMultipliers(Solver):
         return initial_state(data, seen, outputs.clamp(-LIMIT, LIMIT).to(seen.nodes.dtype))
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus the mean logarithm of the rate over that of zero forcing without targets, after the first exact step.
+        """Minus the mean of the rate after the first exact step, over the rate of the initial values without targets.
 
         A small share of the loss is the error of the predicted prices. Where the separate beams to all targets need
         more than `TRAINED_SHARE` of the power, their levels are lowered in proportion.
@@ -177,7 +180,7 @@ class SensingMultipliers(Solver):
             x = multipliers(batching.tree_map(torch.Tensor.detach, quadratic), state.x.detach())
         share = WMMSE.respond(data, quadratic, attached(quadratic, x))[1] / seen.rate
         error = (state.x[:, 1:] / x[:, 1:]).log().abs().mean()
-        loss = PRICE_WEIGHT * error - share.clamp_min(1e-6).log().mean()
+        loss = PRICE_WEIGHT * error - share.mean()
         return loss, {"share": share.detach().mean(), "price_error": error.detach()}
 
 
@@ -192,7 +195,7 @@ def with_barrier(data: SensingChannel) -> SensingChannel:
 
 
 def initial_state(data: SensingChannel, seen: Features, corrections: Tensor | None = None) -> State:
-    """The state of regularised zero forcing with guessed prices, times exponentials of corrections [B, K + M, 3]."""
+    """The initial state without targets and guessed prices, times exponentials of corrections [B, K + M, 3]."""
     K, r = data.H.shape[-2:]
     root, gain, prices = seen.start.root, seen.start.gain, seen.prices
     if corrections is not None:
