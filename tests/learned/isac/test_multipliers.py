@@ -39,7 +39,8 @@ def random_solver(std=0.3, **settings):
 
 
 def predicted(solver, data):
-    return solver.predict(data, observe(data))
+    seen = observe(data)
+    return isac_multipliers.initial_state(data, seen, solver.corrections(seen))
 
 
 def prepared(problem, instance):

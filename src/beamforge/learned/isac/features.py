@@ -113,7 +113,8 @@ def observe(data: SensingChannel) -> Features:
 @cache
 def sum_rate_multipliers() -> SumRateMultipliers:
     """The learned multipliers without targets, with their shipped weights."""
-    return SumRateMultipliers(steps=STEPS)
+    with torch.device("cpu"):
+        return SumRateMultipliers(steps=STEPS)
 
 
 def without_targets(data: SensingChannel) -> tuple[Multipliers, Tensor]:

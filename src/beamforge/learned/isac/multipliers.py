@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from beamforge.classical.isac.dual import attainable, decreased, multipliers, separate_powers
 from beamforge.classical.isac.wmmse import SensingChannel, SensingWMMSE, State, beams_of
@@ -64,10 +63,10 @@ class SensingMultipliers(Solver):
     target m needs alone and z_m an output of the filter. At the optimum ``x_0 P = sum q (1 + sum p)``.
 
     With these initial values Newton's method finds the x that is optimal for the predicted q and g: an exact step of
-    `isac-wmmse`, after which all limits hold. The same is done without corrections, and the larger rate of the two
-    continues with `steps` further exact steps. In the last of these problems the barrier then decreases. An instance
-    whose beams miss a limit in spite of that is solved by `isac-wmmse`, and ``info["handed_over"]`` [B] marks it.
-    Instances whose sensing SNRs alone need more than the power limit are infeasible.
+    `isac-wmmse`, after which all limits hold. The same is done without corrections of q and g, and the larger rate of
+    the two continues with `steps` further exact steps. In the last of these problems the barrier then decreases. An
+    instance whose beams miss a limit in spite of that is solved by `isac-wmmse`, and ``info["handed_over"]`` [B] marks
+    it. Instances whose sensing SNRs alone need more than the power limit are infeasible.
 
     steps          exact steps after the first, each with the receivers of the beams before.
     checkpoint     "shipped", "random" (untrained), or a file that `beamforge train` wrote; the weights have gradients
@@ -116,7 +115,7 @@ class SensingMultipliers(Solver):
         data = WMMSE.prepare(*wide)
         feasible = attainable(data.C, data.level, data.power)
         count = observation.network.streams.count - observation.network.users
-        W = torch.zeros(len(data.power), *observation.network.H.shape[-1:], data.H.shape[-2] + count).to(data.H)
+        W = data.H.new_zeros(len(data.power), observation.network.antennas, data.H.shape[-2] + count)
         handed_over = torch.zeros_like(feasible)
         if feasible.any():
             places = feasible.nonzero().squeeze(-1)
@@ -137,7 +136,9 @@ class SensingMultipliers(Solver):
         """Beams [B, r, K + count] of feasible instances, in the basis of `data`."""
         data = with_barrier(data)
         seen = observe(data)
-        predicted, plain = self.predict(data, seen), initial_state(data, seen)
+        corrections = self.corrections(seen)
+        predicted = initial_state(data, seen, corrections)
+        plain = initial_state(data, seen, corrections * corrections.new_tensor([0.0, 0.0, 1.0]))
         twice = batching.tree_map(lambda leaf: torch.cat([leaf, leaf]), data)
         after, rate = WMMSE.step(twice, batching.tree_map(lambda *pair: torch.cat(pair), predicted, plain))
         first, second = slice(len(data.power)), slice(len(data.power), None)
@@ -153,12 +154,11 @@ class SensingMultipliers(Solver):
         x = decreased(quadratic, after.x, DECREASE)
         return beams_of(quadratic._replace(barrier=math.prod(DECREASE) * data.barrier), x, count)
 
-    def predict(self, data: SensingChannel, seen: Features) -> State:
-        """The predicted state."""
-        weights = self.filter.state_dict(keep_vars=True)
-        kind = next(iter(weights.values())).dtype
-        outputs = functional_call(self.filter, weights, (seen.nodes.to(kind), seen.shifts.to(kind)))
-        return initial_state(data, seen, outputs.clamp(-LIMIT, LIMIT).to(seen.nodes.dtype))
+    def corrections(self, seen: Features) -> Tensor:
+        """Outputs [B, K + M, 3] of the filter: alpha and beta of a user, z of a target."""
+        kind = self.filter.enter.weight.dtype
+        found: Tensor = self.filter(seen.nodes.to(kind), seen.shifts.to(kind))
+        return found.clamp(-LIMIT, LIMIT).to(seen.nodes.dtype)
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the mean of the rate after the first exact step, over the rate of the initial values without targets.
@@ -174,7 +174,7 @@ class SensingMultipliers(Solver):
         needed = separate_powers(data.C, data.level).sum(-1) / data.power
         data = data._replace(level=data.level * (TRAINED_SHARE / needed).clamp_max(1).unsqueeze(-1))
         seen = observe(data)
-        state = self.predict(data, seen)
+        state = initial_state(data, seen, self.corrections(seen))
         quadratic = WMMSE.quadratic(data, state)
         with torch.no_grad():
             x = multipliers(batching.tree_map(torch.Tensor.detach, quadratic), state.x.detach())
@@ -194,13 +194,11 @@ def with_barrier(data: SensingChannel) -> SensingChannel:
     return data._replace(barrier=BARRIER * torch.where(total > 0, total, 1))
 
 
-def initial_state(data: SensingChannel, seen: Features, corrections: Tensor | None = None) -> State:
+def initial_state(data: SensingChannel, seen: Features, corrections: Tensor) -> State:
     """The initial state without targets and guessed prices, times exponentials of corrections [B, K + M, 3]."""
     K, r = data.H.shape[-2:]
-    root, gain, prices = seen.start.root, seen.start.gain, seen.prices
-    if corrections is not None:
-        root, gain = root * corrections[:, :K, 0].exp(), gain * corrections[:, :K, 1].exp()
-        prices = prices * corrections[:, K:, 2].exp()
+    root, gain = (seen.start.root * corrections[:, :K, 0].exp(), seen.start.gain * corrections[:, :K, 1].exp())
+    prices = seen.prices * corrections[:, K:, 2].exp()
     total = root.square().sum(-1, keepdim=True)
     total = torch.where(total > 0, total, data.barrier.unsqueeze(-1))
     barrier = data.barrier.unsqueeze(-1) * (r + data.C.shape[-1] + 1)
