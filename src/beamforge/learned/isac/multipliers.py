@@ -163,8 +163,9 @@ class SensingMultipliers(Solver):
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the mean of the rate after the first exact step, over the rate of the initial values without targets.
 
-        A small share of the loss is the error of the predicted prices. Where the separate beams to all targets need
-        more than `TRAINED_SHARE` of the power, their levels are lowered in proportion.
+        A small share of the loss is the error of the predicted prices; those that Newton's method finds are constants
+        there. Where the separate beams to all targets need more than `TRAINED_SHARE` of the power, their levels are
+        lowered in proportion.
 
         instance  of the problem `isac`.
         """
