@@ -32,6 +32,7 @@ class Features(NamedTuple):
     """Features [B, K + M, 15] and shifts [B, 3, K + M, K + M] of users and targets, and what the filter corrects.
 
     start   multipliers [B, K] of the users: receivers and MSE weights of learned multipliers without targets.
+    left    share [B] of the power that separate beams to the targets leave.
     prices  [B, M]: ``x_m level_m``, of target m, in units of the sum of q.
     rate    weighted sum rate [B] of these receivers, bit/s/Hz.
     """
@@ -39,6 +40,7 @@ class Features(NamedTuple):
     nodes: Tensor
     shifts: Tensor
     start: Multipliers
+    left: Tensor
     prices: Tensor
     rate: Tensor
 
@@ -62,7 +64,7 @@ def observe(data: SensingChannel) -> Features:
     target = torch.arange(K + M, device=gain.device) >= K
     ridge = torch.where(target, 1.0, float(K)).to(gain) + 4 * torch.finfo(gain.dtype).eps * gain
     R = loaded_inverse(G, ridge)
-    kept, left = own(R).real, (ridge * own(R).real).clamp(tiny, 1)
+    kept, far = own(R).real, (ridge * own(R).real).clamp(tiny, 1)
     inverse_gain = torch.where(gain > 0, gain, torch.inf).reciprocal()
     across = squared_magnitude(G) * inverse_gain.unsqueeze(-2)
     shifts = torch.stack(
@@ -75,8 +77,9 @@ def observe(data: SensingChannel) -> Features:
     )
     shifts.diagonal(dim1=-2, dim2=-1).zero_()
     total = alone.sum(-1, keepdim=True)
-    start, rate = without_targets(data)
-    guess = alone / (1 - total.clamp_max(LARGEST_SHARE))
+    left = 1 - total.clamp_max(LARGEST_SHARE)
+    start, rate = without_targets(data, data.power)
+    guess = alone / left
     preference = (data.weights / data.weights.mean(-1, keepdim=True).clamp_min(tiny)).clamp_min(1e-4)
     usual = data.weights.mean(-1, keepdim=True).clamp_min(tiny).sqrt()
     none = torch.zeros_like(guess)
@@ -96,8 +99,8 @@ def observe(data: SensingChannel) -> Features:
             shifts[:, 0, :, K:].sum(-1),
             shifts[:, 1, :, :K].sum(-1),
             shifts[:, 1, :, K:].sum(-1),
-            left,
-            ((1 - left).clamp_min(tiny) / left).log() / 3,
+            far,
+            ((1 - far).clamp_min(tiny) / far).log() / 3,
             each(preference.log(), none),
             each((start.gain / usual).clamp_min(1e-4).log(), none),
             each((start.root / usual).clamp_min(1e-4).log(), none),
@@ -107,7 +110,7 @@ def observe(data: SensingChannel) -> Features:
         ],
         -1,
     )
-    return Features(nodes, shifts, start, guess.clamp(tiny, 1 / tiny), rate)
+    return Features(nodes, shifts, start, left.squeeze(-1), guess.clamp(tiny, 1 / tiny), rate)
 
 
 @cache
@@ -117,9 +120,9 @@ def sum_rate_multipliers() -> SumRateMultipliers:
         return SumRateMultipliers(steps=STEPS)
 
 
-def without_targets(data: SensingChannel) -> tuple[Multipliers, Tensor]:
-    """Receivers and MSE weights [B, K] of `multipliers` without targets, and the weighted sum rate [B]."""
-    H = data.H * data.power.sqrt()[:, None, None]
-    W = sum_rate_multipliers().solve_learned(WhitenedChannel(H, H @ H.mH, data.weights, data.power)).W
+def without_targets(data: SensingChannel, power: Tensor) -> tuple[Multipliers, Tensor]:
+    """Receivers and MSE weights [B, K] of `multipliers` without targets and with a power [B]; the sum rate [B]."""
+    H = data.H * power.sqrt()[:, None, None]
+    W = sum_rate_multipliers().solve_learned(WhitenedChannel(H, H @ H.mH, data.weights, power)).W
     received = squared_magnitude(data.H @ W)
     return receivers(data.weights, own(received), others(received))

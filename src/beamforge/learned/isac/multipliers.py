@@ -33,7 +33,7 @@ from beamforge.core.utilities import SumRate
 from beamforge.io.weights import trained_weights
 from beamforge.learned.graph_filter import GraphFilter
 from beamforge.learned.isac.derivatives import attached
-from beamforge.learned.isac.features import FEATURES, SHIFTS, Features, observe
+from beamforge.learned.isac.features import FEATURES, SHIFTS, Features, observe, without_targets
 
 BARRIER = 1e-4
 """Weight of the barrier in the exact steps, relative to the sum of the weights of all rates."""
@@ -138,7 +138,8 @@ class SensingMultipliers(Solver):
         seen = observe(data)
         corrections = self.corrections(seen)
         predicted = initial_state(data, seen, corrections)
-        plain = initial_state(data, seen, corrections * corrections.new_tensor([0.0, 0.0, 1.0]))
+        less = seen._replace(start=without_targets(data, seen.left * data.power)[0])
+        plain = initial_state(data, less, corrections * corrections.new_tensor([0.0, 0.0, 1.0]))
         twice = batching.tree_map(lambda leaf: torch.cat([leaf, leaf]), data)
         after, rate = WMMSE.step(twice, batching.tree_map(lambda *pair: torch.cat(pair), predicted, plain))
         first, second = slice(len(data.power)), slice(len(data.power), None)
