@@ -47,6 +47,7 @@ from beamforge.learned.fairness.wit import WiT
 from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
 from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
 from beamforge.learned.interference.multipliers import MaxMinInterference, SumRateInterference
+from beamforge.learned.isac.multipliers import SensingMultipliers
 from beamforge.learned.l2o.bicnn import BiCNN
 from beamforge.learned.l2o.graph_transformer import GraphTransformer
 from beamforge.learned.l2o.hpe_transformer import HPETransformer
@@ -64,7 +65,8 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "foschini-miljanic": (FoschiniMiljanic,),
     "wmmse": (ReducedWMMSE, LinkWMMSE, LimitedLinkWMMSE, MulticellWMMSE, ReducedMimoWMMSE),
     "pareto": (Pareto,),
-    "multipliers": (SumRateMultipliers, FairMultipliers, SumRateInterference, MaxMinInterference),
+    "isac-wmmse": (SensingWMMSE,),
+    "multipliers": (SumRateMultipliers, FairMultipliers, SumRateInterference, MaxMinInterference, SensingMultipliers),
     "global": (LinkBranchAndBound, ManyStarts, LimitedManyStarts),
     "neural-sum-rate-shared": (NeuralSumRateShared,),
     "neural-sum-rate": (NeuralSumRate,),
@@ -93,7 +95,6 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "itnet-dualnet": (SumRateITNet, MaxMinITNet),
     "nfl": (NaiveFeatureLearning,),
     "dbl": (DirectBeamLearning,),
-    "isac-wmmse": (SensingWMMSE,),
     "isac-sdr": (SensingSDR,),
     "rzf-null-space": (NullSpaceSensing,),
 }
@@ -101,6 +102,7 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
 MODELS: dict[str, type[Solver]] = {
     "multipliers": SumRateMultipliers,
     "fair-multipliers": FairMultipliers,
+    "isac-multipliers": SensingMultipliers,
     "interference-sum-rate": SumRateInterference,
     "interference-max-min": MaxMinInterference,
     "wit": WiT,

@@ -8,7 +8,10 @@ import torch
 from beamforge.classical.isac.dual import (
     SensingQuadratic,
     barrier,
+    diagonal,
+    factored,
     initial_multipliers,
+    lagrangian,
     least_power,
     multipliers,
     value,
@@ -53,7 +56,7 @@ def test_minimum_error_equals_that_of_the_cone_program(level):
     for e in (1e-1, 1e-3, 1e-5, 1e-8):
         data = problem(level, e)
         x = multipliers(data, initial_multipliers(data) if x is None else x)
-    T = barrier(data, x).inverse
+    T = torch.cholesky_inverse(factored(data, x)[0])
     W = T @ data.B
     S = W @ W.mH + 1e-8 * T
     trace = lambda M: M.diagonal(dim1=-2, dim2=-1).sum(-1).real  # noqa: E731
@@ -68,14 +71,20 @@ def test_minimum_error_equals_that_of_the_cone_program(level):
 def test_derivatives_of_the_dual(level, sensing_weight):
     data = problem(level, 0.1, sensing_weight=sensing_weight)
     x = multipliers(data, initial_multipliers(data)) * torch.tensor([1.3, 0.8, 1.1, 0.9], dtype=torch.float64)
-    here = barrier(data, x)
+    plain = diagonal(data)
+    here = barrier(plain, x)
+    T = torch.linalg.inv(lagrangian(data, x))  # the definition, without the matrix inversion lemma
+    error = (data.B.conj() * (T @ data.B)).sum((-2, -1)).real
+    logs = 0.1 * (torch.logdet(lagrangian(data, x)).real + x[:, 0].log())
+    logs = logs + ((0.1 + sensing_weight) * x[:, 1:].log()).sum(-1)
+    torch.testing.assert_close(here.value, logs - error - x[:, 0] + level * x[:, 1:].sum(-1), rtol=1e-10, atol=0)
     for place in range(4):
         h = 1e-5 * x[:, place].mean()
         shift = torch.zeros(4, dtype=torch.float64)
         shift[place] = h
-        slope = (value(data, x + shift) - value(data, x - shift)) / (2 * h)
+        slope = (value(plain, x + shift) - value(plain, x - shift)) / (2 * h)
         torch.testing.assert_close(here.gradient[:, place], slope, rtol=1e-6, atol=1e-6)
-        difference = (barrier(data, x + shift).gradient - barrier(data, x - shift).gradient) / (2 * h)
+        difference = (barrier(plain, x + shift).gradient - barrier(plain, x - shift).gradient) / (2 * h)
         torch.testing.assert_close(here.hessian[:, place], difference, rtol=1e-5, atol=1e-5)
 
 

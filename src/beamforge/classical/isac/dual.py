@@ -21,19 +21,32 @@ an additional weight v_m of log x_m.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from beamforge.core.network import own
+from beamforge.core import batching
+from beamforge.core.network import own, squared_magnitude
+
+Data = TypeVar("Data")
 
 STEPS = 60
 """Largest number of Newton steps; a start near the solution needs one or two."""
 
 DECREMENT = 1e-6
 """Newton decrement at convergence, relative to the barrier's weight; the error is its square."""
+
+NEAR = 0.01
+"""Squared Newton decrement, relative to the barrier's weight, below which a full step stays inside the domain.
+
+There the step is less than a tenth of the radius of the ellipsoid, in the Hessian of the barrier, that is inside.
+"""
+
+GROWTH = 4.0
+"""Growth of the step size that is tried first, from one Newton step to the next."""
 
 HALVINGS = 30
 """Largest number of halvings of a Newton step."""
@@ -54,13 +67,31 @@ class SensingQuadratic(NamedTuple):
     sensing_weight: Tensor
 
 
+class Diagonal(NamedTuple):
+    """`SensingQuadratic` in an eigenbasis of A: its eigenvalues [B, N], and B and C in that basis."""
+
+    eigenvalues: Tensor
+    B: Tensor
+    C: Tensor
+    level: Tensor
+    power: Tensor
+    barrier: Tensor
+    sensing_weight: Tensor
+
+
 class Barrier(NamedTuple):
-    """Dual function with barrier at x [B, M + 1]: value [B], gradient [B, M + 1], Hessian, and X^-1 [B, N, N]."""
+    """Dual function with barrier at x [B, M + 1]: value [B], gradient [B, M + 1] and Hessian [B, M + 1, M + 1]."""
 
     value: Tensor
     gradient: Tensor
     hessian: Tensor
-    inverse: Tensor
+
+
+def diagonal(data: SensingQuadratic) -> Diagonal:
+    """The problem in an eigenbasis of A, found once for all Newton steps; A is taken as zero where it is not finite."""
+    finite = torch.view_as_real(data.A).isfinite().all(-1).all((-2, -1))
+    eigenvalues, basis = torch.linalg.eigh(torch.where(finite[:, None, None], data.A, 0))
+    return Diagonal(eigenvalues.clamp_min(0), basis.mH @ data.B, basis.mH @ data.C, *data[3:])
 
 
 def lagrangian(data: SensingQuadratic, x: Tensor) -> Tensor:
@@ -78,46 +109,80 @@ def factored(data: SensingQuadratic, x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(definite[:, None, None], factor, eye), definite
 
 
-def weights(data: SensingQuadratic) -> Tensor:
+def weights(data: SensingQuadratic | Diagonal) -> Tensor:
     """Weights [B, M + 1] of the logarithms of x."""
     e = data.barrier.unsqueeze(-1)
     return torch.cat([e, e + data.sensing_weight], -1)
 
 
-def value(data: SensingQuadratic, x: Tensor) -> Tensor:
+class Inverse(NamedTuple):
+    """``X^-1 = diag(d) + Z S Z^H`` with ``Z = diag(d) C``, d [B, N], and what gives S: see `inverse`.
+
+    G = C^H Z [B, M, M], root [B, M] of the targets' multipliers, E = Z^H B [B, M, K], factor [B, M, M] of
+    ``I - diag(root) G diag(root)`` (the identity where that is not positive definite), definite [B].
+    """
+
+    d: Tensor
+    Z: Tensor
+    G: Tensor
+    root: Tensor
+    E: Tensor
+    factor: Tensor
+    definite: Tensor
+
+
+def inverse(data: Diagonal, x: Tensor) -> Inverse:
+    """X^-1 by the matrix inversion lemma, from a Cholesky factor of M rows: ``S = (diag(1/x_m) - G)^-1``."""
+    root = x[:, 1:].clamp_min(1e-300).sqrt()
+    d = (data.eigenvalues + x[:, :1].clamp_min(1e-300)).reciprocal()
+    Z = d.unsqueeze(-1) * data.C
+    G = data.C.mH @ Z
+    eye = torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
+    factor, failed = torch.linalg.cholesky_ex(eye - root.unsqueeze(-1) * G * root.unsqueeze(-2))
+    definite = (failed == 0) & (x > 0).all(-1)
+    return Inverse(d, Z, G, root, Z.mH @ data.B, torch.where(definite[:, None, None], factor, eye), definite)
+
+
+def value(data: Diagonal, x: Tensor, at: Inverse | None = None) -> Tensor:
     """Dual function with barrier [B]; -inf where X is not positive definite."""
-    factor, definite = factored(data, x)
-    half = torch.linalg.solve_triangular(factor, data.B, upper=False)
-    logs = data.barrier * 2 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
+    at = inverse(data, x) if at is None else at
+    half = torch.linalg.solve_triangular(at.factor, at.root.unsqueeze(-1) * at.E, upper=False)
+    error = (at.d.unsqueeze(-1) * squared_magnitude(data.B)).sum((-2, -1)) + squared_magnitude(half).sum((-2, -1))
+    logs = data.barrier * (2 * own(at.factor).real.log().sum(-1) - at.d.log().sum(-1))
     logs = logs + (weights(data) * x.clamp_min(1e-300).log()).sum(-1)
-    objective = -half.abs().square().sum((-2, -1)) - x[:, 0] * data.power + (x[:, 1:] * data.level).sum(-1)
-    return torch.where(definite, objective + logs, -torch.inf)
+    objective = -error - x[:, 0] * data.power + (x[:, 1:] * data.level).sum(-1)
+    return torch.where(at.definite, objective + logs, -torch.inf)
 
 
-def barrier(data: SensingQuadratic, x: Tensor) -> Barrier:
-    """Value and derivatives at x with X positive definite."""
-    T = torch.cholesky_inverse(factored(data, x)[0])
-    e, C = data.barrier.unsqueeze(-1), data.C
-    W = T @ data.B
-    TC = T @ C
-    Y = W @ W.mH  # Y + e T is the transmit covariance
-    YC = Y @ C
-    data_snr = (C.conj() * YC).sum(-2).real  # c^H W W^H c
-    stream_snr = e * (C.conj() * TC).sum(-2).real
-    trace_T, trace_Y = (each.diagonal(dim1=-2, dim2=-1).real.sum(-1, keepdim=True) for each in (T, Y))
-    power = trace_Y + e * trace_T
-    slack = torch.cat([power - data.power.unsqueeze(-1), data.level - data_snr - stream_snr], -1)
+def barrier(data: Diagonal, x: Tensor) -> Barrier:
+    """Value and derivatives at x with X positive definite; O(N M K)."""
+    at, e = inverse(data, x), data.barrier.unsqueeze(-1)
+    d, Z, G, E = at.d, at.Z, at.G, at.E
+    reciprocal = torch.cholesky_inverse(at.factor) * at.root.unsqueeze(-1)
+    S, V = reciprocal * at.root.unsqueeze(-2), reciprocal / at.root.unsqueeze(-2)
+    W = d.unsqueeze(-1) * data.B + (Z @ S) @ E
+    CW, TC, CTC = V.mH @ E, Z @ V, G @ V  # T = X^-1, and W W^H + e T is the transmit covariance
+    ZZ, ZW = Z.mH @ Z, Z.mH @ W
+    data_snr, stream_snr = squared_magnitude(CW).sum(-1), e * own(CTC).real
+    beam_power = squared_magnitude(W).sum(-1)
+    power = beam_power.sum(-1) + data.barrier * (d.sum(-1) + trace(S, ZZ))
+    slack = torch.cat([(power - data.power).unsqueeze(-1), data.level - data_snr - stream_snr], -1)
     gradient = slack + weights(data) / x
-    # second derivatives: -2 Re tr(E_j T E_k Y) - e tr(E_j T E_k T), with E_0 = I and E_m = -c_m c_m^H
-    CTC, CYC = C.mH @ TC, C.mH @ YC
-    targets = 2 * (CTC * CYC.mT).real + data.barrier[:, None, None] * CTC.abs().square()
-    mixed = 2 * (TC.conj() * YC).sum(-2).real + e * TC.abs().square().sum(-2)
-    total = 2 * (T.conj() * Y).sum((-2, -1)).real + data.barrier * T.abs().square().sum((-2, -1))
+    # second derivatives: -2 Re tr(E_j T E_k W W^H) - e tr(E_j T E_k T), with E_0 = I and E_m = -c_m c_m^H
+    targets = 2 * (CTC * (CW @ CW.mH).mT).real + data.barrier[:, None, None] * squared_magnitude(CTC)
+    mixed = 2 * (TC.conj() * (W @ CW.mH)).sum(-2).real + e * squared_magnitude(TC).sum(-2)
+    square = d.square().sum(-1) + 2 * trace(S, Z.mH @ (d.unsqueeze(-1) * Z)) + trace(S @ ZZ, S @ ZZ)
+    total = 2 * ((d * beam_power).sum(-1) + trace(S, ZW @ ZW.mH)) + data.barrier * square
     top = torch.cat([total.unsqueeze(-1), -mixed], -1).unsqueeze(-2)
     hessian = torch.cat([top, torch.cat([-mixed.unsqueeze(-1), targets], -1)], -2) + torch.diag_embed(
         weights(data) / x.square()
     )
-    return Barrier(value(data, x), gradient, -hessian, T)
+    return Barrier(value(data, x, at), gradient, -hessian)
+
+
+def trace(one: Tensor, other: Tensor) -> Tensor:
+    """``Re tr(one other)`` [B] of matrices [B, M, M]."""
+    return (one * other.mT).sum((-2, -1)).real
 
 
 def initial_multipliers(data: SensingQuadratic) -> Tensor:
@@ -128,74 +193,151 @@ def initial_multipliers(data: SensingQuadratic) -> Tensor:
     return torch.cat([power.unsqueeze(-1), target.unsqueeze(-1).expand_as(data.level)], -1)
 
 
-def multipliers(data: SensingQuadratic, x: Tensor) -> Tensor:
-    """Optimal multipliers x [B, M + 1] by Newton's method from given multipliers."""
+def multipliers(data: SensingQuadratic | Diagonal, x: Tensor) -> Tensor:
+    """Optimal multipliers x [B, M + 1] by Newton's method from given ones; O(N^3 + N^2 K), and O(N M K) a step."""
+    plain = diagonal(data) if isinstance(data, SensingQuadratic) else data
+    return newton_ascent(plain, value, barrier, positive(plain, x), data.barrier)
 
-    def derivatives(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        here = barrier(data, x)
-        return here.value, here.gradient, here.hessian
 
-    return newton_ascent(lambda x: value(data, x), derivatives, positive(data, x), data.barrier)
+def decreased(data: SensingQuadratic, x: Tensor, factors: Sequence[float]) -> Tensor:
+    """Optimal multipliers [B, M + 1] after the barrier's weight was multiplied by each of some factors in turn.
+
+    x are those of the given weight. Newton's method starts on the tangent of the central path: with g_e the gradient at
+    the weight e, and H the Hessian there, the tangent leads from x to ``x + H^-1 (g_e - g_f)`` at the weight f.
+    """
+    plain = diagonal(data)
+    for factor in factors:
+        here, weaker = barrier(plain, x), plain._replace(barrier=factor * plain.barrier)
+        step = torch.linalg.solve(here.hessian, here.gradient - barrier(weaker, x).gradient)
+        for _ in range(HALVINGS):
+            inside = inverse(weaker, x + step).definite
+            if inside.all():
+                break
+            step = torch.where(inside.unsqueeze(-1), step, step / 2)
+        plain, x = weaker, multipliers(weaker, x + step)
+    return x
 
 
 def newton_ascent(
-    value: Callable[[Tensor], Tensor],
-    derivatives: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
+    data: Data,
+    value: Callable[[Data, Tensor], Tensor],
+    derivatives: Callable[[Data, Tensor], tuple[Tensor, Tensor, Tensor]],
     x: Tensor,
     weight: Tensor,
-    stop: Callable[[Tensor], Tensor] | None = None,
+    stop: Callable[[Data, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Maximiser [B, n] of a concave function with a barrier of the given weight [B], by Newton's method from x > 0.
 
+    data         a tree of [B, ...] tensors; instances that have converged are left out of the computation.
     value        [B], -inf outside the domain of the barrier.
     derivatives  value [B], gradient [B, n] and Hessian [B, n, n].
     stop         [B], an additional stopping criterion.
     """
-    active = torch.ones_like(weight, dtype=torch.bool)
+    out, where = x, torch.arange(len(x), device=x.device)
+    active, size = torch.ones_like(weight, dtype=torch.bool), torch.ones_like(weight)
     for _ in range(STEPS):
-        here, gradient, hessian = derivatives(x)
+        here, gradient, hessian = derivatives(data, x)
         scale = (-own(hessian)).rsqrt()
         system, failed = torch.linalg.cholesky_ex(-hessian * scale.unsqueeze(-1) * scale.unsqueeze(-2))
-        active = active & (failed == 0)
         step = scale * torch.cholesky_solve((gradient * scale).unsqueeze(-1), system).squeeze(-1)
-        step = torch.where(active.unsqueeze(-1), step, 0)
         gain = (gradient * step).sum(-1)
-        active = active & (gain > DECREMENT**2 * weight)
+        active = active & (failed == 0) & (gain > DECREMENT**2 * weight)
         if stop is not None:
-            active = active & ~stop(x)
+            active = active & ~stop(data, x)
         if not active.any():
             break
-        size = active.to(x.dtype)
-        for _ in range(HALVINGS):
-            reached = value(x + size.unsqueeze(-1) * step)
-            short = active & ~(reached >= here + 0.2 * size * gain - 1e-14 * here.abs())
-            if not short.any():
-                break
-            size = torch.where(short, size / 2, size)
-        else:
-            size = torch.where(short, 0, size)
-            active = active & ~short
-        long = active & (gain > weight)  # far from the optimum, avoid a step up to the boundary
-        for _ in range(HALVINGS):
-            tried = torch.where(long, size / 2, size)
-            there = value(x + tried.unsqueeze(-1) * step)
-            long = long & (there > reached)
-            if not long.any():
-                break
-            size, reached = torch.where(long, tried, size), torch.where(long, there, reached)
-        x = x + size.unsqueeze(-1) * step
-    return x
+        if 2 * active.sum() <= len(active):
+            out, (data, x, weight, size, where, here, step, gain) = (
+                out.index_copy(0, where, x),
+                batching.take((data, x, weight, size, where, here, step, gain), active),
+            )
+            active = active[active]
+        size, improved = line_search(partial(value, data), x, step, here, gain, weight, size, active)
+        active = active & improved
+        x = x + torch.where(active, size, 0).unsqueeze(-1) * torch.where(active.unsqueeze(-1), step, 0)
+    return out.index_copy(0, where, x)
 
 
-def positive(data: SensingQuadratic, x: Tensor) -> Tensor:
+def line_search(
+    value: Callable[[Tensor], Tensor],
+    x: Tensor,
+    step: Tensor,
+    here: Tensor,
+    gain: Tensor,
+    weight: Tensor,
+    size: Tensor,
+    active: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Step size [B] along a Newton step, and where one was found [B].
+
+    here, gain    value at x, and its derivative along the step.
+    size, active  step size of the previous step, and the instances that are looked at.
+    """
+    far = active & (gain > NEAR * weight)
+    size = torch.where(far & (gain > weight), (GROWTH * size).clamp_max(1), 1)
+    if not far.any():
+        return size, active
+    reached, short = here, far
+    for _ in range(HALVINGS):
+        reached = value(x + size.unsqueeze(-1) * step)
+        short = far & ~(reached >= here + 0.2 * size * gain - 1e-14 * here.abs())
+        if not short.any():
+            break
+        size = torch.where(short, size / 2, size)
+    long = far & ~short & (gain > weight)  # far from the optimum, avoid a step up to the boundary
+    for _ in range(HALVINGS if long.any() else 0):
+        tried = torch.where(long, size / 2, size)
+        there = value(x + tried.unsqueeze(-1) * step)
+        long = long & (there > reached)
+        if not long.any():
+            break
+        size, reached = torch.where(long, tried, size), torch.where(long, there, reached)
+    return size, active & ~short
+
+
+def positive(data: Diagonal, x: Tensor) -> Tensor:
     """Multipliers for which X is positive definite: the multiplier of the power is increased where necessary."""
     x = x.clone()
     for _ in range(60):
-        _, failed = torch.linalg.cholesky_ex(lagrangian(data, x))
-        if not failed.any():
+        definite = inverse(data, x).definite
+        if definite.all():
             break
-        x[:, 0] = torch.where(failed > 0, 2 * x[:, 0] + 1e-12, x[:, 0])
+        x[:, 0] = torch.where(definite, x[:, 0], 2 * x[:, 0] + 1e-12)
     return x
+
+
+def attainable(C: Tensor, level: Tensor, power: Tensor) -> Tensor:
+    """Whether the power [B] suffices for the sensing SNRs alone, exactly.
+
+    An instance is decided as soon as a bound is: separate beams to all targets need at least the minimum power, the
+    dual function at most, and ``e (N + M + 1)`` above the latter is enough.
+    """
+    C = reduced(C)
+    separate = separate_powers(C, level).sum(-1)
+    enough = separate <= power
+    where = (~enough & separate.isfinite()).nonzero().squeeze(-1)
+    if not len(where):
+        return enough
+    data, x = power_problem(*batching.take((C, level), where))
+    separate = data.power / SPARE_POWER
+    for share in SHARES:
+        data = data._replace(barrier=share * separate)
+        x = multipliers(data, x)
+        least = power_bound(data, x)
+        most = least + data.barrier * (data.A.shape[-1] + x.shape[-1])
+        limit = power[where]
+        enough = enough.index_copy(0, where, (least if share == SHARES[-1] else most) <= limit)
+        unclear = (least <= limit) & (most > limit)
+        if not unclear.any():
+            break
+        data, x, separate, where = batching.take((data, x, separate, where), unclear)
+    return enough
+
+
+def separate_powers(C: Tensor, level: Tensor) -> Tensor:
+    """``level_m / |c_m|^2`` [B, M], the power for target m alone; infinite where it has zero gain."""
+    size = squared_magnitude(C).sum(-2)
+    return torch.where(size > 0, level / torch.where(size > 0, size, 1), torch.inf)
 
 
 def least_power(C: Tensor, level: Tensor) -> Tensor:
@@ -203,15 +345,39 @@ def least_power(C: Tensor, level: Tensor) -> Tensor:
 
     Infinite where a target has zero gain.
     """
-    size = C.abs().square().sum(-2)
-    visible = (size > 0).all(-1)
-    C, size = torch.where(visible[:, None, None], C, 1), torch.where(visible.unsqueeze(-1), size, C.shape[-2])
-    separate = (level / size).sum(-1)  # each target served separately
-    eye = torch.eye(C.shape[-2], dtype=C.dtype, device=C.device).expand(len(C), -1, -1)
-    data = SensingQuadratic(eye, torch.zeros_like(C[..., :1]), C, level, 10 * separate, separate, 0 * level)
-    x = initial_multipliers(data)
-    for share in (1e-1, 1e-3, 1e-5, 1e-7, 1e-9):
+    C = reduced(C)
+    visible = separate_powers(C, level).isfinite().all(-1)
+    data, x = power_problem(torch.where(visible[:, None, None], C, 1), level)
+    separate = data.power / SPARE_POWER
+    for share in SHARES:
         data = data._replace(barrier=share * separate)
         x = multipliers(data, x)
-    power = (x[:, 1:] * level).sum(-1) - x[:, 0] * data.power
-    return torch.where(visible, power, torch.inf)
+    return torch.where(visible, power_bound(data, x), torch.inf)
+
+
+SHARES = (1e-1, 1e-3, 1e-5, 1e-7, 1e-9)
+"""Successive weights of the barrier, relative to the power of separate beams."""
+
+SPARE_POWER = 10.0
+"""Power limit of the minimum-power problem relative to the power of separate beams; it is never active."""
+
+
+def reduced(C: Tensor) -> Tensor:
+    """A matrix [B, min(N, M), M] with the Gram matrix of C [B, N, M], on which alone the minimum power depends."""
+    return torch.linalg.qr(C, mode="r")[1] if C.shape[-2] > C.shape[-1] else C
+
+
+def power_problem(C: Tensor, level: Tensor) -> tuple[SensingQuadratic, Tensor]:
+    """The minimum-power problem, with a barrier as large as the power of separate beams, and initial multipliers."""
+    separate = separate_powers(C, level).sum(-1)
+    eye = torch.eye(C.shape[-2], dtype=C.dtype, device=C.device).expand(len(C), -1, -1)
+    level = level.expand(len(C), C.shape[-1])
+    data = SensingQuadratic(
+        eye, torch.zeros_like(C[..., :1]), C, level, SPARE_POWER * separate, separate, torch.zeros_like(level)
+    )
+    return data, initial_multipliers(data)
+
+
+def power_bound(data: SensingQuadratic, x: Tensor) -> Tensor:
+    """Dual function [B] of the minimum-power problem without its barrier, at most the minimum power."""
+    return (x[:, 1:] * data.level).sum(-1) - x[:, 0] * data.power

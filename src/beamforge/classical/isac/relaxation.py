@@ -143,11 +143,12 @@ def solve(data: PowerProblem, z: Tensor, power: Tensor) -> Tensor:
         scale = 1 - (weight * 2.0 ** (place - 4)).clamp_max(0.5) if place < 40 else torch.full_like(weight, 0.5)
         z = torch.where(outside.unsqueeze(-1), (initial if place < 40 else z) * scale, z)
     return newton_ascent(
-        lambda x: value(data, x),
-        lambda x: derivatives(data, x),
+        (data, power),
+        lambda given, x: value(given[0], x),
+        lambda given, x: derivatives(given[0], x),
         z,
         data.barrier,
-        lambda x: dual(data, x) > power,
+        lambda given, x: dual(given[0], x) > given[1],
     )
 
 

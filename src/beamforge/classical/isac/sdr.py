@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from beamforge.classical.isac.dual import least_power
+from beamforge.classical.isac.dual import attainable
 from beamforge.classical.isac.relaxation import PowerProblem, covariance, dual, initial_multipliers, solve
 from beamforge.classical.structure import directions
 from beamforge.classical.sum_rate.reduced_wmmse import doubled
@@ -71,7 +71,7 @@ class SensingSDR(Solver):
         network, limit = wide.network.whitened(), problem.get(TotalPower).limit
         targets = problem.get(SensingSnrAtLeast)
         H, C = network.channel, targets.unit_channels(network.antennas)
-        feasible = least_power(C, targets.level * (1 + MARGIN)) <= limit
+        feasible = attainable(C, targets.level * (1 + MARGIN), limit)
         level = torch.where(feasible.unsqueeze(-1), targets.level * (1 + MARGIN), 0)  # its status is set below
         C = torch.where(feasible[:, None, None], C, 1)
         basis, _ = torch.linalg.qr(torch.cat([H.mH, C], -1))

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from beamforge.classical.isac.dual import (
     SensingQuadratic,
+    attainable,
     factored,
     initial_multipliers,
     lagrangian,
-    least_power,
     multipliers,
 )
 from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE, doubled, receivers
@@ -105,7 +105,7 @@ class SensingWMMSE(IterativeSolver):
             data = self.prepare(wide_problem, wide)
             feasible = torch.ones_like(data.power, dtype=torch.bool)
             if isinstance(problem.maximise, SumRate):
-                feasible = least_power(data.C, data.level) <= data.power
+                feasible = attainable(data.C, data.level, data.power)
                 data = data._replace(
                     level=torch.where(feasible.unsqueeze(-1), data.level, 1e-3)
                 )  # its status is set below
@@ -177,7 +177,10 @@ class SensingWMMSE(IterativeSolver):
 
     def step(self, data: SensingChannel, state: State) -> tuple[State, Tensor]:
         quadratic = self.quadratic(data, state)
-        x = multipliers(quadratic, state.x.clamp_min(1e-12))
+        return self.respond(data, quadratic, multipliers(quadratic, state.x.clamp_min(1e-12)))
+
+    def respond(self, data: SensingChannel, quadratic: SensingQuadratic, x: Tensor) -> tuple[State, Tensor]:
+        """The state after the beams of multipliers x [B, M + 1], and the merit of these beams; differentiable."""
         T = torch.cholesky_inverse(factored(quadratic, x)[0])
         interference = data.barrier.unsqueeze(-1) * own(data.H @ T @ data.H.mH).real
         W = T @ quadratic.B
@@ -189,8 +192,12 @@ class SensingWMMSE(IterativeSolver):
     def all_beams(self, data: SensingChannel, state: State, count: int) -> Tensor:
         """Beams [B, r, K + count]: data, the strongest directions of the sensing covariance, then zeros."""
         quadratic = self.quadratic(data, state)
-        x = multipliers(quadratic, state.x.clamp_min(1e-12))
-        size, directions = torch.linalg.eigh(lagrangian(quadratic, x))
-        W = directions @ ((directions.mH @ quadratic.B) / size.unsqueeze(-1))
-        F = (directions * (data.barrier.unsqueeze(-1) / size).sqrt().unsqueeze(-2))[..., :count]
-        return torch.cat([W, torch.nn.functional.pad(F, (0, count - F.shape[-1]))], -1)
+        return beams_of(quadratic, multipliers(quadratic, state.x.clamp_min(1e-12)), count)
+
+
+def beams_of(quadratic: SensingQuadratic, x: Tensor, count: int) -> Tensor:
+    """Beams [B, r, K + count] of multipliers x: data, strongest directions of the sensing covariance, then zeros."""
+    size, directions = torch.linalg.eigh(lagrangian(quadratic, x))
+    W = directions @ ((directions.mH @ quadratic.B) / size.unsqueeze(-1))
+    F = (directions * (quadratic.barrier.unsqueeze(-1) / size).sqrt().unsqueeze(-2))[..., :count]
+    return torch.cat([W, torch.nn.functional.pad(F, (0, count - F.shape[-1]))], -1)
