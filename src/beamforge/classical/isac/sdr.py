@@ -23,8 +23,9 @@ from beamforge.core.utilities import SumRate
 BARRIERS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 """Successive weights of the barrier, relative to the power limit."""
 
-ROUNDS, POWER_TOLERANCE = 8, 10.0
-"""Largest number of factors for each weight, and the tolerance of the power relative to weight and power limit."""
+ROUNDS, POWER_TOLERANCE, LEAST_TOLERANCE = 8, 10.0, 1e-6
+"""Largest number of factors for each weight; tolerance of the power relative to weight and power limit, and its least
+value relative to the power limit, which rounding may require."""
 
 MAX_BARRIER_POWER = 0.5
 """Largest share of the power caused by the barrier for which the factor is updated."""
@@ -146,7 +147,7 @@ def largest_factor(
             low = torch.where(proven, factor, low)
             high = torch.where(infeasible, torch.minimum(high, factor), high)
             slack = power - transmit_power
-            converged = central & (slack.abs() <= POWER_TOLERANCE * weight * power)
+            converged = central & (slack.abs() <= max(POWER_TOLERANCE * weight, LEAST_TOLERANCE) * power)
             if converged.all():
                 break
             slope = (power_derivatives(data, z, S) * sinr / (1 + factor.unsqueeze(-1) * sinr).square()).sum(-1)
