@@ -39,15 +39,6 @@ STEPS = 60
 DECREMENT = 1e-6
 """Newton decrement at convergence, relative to the barrier's weight; the error is its square."""
 
-NEAR = 0.01
-"""Squared Newton decrement, relative to the barrier's weight, below which a full step stays inside the domain.
-
-There the step is less than a tenth of the radius of the ellipsoid, in the Hessian of the barrier, that is inside.
-"""
-
-GROWTH = 4.0
-"""Growth of the step size that is tried first, from one Newton step to the next."""
-
 HALVINGS = 30
 """Largest number of halvings of a Newton step."""
 
@@ -234,7 +225,7 @@ def newton_ascent(
     stop         [B], an additional stopping criterion.
     """
     out, where = x, torch.arange(len(x), device=x.device)
-    active, size = torch.ones_like(weight, dtype=torch.bool), torch.ones_like(weight)
+    active = torch.ones_like(weight, dtype=torch.bool)
     for _ in range(STEPS):
         here, gradient, hessian = derivatives(data, x)
         scale = (-own(hessian)).rsqrt()
@@ -247,12 +238,12 @@ def newton_ascent(
         if not active.any():
             break
         if 2 * active.sum() <= len(active):
-            out, (data, x, weight, size, where, here, step, gain) = (
+            out, (data, x, weight, where, here, step, gain) = (
                 out.index_copy(0, where, x),
-                batching.take((data, x, weight, size, where, here, step, gain), active),
+                batching.take((data, x, weight, where, here, step, gain), active),
             )
             active = active[active]
-        size, improved = line_search(partial(value, data), x, step, here, gain, weight, size, active)
+        size, improved = line_search(partial(value, data), x, step, here, gain, weight, active)
         active = active & improved
         x = x + torch.where(active, size, 0).unsqueeze(-1) * torch.where(active.unsqueeze(-1), step, 0)
     return out.index_copy(0, where, x)
@@ -265,26 +256,22 @@ def line_search(
     here: Tensor,
     gain: Tensor,
     weight: Tensor,
-    size: Tensor,
     active: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Step size [B] along a Newton step, and where one was found [B].
 
-    here, gain    value at x, and its derivative along the step.
-    size, active  step size of the previous step, and the instances that are looked at.
+    here, gain  value at x, and its derivative along the step.
+    active      the instances that are looked at.
     """
-    far = active & (gain > NEAR * weight)
-    size = torch.where(far & (gain > weight), (GROWTH * size).clamp_max(1), 1)
-    if not far.any():
-        return size, active
-    reached, short = here, far
+    size = torch.ones_like(weight)
+    reached, short = here, active
     for _ in range(HALVINGS):
         reached = value(x + size.unsqueeze(-1) * step)
-        short = far & ~(reached >= here + 0.2 * size * gain - 1e-14 * here.abs())
+        short = active & ~(reached >= here + 0.2 * size * gain - 1e-14 * here.abs())
         if not short.any():
             break
         size = torch.where(short, size / 2, size)
-    long = far & ~short & (gain > weight)  # far from the optimum, avoid a step up to the boundary
+    long = active & ~short & (gain > weight)  # far from the optimum, avoid a step up to the boundary
     for _ in range(HALVINGS if long.any() else 0):
         tried = torch.where(long, size / 2, size)
         there = value(x + tried.unsqueeze(-1) * step)
