@@ -123,7 +123,7 @@ class Centralised(Solver):
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
-        check_weights(weights_of(problem), largest=1.0)
+        check_weights(weights_of(problem))
         name = name_of(problem)
         return Solution.closed_form(self.beams(name, BaseStations.of(problem, observation.network)).mT)
 

@@ -69,7 +69,7 @@ class ITNetDualNet(DecentralisedSolver):
     width        width of the networks, for random weights.
     looks        number of load updates in DualNet, for random weights.
 
-    Weights of the rates are in [0, 1] and not all zero, as in the paper, else `ConfigError`. SNRs outside the trained
+    Weights of the rates are in [0, 1], as in the paper, else `ConfigError`. SNRs outside the trained
     range are allowed; ``info["outside_trained_range"]`` [B] marks such instances.
 
     Source: M. Kim, H. Lee, M. Kim, I. Lee, "Deep learning based decentralized beamforming methods for multi-antenna
@@ -98,7 +98,7 @@ class ITNetDualNet(DecentralisedSolver):
         self.turns: Mapping[str, float] = {"itnet": 1.0, "dualnet": DUAL_RATE} if alternating else {}
 
     def checked(self, problem: Problem, stations: BaseStations) -> dict[str, Tensor]:
-        check_weights(weights_of(problem), largest=1.0)
+        check_weights(weights_of(problem))
         return {} if self.trained is None else {"outside_trained_range": self.trained.outside(stations)}
 
     def beams(self, stations: BaseStations, backhaul: Backhaul) -> Tensor:

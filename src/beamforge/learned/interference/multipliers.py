@@ -39,7 +39,7 @@ from beamforge.learned.graph_filter import GraphFilter
 from beamforge.learned.interference import local_view
 from beamforge.learned.interference.further_rounds import balancing, least_squares
 from beamforge.learned.interference.local_view import FAINT, LEAST_WEIGHT, LocalView, combination, received, taken
-from beamforge.learned.interference.trained_range import SnrRange, check_weights, weights_of
+from beamforge.learned.interference.trained_range import SnrRange
 from beamforge.learned.multipliers.sum_rate import call_like
 
 TELL, CORRECT, MOST = 4.0, 10.0, 14.0
@@ -107,7 +107,6 @@ class InterferenceMultipliers(DecentralisedSolver):
             raise ConfigError(f"checkpoint must fit this version's graph filters, got others in {checkpoint}") from None
 
     def checked(self, problem: Problem, stations: BaseStations) -> dict[str, Tensor]:
-        check_weights(weights_of(problem))
         return {} if self.trained is None else {"outside_trained_range": self.trained.outside(stations)}
 
     def standing(self, view: LocalView) -> Tensor:

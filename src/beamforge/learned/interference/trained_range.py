@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,19 +21,16 @@ def weights_of(problem: Problem) -> Tensor:
     return problem.maximise.weights
 
 
-def check_weights(weights: Tensor, largest: float = math.inf) -> None:
-    """`ConfigError` for weights [B, K] above `largest`, and for an instance in which all are zero.
+def check_weights(weights: Tensor) -> None:
+    """`ConfigError` for weights [B, K] above one, which the networks of the paper were not trained for.
 
     >>> import torch
-    >>> check_weights(torch.tensor([[1.0, 2.0]]), largest=1.0)
+    >>> check_weights(torch.tensor([[1.0, 2.0]]))
     Traceback (most recent call last):
     beamforge.core.errors.ConfigError: weights must be in [0, 1], got 2; divide them by the largest
     """
-    if (above := weights > largest).any():
-        raise ConfigError(f"weights must be in [0, {largest:g}], got {weights[above][0]:g}; divide them by the largest")
-    if (zero := (weights == 0).all(-1)).any():
-        where = int(zero.nonzero()[0, 0])
-        raise ConfigError(f"weights must be positive for at least one user, got only zeros in instance {where}")
+    if (above := weights > 1).any():
+        raise ConfigError(f"weights must be in [0, 1], got {weights[above][0]:g}; divide them by the largest")
 
 
 class SnrRange(NamedTuple):
