@@ -1,0 +1,1 @@
+"""Joint sensing and communication by learned layers: sum rate under sensing SNR targets."""
