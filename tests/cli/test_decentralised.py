@@ -23,7 +23,7 @@ def told(capsys):
     return json.loads(capsys.readouterr().out)
 
 
-def test_processes_write_what_one_process_writes(tmp_path, capsys):
+def test_processes_give_the_results_of_one_process(tmp_path, capsys):
     file = channels(tmp_path)
     assert solve(file, tmp_path / "one.npz", *METHOD) == 0
     capsys.readouterr()
@@ -37,7 +37,7 @@ def test_processes_write_what_one_process_writes(tmp_path, capsys):
         np.testing.assert_allclose(many[name], one[name], rtol=1e-9, atol=1e-12)
 
 
-def test_torchrun_starts_them_on_any_machine(tmp_path):
+def test_torchrun(tmp_path):
     file = channels(tmp_path)
     assert solve(file, tmp_path / "one.npz", *METHOD) == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3", "--master-port", "0"]
@@ -60,13 +60,13 @@ def test_torchrun_starts_them_on_any_machine(tmp_path):
         ([*METHOD, "--message-bits", "5"], "'5' is not one of '4', '8', '16'"),
     ],
 )
-def test_refusals(more, sentence, tmp_path, capsys):
+def test_invalid_requests(more, sentence, tmp_path, capsys):
     file = channels(tmp_path)
     out = refused(capsys, tmp_path, ["channels.npz"], "solve", file, "--problem", "sum-rate", "--out", "s.npz", *more)
     assert re.search(sentence, out), out
 
 
-def test_other_networks_and_counts_are_refused(tmp_path, capsys, monkeypatch):
+def test_unsupported_networks_and_process_counts(tmp_path, capsys, monkeypatch):
     file = write(tmp_path, {"H": normal(5, 2, 3, 4), "noise": 0.1, "p_max": 2.0, "serving": np.array([0, 1, 1])})
     command = ("--problem", "sum-rate", "--out", tmp_path / "s.npz", *METHOD, "--decentralised")
     sentence = refused(capsys, tmp_path, ["channels.npz"], "solve", file, *command)
@@ -74,11 +74,11 @@ def test_other_networks_and_counts_are_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "4")
     sentence = refused(capsys, tmp_path, ["channels.npz"], "solve", channels(tmp_path), *command)
-    assert sentence == "processes of torchrun must be the 3 base stations, got 4\n"
+    assert sentence == "torchrun must start one process per base station (3), got 4\n"
 
 
-def test_weights_of_zero_alone_are_refused(tmp_path, capsys):
+def test_only_zero_weights_are_rejected(tmp_path, capsys):
     file = channels(tmp_path, weights=np.zeros(3))
     command = ("--problem", "sum-rate", "--out", tmp_path / "s.npz", *METHOD, "--decentralised")
     sentence = refused(capsys, tmp_path, ["channels.npz"], "solve", file, *command)
-    assert "weights must be positive for some user, got zeros alone in instance 0" in sentence
+    assert "weights must be positive for some user, got only zeros in instance 0" in sentence

@@ -27,7 +27,7 @@ def refused(capsys, *arguments):
     return sentence
 
 
-def test_figures_are_those_of_the_definition(tmp_path, capsys, monkeypatch):
+def test_metrics_agree_with_definitions(tmp_path, capsys, monkeypatch):
     arrays = broadcast(p_max=2.0)
     W = normal(6, 4, 3, seed=3)
     power = np.abs(arrays["H"] @ W) ** 2
@@ -57,7 +57,7 @@ def test_one_user_at_full_power_meets_the_bound(tmp_path, capsys):
 
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])
 @pytest.mark.parametrize("precision", ["32", "64"])
-def test_a_solution_is_scored_as_it_was_asked_for(suffix, precision, tmp_path, capsys):
+def test_solution_is_evaluated_for_its_own_problem(suffix, precision, tmp_path, capsys):
     channels = write(tmp_path, broadcast(p_max=1.0))
     out = tmp_path / f"s{suffix}"
     options = ["--p-max", "4", "--noise", "0.3", "--precision", precision, "--json"]
@@ -123,13 +123,13 @@ NAN[3, 0, 0] = np.nan
         ({"W": np.full((6, 4, 3), None)}, ["W must be numbers", "objects"]),
     ],
 )
-def test_what_are_no_beams_is_refused(arrays, words, tmp_path, capsys):
+def test_invalid_beams_are_rejected(arrays, words, tmp_path, capsys):
     np.savez(tmp_path / "mine.npz", **arrays)
     sentence = refused(capsys, write(tmp_path, broadcast()), tmp_path / "mine.npz")
     assert all(word in sentence for word in words), sentence
 
 
-def test_negative_powers_and_missing_limits_are_refused(tmp_path, capsys):
+def test_negative_powers_and_missing_limits_are_rejected(tmp_path, capsys):
     np.savez(tmp_path / "p.npz", p=-np.ones((2, 3)))
     channels = write(tmp_path, {"G": np.ones((2, 3, 3)), "noise": 1.0})
     assert "non-negative" in refused(capsys, channels, tmp_path / "p.npz", "--p-max", "1")
@@ -137,6 +137,6 @@ def test_negative_powers_and_missing_limits_are_refused(tmp_path, capsys):
     assert "absent.npz" in refused(capsys, channels, tmp_path / "absent.npz")
 
 
-def test_what_others_keep_in_meta_is_theirs(tmp_path, capsys):
+def test_invalid_meta_entries_are_ignored(tmp_path, capsys):
     np.savez(tmp_path / "mine.npz", W=normal(6, 4, 3), meta=json.dumps({"p_max": "much", "noise": None}))
     assert report(capsys, write(tmp_path, broadcast()), tmp_path / "mine.npz")["count"] == 6

@@ -34,7 +34,7 @@ def pieces_of_ten(monkeypatch):
     monkeypatch.setattr(files, "CHUNK_BYTES", 10 * 16 * (3 * 4 + 4 * 3 + 3 * 3))
 
 
-def test_the_file_meets_the_mean_and_tells_the_scalar(channels, tmp_path, monkeypatch, capsys):
+def test_mean_index_meets_the_target_and_the_scalar_is_stored(channels, tmp_path, monkeypatch, capsys):
     found = {}
     for suffix in (".npz", ".h5"):
         assert solve(channels, tmp_path / f"s{suffix}", *FAIR, "--json", problem="fair-sum-rate") == 0
@@ -50,7 +50,7 @@ def test_the_file_meets_the_mean_and_tells_the_scalar(channels, tmp_path, monkey
     np.testing.assert_allclose(cut["W"], found[".npz"]["W"], rtol=1e-9, atol=1e-12)
 
 
-def test_a_mean_that_the_file_asks_for_is_reported_like_one_that_is_given(channels, tmp_path, capsys):
+def test_target_in_the_file_is_reported_like_a_given_one(channels, tmp_path, capsys):
     given = dict(np.load(channels))
     for stated in (np.full(60, 0.8), np.float64(0.8)):
         write(tmp_path, given | {"jain": stated}, name="stated")
@@ -64,7 +64,7 @@ def test_a_mean_that_the_file_asks_for_is_reported_like_one_that_is_given(channe
     assert sentence.strip() == "jain must be one number for the mean over a batch, got numbers from 0.7 to 0.9"
 
 
-def test_a_given_scalar_is_not_looked_for(channels, tmp_path, monkeypatch, capsys):
+def test_given_scalar_is_used(channels, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(WeightedSLNR, "for_the_mean", lambda *_: pytest.fail("nothing is to be found"))
     arguments = ("--method", "wslnr", "--jain", "0.99", "--set", "alpha=0.5", "--json")
     assert solve(channels, tmp_path / "s.npz", *arguments, problem="fair-sum-rate") == 0
@@ -72,7 +72,7 @@ def test_a_given_scalar_is_not_looked_for(channels, tmp_path, monkeypatch, capsy
     assert read_solution(tmp_path / "s.npz")["alpha"] == 0.5
 
 
-def test_a_large_file_is_told_by_its_first_instances_and_goes_on_with_the_same(channels, tmp_path, monkeypatch, capsys):
+def test_scalar_of_a_large_file_is_found_on_its_first_instances(channels, tmp_path, monkeypatch, capsys):
     pieces_of_ten(monkeypatch)
     monkeypatch.setattr(command, "SAMPLE_BYTES", 2 * files.CHUNK_BYTES)
     assert solve(channels, tmp_path / "whole.h5", *FAIR, "--json", problem="fair-sum-rate") == 0
@@ -98,14 +98,14 @@ def test_a_large_file_is_told_by_its_first_instances_and_goes_on_with_the_same(c
     np.testing.assert_array_equal(found["W"], whole["W"])
 
 
-def test_what_cannot_be_met_leaves_nothing_behind(channels, tmp_path, capsys):
+def test_infeasible_target_leaves_no_file(channels, tmp_path, capsys):
     for out in ("s.npz", "s.h5"):
         arguments = ["--problem", "fair-sum-rate", "--method", "wslnr", "--jain", "0.99", "--out", tmp_path / out]
         sentence = refused(capsys, tmp_path, ["channels.npz"], "solve", channels, *arguments)
         assert "jain must be at most 0." in sentence and "got 0.99" in sentence
 
 
-def test_evaluate_knows_what_was_asked_and_whether_the_file_meets_it(channels, tmp_path, monkeypatch, capsys):
+def test_evaluate_reports_target_and_mean_index(channels, tmp_path, monkeypatch, capsys):
     assert solve(channels, tmp_path / "s.npz", *FAIR, problem="fair-sum-rate") == 0
     pieces_of_ten(monkeypatch)
     for more, limit in (((), 0.8), (("--jain", "0.9"), 0.9)):
@@ -120,7 +120,7 @@ def test_evaluate_knows_what_was_asked_and_whether_the_file_meets_it(channels, t
     assert main(["evaluate", str(channels), str(tmp_path / "s.npz"), "--json", "--problem", "sum-rate"]) == 0
 
 
-def test_beams_of_unequal_power_are_told(channels, tmp_path, capsys):
+def test_beams_of_unequal_power_are_reported(channels, tmp_path, capsys):
     assert solve(channels, tmp_path / "s.npz", "--method", "wmmse") == 0
     capsys.readouterr()
     arguments = ["evaluate", str(channels), str(tmp_path / "s.npz"), "--problem", "fair-sum-rate", "--jain", "0.5"]

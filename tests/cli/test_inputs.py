@@ -64,7 +64,7 @@ def test_channels_by_another_name(tmp_path, capsys, expected):
     assert "key must name an array" in refused(tmp_path, "other.mat", capsys, "--key", "chanels")
 
 
-def test_one_array_alone(tmp_path, expected):
+def test_file_with_a_single_array(tmp_path, expected):
     np.save(tmp_path / "one.npy", H)
     np.testing.assert_allclose(solve(tmp_path, "one.npy")["rate"], expected, rtol=1e-12)
     np.save(tmp_path / "gains.npy", np.eye(3)[None] + 0.01)
@@ -107,7 +107,7 @@ def test_subcarriers_are_instances_with_their_share_of_the_power(tmp_path, capsy
     np.testing.assert_allclose(found["rate"], flat["rate"], rtol=1e-9)
 
 
-def test_the_reading_is_told(tmp_path, capsys):
+def test_summary_states_how_the_file_is_read(tmp_path, capsys):
     np.savez(tmp_path / "three.npz", H=gaussian(4, 3, 3, 8))
     solve(tmp_path, "three.npz")
     assert said(capsys)["read"] == "4 instances of 3 interfering cells, 8 antennas"
@@ -181,7 +181,7 @@ def test_noise_of_every_instance_broadcasts_over_users(tmp_path, capsys):
     assert "[B, 1]" in refused(tmp_path, "flat.npz", capsys, noise="")
 
 
-def test_a_target_of_zero_is_a_user_who_needs_nothing(tmp_path):
+def test_sinr_target_of_zero(tmp_path):
     np.savez(tmp_path / "zero.npz", H=H, sinr_target=np.array([0.0, 1.0, 1.0]))
     found = solve(tmp_path, "zero.npz", problem="min-power", power="")
     assert (found["status"] == 0).all() and (found["W"][..., 0] == 0).all()
@@ -200,13 +200,13 @@ def test_exact_conversions_are_made(tmp_path):
     assert (solve(tmp_path, "weights.npz")["rate"][:, 1] < 1e-6).all()
 
 
-def test_noise_below_single_precision_says_so(tmp_path, capsys):
+def test_noise_below_single_precision_is_rejected(tmp_path, capsys):
     np.savez(tmp_path / "faint.npz", H=H.astype(np.complex64) * np.float32(1e-20), noise=1e-50)
     assert "--precision 64" in refused(tmp_path, "faint.npz", capsys, noise="")
     assert (solve(tmp_path, "faint.npz", "--precision", "64", noise="")["rate"] > 0).any()
 
 
-def test_keys_that_mean_nothing_are_named(tmp_path, capsys):
+def test_unknown_keys_are_reported(tmp_path, capsys):
     np.savez(tmp_path / "extra.npz", H=H, speed=3.0)
     solve(tmp_path, "extra.npz")
     assert any("'speed'" in note for note in said(capsys)["notes"])
@@ -214,13 +214,13 @@ def test_keys_that_mean_nothing_are_named(tmp_path, capsys):
     assert "did you mean 'H_estimate'" in refused(tmp_path, "slip.npz", capsys)
 
 
-def test_links_without_a_direct_gain_are_noted(tmp_path, capsys):
+def test_links_without_a_direct_gain_are_reported(tmp_path, capsys):
     np.savez(tmp_path / "none.npz", G=(1 - np.eye(3))[None])
     solve(tmp_path, "none.npz")
     assert any("no link has a direct gain" in note for note in said(capsys)["notes"])
 
 
-def test_a_setting_is_refused_by_the_name_that_the_user_wrote(tmp_path, capsys):
+def test_errors_name_settings_as_given_by_the_user(tmp_path, capsys):
     np.savez(tmp_path / "plain.npz", H=H)
     sentence = refused(
         tmp_path, "plain.npz", capsys, "--set", "gradient=implicit", "--method", "duality", problem="max-min"
@@ -231,7 +231,7 @@ def test_a_setting_is_refused_by_the_name_that_the_user_wrote(tmp_path, capsys):
     )
 
 
-def test_evaluate_needs_no_repetition(tmp_path, capsys):
+def test_evaluate_reads_options_from_the_solution(tmp_path, capsys):
     np.savez(tmp_path / "odd.npz", channels=np.stack([H.real, H.imag]).transpose(0, 3, 1, 2))
     solve(tmp_path, "odd.npz", "--key", "channels", "--axes", "NBK", "--real-imag", "0")
     summary = said(capsys)
@@ -239,7 +239,7 @@ def test_evaluate_needs_no_repetition(tmp_path, capsys):
     np.testing.assert_allclose(said(capsys)["mean_utility"], summary["mean_utility"], rtol=1e-9)
 
 
-def test_sensing_streams_come_back(tmp_path, capsys):
+def test_sensing_streams_are_stored(tmp_path, capsys):
     """W has a column more than there are users: it interferes, and carries nothing."""
     W = gaussian(4, 8, 4) / 8
     np.savez(tmp_path / "plain.npz", H=H)

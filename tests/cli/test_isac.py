@@ -1,4 +1,4 @@
-"""Joint sensing and communication on files: sampled, solved, scored, drawn, refused."""
+"""Joint sensing and communication on files: sample, solve, evaluate, beam patterns, errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sensing_snr(W):
 
 
 @pytest.mark.parametrize("method", ["isac-wmmse", "isac-sdr", "rzf-null-space"])
-def test_a_file_without_streams_gets_n_for_sensing(tmp_path, capsys, method):
+def test_file_without_stream_user_gets_n_sensing_streams(tmp_path, capsys, method):
     source, out = channels(tmp_path), tmp_path / "s.npz"
     assert solve(source, out, "--method", method, "--sensing-snr-db", "5", problem="isac") == 0
     found = read_solution(out)
@@ -46,7 +46,7 @@ def test_a_file_without_streams_gets_n_for_sensing(tmp_path, capsys, method):
     assert scored["mean_utility"] == pytest.approx(found["utility"].mean(), rel=1e-9)
 
 
-def test_sampled_solved_and_drawn(tmp_path, capsys):
+def test_sample_solve_and_beam_pattern(tmp_path, capsys):
     sampled, out, figure = (tmp_path / name for name in ("c.npz", "s.npz", "f.png"))
     size = ("--set", "users=3", "--set", "antennas=6", "--set", "targets=2")
     assert main(["sample", "isac", "--count", "2", "--seed", "0", *size, "--out", str(sampled)]) == 0
@@ -57,7 +57,7 @@ def test_sampled_solved_and_drawn(tmp_path, capsys):
     assert "must end in .png" in sentence
 
 
-def test_sensing_rates_in_the_sum(tmp_path, capsys):
+def test_sensing_rates_added_to_the_sum_rate(tmp_path, capsys):
     source, out = channels(tmp_path), tmp_path / "s.npz"
     assert solve(source, out, "--sensing-weight", "0.5", problem="isac") == 0
     found = read_solution(out)
@@ -66,7 +66,7 @@ def test_sensing_rates_in_the_sum(tmp_path, capsys):
     assert report(capsys, source, out)["mean_utility"] == pytest.approx(expected.mean(), rel=1e-9)
 
 
-def test_unreachable_targets_are_flagged_one_by_one(tmp_path, capsys):
+def test_infeasible_instances_are_reported_individually(tmp_path, capsys):
     gain = GAIN.copy()
     gain[1] = 0
     source, out = channels(tmp_path, target_gain=gain), tmp_path / "s.npz"
@@ -90,13 +90,13 @@ def test_unreachable_targets_are_flagged_one_by_one(tmp_path, capsys):
         ({"sensing_noise": np.float64(0)}, "sensing_noise"),
     ],
 )
-def test_bad_files_are_refused_in_one_sentence(tmp_path, capsys, changed, words):
+def test_invalid_files_are_rejected(tmp_path, capsys, changed, words):
     source = channels(tmp_path, **changed)
     stated = ("--problem", "isac", "--sensing-snr-db", "5", "--out", tmp_path / "s.npz")
     assert words in refused(capsys, tmp_path, [source.name], "solve", source, *stated)
 
 
-def test_options_of_other_problems_are_refused(tmp_path, capsys):
+def test_options_of_other_problems_are_rejected(tmp_path, capsys):
     source, out = channels(tmp_path), tmp_path / "s.npz"
     for more, words in (
         (("--problem", "sum-rate", "--sensing-snr-db", "5"), "sensing-snr-db must be left out"),

@@ -39,7 +39,7 @@ def utility(G, w, p, noise=0.05):
 
 
 @pytest.mark.parametrize("family", [Weak, Strong])
-def test_nothing_found_elsewhere_is_better(family):
+def test_labels_are_optimal(family):
     instance = family(links=3, random_weights=True).sample(4, seed=5, dtype=torch.complex128)
     found = label(instance)
     G, w = instance.truth.gains.numpy(), instance.context["weights"].numpy()
@@ -57,7 +57,7 @@ def test_nothing_found_elsewhere_is_better(family):
     assert (found.certificate == expected).all()
 
 
-def test_a_batch_of_both_kinds_has_each_proven_in_its_way():
+def test_certificates_in_a_mixed_batch():
     strong, weak = (family(links=4).sample(2, seed=3, dtype=torch.complex128) for family in (Strong, Weak))
     both = batching.tree_map(lambda *leaves: torch.cat(leaves), strong, weak)
     found = label(both)
@@ -66,14 +66,14 @@ def test_a_batch_of_both_kinds_has_each_proven_in_its_way():
     torch.testing.assert_close(found.p, alone, rtol=1e-8, atol=1e-10)
 
 
-def test_the_certificate_is_no_more_than_was_proven():
+def test_certificate_is_a_proven_gap():
     found = label(Strong(links=16).sample(2, seed=0, dtype=torch.complex128))
     assert (found.certificate == Certificate.MANY_STARTS).all()
     with pytest.raises(ConfigError, match="links under one total power, got a network of 1 transmitters, 4 users"):
         label(Rayleigh(4).sample(1))
 
 
-def test_a_file_of_labels_is_a_channel_file(tmp_path, capsys):
+def test_label_file_is_a_channel_file(tmp_path, capsys):
     path = tmp_path / "labels.npz"
     options = "--count", 20, "--seed", 7, "--jobs", 1, "--json", "--set", "links=5", "--set", "random_weights=true"
     assert run("strong", *options, "--out", path) == 0
@@ -89,7 +89,7 @@ def test_a_file_of_labels_is_a_channel_file(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["mean_utility"] == pytest.approx(said["mean_utility"])
 
 
-def test_processes_and_pieces_change_nothing(tmp_path):
+def test_processes_and_pieces_do_not_change_labels(tmp_path):
     count = 2 * command.PIECE + 3
     assert run("weak", "--count", count, "--seed", 1, "--jobs", 2, "--out", tmp_path / "two.h5") == 0
     assert run("weak", "--count", count, "--seed", 1, "--jobs", 1, "--out", tmp_path / "one.npz") == 0
@@ -112,7 +112,7 @@ def die_in_the_third_piece(path, count):
     run("strong", "--count", count, "--seed", 2, "--jobs", 1, "--out", path)
 
 
-def test_what_was_killed_goes_on(tmp_path, monkeypatch, capsys):
+def test_interrupted_run_is_continued(tmp_path, monkeypatch, capsys):
     count, path = 4 * command.PIECE, tmp_path / "labels.h5"
     process = multiprocessing.get_context("fork").Process(target=die_in_the_third_piece, args=(path, count))
     process.start()
@@ -141,13 +141,13 @@ def test_what_was_killed_goes_on(tmp_path, monkeypatch, capsys):
         (("weak", "--count", 2, "--seed", 0, "--jobs", 0), "0"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_sentence(tmp_path, capsys, arguments, words):
+def test_invalid_requests_are_rejected_in_one_sentence(tmp_path, capsys, arguments, words):
     assert run(*arguments, "--out", tmp_path / "x.npz") == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
     assert not any(tmp_path.iterdir())
 
 
-def test_where_nothing_can_be_written_nothing_is_drawn(tmp_path, capsys):
+def test_unwritable_output_is_detected_first(tmp_path, capsys):
     assert run("weak", "--count", 2, "--seed", 0, "--out", tmp_path / "no" / "x.npz") == 2
     assert "cannot be written" in capsys.readouterr().err

@@ -32,7 +32,7 @@ def run(folder, *arguments, lines, unbuffered=False):
 
 
 @pytest.mark.parametrize("attempt", range(10))
-def test_ten_times_in_ten(folder, attempt):
+def test_closed_pipe_is_reliable(folder, attempt):
     status, said = run(folder, "list", lines=attempt % 3, unbuffered=attempt % 2 == 0)
     assert (status, said) == (0, "")
 

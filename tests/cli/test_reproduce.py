@@ -57,7 +57,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_tables_figures_and_what_is_wanted(tiny, tmp_path, capsys):
+def test_tables_figures_and_goals(tiny, tmp_path, capsys):
     out = tmp_path / "a" / "b"
     np.savez(
         tmp_path / "johnston_n16k16.npz",
@@ -111,7 +111,7 @@ def test_tables_figures_and_what_is_wanted(tiny, tmp_path, capsys):
         (["multipliers", "--out", "file/x"], ["out must be a folder that can be written"]),
     ],
 )
-def test_hostile_requests_are_refused_in_one_sentence(arguments, words, tiny, tmp_path, monkeypatch, capsys):
+def test_invalid_requests_are_rejected_in_one_sentence(arguments, words, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(multipliers, "CASES", ())
     monkeypatch.setattr(multipliers, "PICTURED", ("none",))
@@ -155,7 +155,7 @@ def test_a_step_is_receivers_weights_and_beams_once(steps):
     np.testing.assert_allclose(after(Wmmse("RZF"), steps).numpy(), expected, rtol=1e-7)
 
 
-def test_steps_are_counted_alike():
+def test_steps_are_counted_equally():
     """Polishing is WMMSE: learned beams of n steps are n more from those of none; heated steps count."""
     learned = Learned(SumRateMultipliers(checkpoint="random"))
     rising = torch.stack([after(learned, n) for n in (0, 1, 2, 8)], -1)
@@ -178,7 +178,7 @@ def test_the_least_number_of_steps():
 
 
 # --- numbers and tables ----------------------------------------------------------------------------------------------
-def test_percent_of_mean_covers_what_it_says():
+def test_percent_of_mean_interval_coverage():
     """95 % of intervals hold the true ratio of means, 102 %, whatever the spread that both methods share."""
     rng = np.random.default_rng(0)
     hits, repeats = 0, 600
@@ -205,7 +205,7 @@ def test_a_table_keeps_every_digit():
     assert table.content().decode() == f'what,x,x ±,y\n"a, b",{1 / 3},0.125,2\nc,,,1e-09\n'
 
 
-def test_threads_are_given_back():
+def test_number_of_threads_is_restored():
     before = torch.get_num_threads()
     with one_thread():
         assert torch.get_num_threads() == 1

@@ -26,7 +26,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
+def test_tables_figures_and_goals(monkeypatch, tmp_path, capsys):
     for name, value in {
         "QUICK": 8,
         "FRONTIER_QUICK": 4,
@@ -52,7 +52,7 @@ def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
     assert goals["multipliers, target 0.9: percent over weighted SLNR"]["Met"] in ("yes", "NO")
 
 
-def test_the_tangents_bound_what_any_beams_have():
+def test_tangents_bound_all_beams():
     """Weighted SLNR is below the frontier at each alpha, and points of the frontier are on it."""
     best = frontier.frontier_rates(DROPS, [0.0, 15.0, 30.0, 50.0, 80.0])
     for alpha in (0.0, 1.0, 2.0):
@@ -66,7 +66,7 @@ def test_the_tangents_bound_what_any_beams_have():
     assert frontier.percent_of_frontier(best[2], best).value == pytest.approx(100, abs=0.02)
 
 
-def test_gains_are_those_at_equal_means_and_pieces_do_not_matter(monkeypatch):
+def test_gains_at_equal_means_do_not_depend_on_pieces(monkeypatch):
     one = frontier.solve_drops(WeightedSLNR(1.0), DROPS, 0.9)
     assert frontier.percent_of_slnr(one, DROPS).value == pytest.approx(100, abs=1e-3)
     monkeypatch.setattr(frontier, "CHUNK", 3)

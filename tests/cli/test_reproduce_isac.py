@@ -1,4 +1,4 @@
-"""``beamforge reproduce isac`` on tiny instances, and its independent score."""
+"""``beamforge reproduce isac`` on small instances, and its independent evaluation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
+def test_tables_figures_and_goals(monkeypatch, tmp_path, capsys):
     for name, value in {
         "SIZE": 4,
         "QUICK": 3,
@@ -38,13 +38,13 @@ def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
     share = [float(row["Met (%)"]) for row in rows(tmp_path / "figure-10-targets.csv")]
     assert share[0] >= share[1] > 0
     methods = {row[""]: row for row in rows(tmp_path / "figure-11-snr.csv")}
-    assert set(methods) == set(module.WAYS)
+    assert set(methods) == set(module.METHODS)
     assert float(methods["isac-sdr"]["Percent of isac-wmmse, both met"]) <= 100 + 1e-6
-    broken = next(row for row in rows(tmp_path / "goals.csv") if row[""].startswith("limits broken"))
-    assert float(broken["Measured"]) == 0 and broken["Met"] == "yes"
+    violated = next(row for row in rows(tmp_path / "goals.csv") if row[""].startswith("constraints violated"))
+    assert float(violated["Measured"]) == 0 and violated["Met"] == "yes"
 
 
-def test_the_score_is_that_of_the_library_and_sees_what_is_broken():
+def test_score_agrees_with_evaluate_and_reports_violations():
     instance = Isac(users=3, antennas=4, targets=2).sample(3, seed=1, dtype=torch.complex128)
     problem = build_problem("isac", instance.context).bind(instance.truth)
     generator = torch.Generator().manual_seed(0)
@@ -53,4 +53,4 @@ def test_the_score_is_that_of_the_library_and_sees_what_is_broken():
     report = evaluate(problem, instance, W)
     np.testing.assert_allclose(rate, report.utility, rtol=1e-10)
     np.testing.assert_allclose(excess, torch.stack(list(report.violation.values())).amax(0), rtol=1e-9)
-    assert (score(instance, 1e-3 * W.numpy())[1] > 0).all()  # targets that are not seen
+    assert (score(instance, 1e-3 * W.numpy())[1] > 0).all()  # sensing SNRs below their targets

@@ -42,7 +42,7 @@ def tiny(monkeypatch):
         monkeypatch.setattr(l2o, name, value)
 
 
-def test_every_size_is_measured_and_judged(tiny, tmp_path, capsys):
+def test_every_size_has_results_and_goals(tiny, tmp_path, capsys):
     assert main(["reproduce", "l2o-transformer", "--quick", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == FILES and all(name in said for name in FILES)
@@ -54,7 +54,7 @@ def test_every_size_is_measured_and_judged(tiny, tmp_path, capsys):
     assert "5×5: points over the sizes around it" in goals and "the least of all sizes" in goals
 
 
-def test_euclidean_steps_of_the_printed_length_lose_what_shorter_ones_gain(tiny, tmp_path):
+def test_printed_euclidean_step_length_is_too_large(tiny, tmp_path):
     (row,) = l2o.by_length(8).rows
     long, short = (cell.value for cell in row[1:])
     rzf = l2o.percents(l2o.sampled((4, 4), 20.0, 8), {"rzf": l2o.partial(l2o.solved, l2o.RZF())})["rzf"].value

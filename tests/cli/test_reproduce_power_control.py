@@ -28,7 +28,7 @@ def measured():
     }
 
 
-def test_the_best_known_is_the_best_of_all(measured):
+def test_best_known_is_the_maximum_over_methods(measured):
     for instance, found in measured.values():
         utilities = np.stack([row.utility for name, row in found.items() if name != "quasi-inverse"])
         np.testing.assert_allclose(found["wmmse"].best, utilities.max(0), rtol=1e-12)
@@ -47,7 +47,7 @@ def test_accuracy_is_relative_distance_and_utility_a_share(measured):
     assert (strong["wmmse"].accuracy[~trapped] > 0.99).all()
 
 
-def test_no_certificate_no_answer(measured):
+def test_without_certificate_there_is_no_optimum(measured):
     _, strong = measured["strong"]
     assert len(strong["quasi-inverse"].utility) == 0
     assert power_control.accuracy(strong, "quasi-inverse") is None
@@ -63,7 +63,7 @@ def test_trajectories_end_at_the_optimum():
         np.testing.assert_allclose(powers[-1], PAPER_OPTIMUM, atol=2e-3)
 
 
-def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
+def test_tables_figures_and_goals(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(power_control, "LINKS", (4,))
     monkeypatch.setattr(power_control, "QUICK", 2)
     monkeypatch.setitem(power_control.METHODS, "mm-admm", ("mm-admm", {"max_iterations": 3}))
@@ -92,6 +92,6 @@ def test_tables_figures_and_what_is_wanted(monkeypatch, tmp_path, capsys):
     assert "strong, L = 4: times faster than mm-admm, in a batch" in goals
 
 
-def test_settings_are_refused(capsys, tmp_path):
+def test_invalid_settings_are_rejected(capsys, tmp_path):
     assert main(["reproduce", "power-control", "--set", "steps=3", "--out", str(tmp_path)]) == 2
     assert "settings must be none" in capsys.readouterr().err

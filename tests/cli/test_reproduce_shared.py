@@ -20,7 +20,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_tables_and_what_is_wanted(monkeypatch, tmp_path, capsys):
+def test_tables_and_goals(monkeypatch, tmp_path, capsys):
     cases = (
         module.Case("few", Strong(4), {module.ONE_SAMPLE: 10.0, module.SEVERAL_SAMPLES: 100.1}, slow=True),
         module.Case("weak", Weak(3), {module.ONE_SAMPLE: 99.0}),
@@ -44,7 +44,7 @@ def test_tables_and_what_is_wanted(monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("links", [1, 5])
-def test_the_best_link_alone_is_the_best_of_all_alone(links):
+def test_best_single_link(links):
     instance = Strong(links, random_weights=True).sample(6, seed=2, dtype=torch.complex128)
     problem = build_problem("sum-rate", instance.context).bind(instance.truth)
     found = problem.value(instance.truth, module.best_link_alone(problem, instance))

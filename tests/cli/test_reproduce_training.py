@@ -37,7 +37,7 @@ def interrupting(step):
     return lambda doing: signal.raise_signal(signal.SIGINT) if f"step {step} of" in doing else None
 
 
-def test_an_interrupted_training_goes_on_to_the_weights_of_one_that_was_not(recipe, tmp_path):
+def test_continued_training_gives_the_weights_of_an_uninterrupted_one(recipe, tmp_path):
     changes = {"run.steps": "6"}
     with pytest.raises(KeyboardInterrupt):
         trained(Options(tmp_path / "parts", report=interrupting(2)), "toy", recipe, changes)
@@ -53,7 +53,7 @@ def test_an_interrupted_training_goes_on_to_the_weights_of_one_that_was_not(reci
         trained(Options(tmp_path / "parts"), "toy", recipe, {"run.steps": "7"})
 
 
-def test_interrupted_it_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):
+def test_interruption_states_how_to_continue(recipe, tmp_path, monkeypatch, capsys):
     def paper(options):
         trained(replace(options, report=interrupting(2)), "toy", recipe, {"run.steps": "4"})
         yield Table("done", "done", [""], [])
@@ -66,7 +66,7 @@ def test_interrupted_it_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys)
     assert "done" in capsys.readouterr().out
 
 
-def test_the_full_run_trains_every_network_and_begins_with_neighbours(tmp_path, monkeypatch):
+def test_full_run_trains_all_networks_from_nearby_targets(tmp_path, monkeypatch):
     runs = {}
 
     def train(options, name, recipe, changes=None):
@@ -93,7 +93,7 @@ def test_the_full_run_trains_every_network_and_begins_with_neighbours(tmp_path, 
     )
 
 
-def test_what_is_trained_is_what_is_used(tmp_path, monkeypatch):
+def test_trained_networks_are_used(tmp_path, monkeypatch):
     few = {"run.steps": "2", "run.batch": "4", "run.validation_batches": "1"}
     monkeypatch.setattr(
         fairness_networks, "trained", lambda *asked: trained(*asked[:3], {**(asked[3] if asked[3:] else {}), **few})
@@ -110,7 +110,7 @@ def test_what_is_trained_is_what_is_used(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{"quick": True}, {"settings": {"checkpoint": "shipped"}}])
-def test_nothing_is_trained_where_it_is_to_be_quick_or_weights_are_given(options, tmp_path):
+def test_no_training_with_quick_or_given_weights(options, tmp_path):
     found = networks(Options(tmp_path, **options))
     assert set(found.wit) == set(targets()) and not list(tmp_path.iterdir())
     assert all(network.dual.target == limit for limit, network in found.wit.items())

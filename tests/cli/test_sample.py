@@ -22,7 +22,7 @@ from beamforge.scenarios import SCENARIOS, scenario
 
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])
 @pytest.mark.parametrize("size", [1, 3000, 10**6])
-def test_a_file_is_the_scenario_however_it_is_cut(suffix, size, tmp_path, monkeypatch, capsys):
+def test_file_does_not_depend_on_pieces(suffix, size, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "CHUNK_BYTES", size)
     out = tmp_path / f"a{suffix}"
     arguments = ["sample", "upa", "--count", "7", "--seed", "5", "--set", "users=2", "--set", "rows=2", "--json"]
@@ -58,7 +58,7 @@ def test_double_precision(tmp_path):
         (["rayleigh", "--out", "absent/a.h5"], ["cannot be written"]),
     ],
 )
-def test_hostile_requests_are_refused_in_one_sentence(arguments, words, tmp_path, monkeypatch, capsys):
+def test_invalid_requests_are_rejected_in_one_sentence(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["sample", "--count", "2", "--seed", "0", "--out", "a.npz", *arguments]) == 2
     out, sentence = capsys.readouterr()
@@ -66,7 +66,7 @@ def test_hostile_requests_are_refused_in_one_sentence(arguments, words, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_scenario_that_fails_midway_leaves_nothing(tmp_path, monkeypatch, capsys):
+def test_failing_scenario_leaves_no_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "CHUNK_BYTES", 1)
     original = SCENARIOS["rayleigh"].sample
 
@@ -82,7 +82,7 @@ def test_a_scenario_that_fails_midway_leaves_nothing(tmp_path, monkeypatch, caps
     assert list(tmp_path.iterdir()) == []
 
 
-def test_list_names_everything(capsys):
+def test_list_is_complete(capsys):
     assert main(["list"]) == 0
     whole = capsys.readouterr().out
     for names in (PROBLEMS, METHODS, SCENARIOS):
@@ -98,13 +98,13 @@ def test_list_names_everything(capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["sing"], ["--loud"], ["solve"], ["solve", "a", "b"]])
-def test_what_is_no_command_is_one_sentence(arguments, capsys):
+def test_unknown_command_is_one_sentence(arguments, capsys):
     assert main(arguments) == 2
     out, sentence = capsys.readouterr()
     assert out == "" and sentence.count("\n") == 1 and "--help`" in sentence
 
 
-def test_a_command_can_say_how_it_ended(monkeypatch, capsys):
+def test_exit_status_of_a_command(monkeypatch, capsys):
     def ended(*_, **__):
         raise click.exceptions.Exit(1)
 
@@ -122,7 +122,7 @@ def test_help(arguments, capsys):
     assert out and not err
 
 
-def test_starting_is_quick_because_little_is_imported():
+def test_help_imports_few_modules():
     """Commands are imported when they are called, and the slow libraries when they are needed."""
     code = "import sys; from beamforge.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr.split()

@@ -21,7 +21,7 @@ STATUS_NAMES = ["converged", "max_iterations", "infeasible", "numerical_failure"
 
 # --- what is written -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])
-def test_the_solution_has_its_keys_and_is_right(suffix, tmp_path):
+def test_solution_file_has_correct_entries(suffix, tmp_path):
     arrays = broadcast(weights=np.array([1.0, 0.5, 2.0]))
     assert solve(write(tmp_path, arrays), tmp_path / f"s{suffix}", "--seed", "3") == 0
     found = read_solution(tmp_path / f"s{suffix}")
@@ -57,7 +57,7 @@ def test_gains_give_powers(tmp_path):
     np.testing.assert_allclose(found["sinr"], own / (G.sum(-1) - own + 0.5))
 
 
-def test_several_transmitters_each_keep_their_limit(tmp_path):
+def test_power_limits_of_several_transmitters(tmp_path):
     arrays = {"H": normal(4, 2, 3, 5), "noise": 0.1, "p_max": np.array([1.0, 4.0]), "serving": np.array([1, 0, 1])}
     assert solve(write(tmp_path, arrays), tmp_path / "s.npz", "--method", "rzf") == 0
     power = (np.abs(read_solution(tmp_path / "s.npz")["W"]) ** 2).sum(1)
@@ -65,7 +65,7 @@ def test_several_transmitters_each_keep_their_limit(tmp_path):
     np.testing.assert_allclose(power[:, [0, 2]].sum(1), 4.0)
 
 
-def test_an_estimate_is_all_that_the_method_sees(tmp_path):
+def test_method_uses_only_the_channel_estimate(tmp_path):
     arrays = broadcast(H_estimate=normal(6, 3, 4, seed=9))
     beams = []
     for name, case in [("both", arrays), ("alone", {k: v for k, v in arrays.items() if k != "H"})]:
@@ -77,7 +77,7 @@ def test_an_estimate_is_all_that_the_method_sees(tmp_path):
     assert (beams[1]["utility"] > beams[0]["utility"]).all()
 
 
-def test_failed_instances_are_flagged_and_empty_and_spoil_no_neighbour(tmp_path, capsys):
+def test_failed_instances_do_not_affect_others(tmp_path, capsys):
     arrays = broadcast(dtype=np.complex64)
     assert solve(write(tmp_path, arrays), tmp_path / "good.npz", "--method", "mrt") == 0
     arrays["H"] = arrays["H"].copy()
@@ -94,7 +94,7 @@ def test_failed_instances_are_flagged_and_empty_and_spoil_no_neighbour(tmp_path,
         np.testing.assert_array_equal(np.delete(found[name], 2, 0), np.delete(good[name], 2, 0))
 
 
-def test_options_go_before_the_file(tmp_path):
+def test_options_override_the_file(tmp_path):
     channels = write(tmp_path, broadcast(p_max=5.0))
     stated = write(tmp_path, broadcast(p_max=1.0) | {"noise": 0.2}, name="stated")
     assert solve(channels, tmp_path / "a.npz", "--p-max", "1", "--noise", "0.2") == 0
@@ -130,7 +130,7 @@ def test_the_summary_is_one_json_object_or_a_few_lines(tmp_path, capsys):
 # --- refusals --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])
 @pytest.mark.parametrize(("content", "words"), [case[1:] for case in hostile()], ids=[case[0] for case in hostile()])
-def test_hostile_channels_are_refused_in_one_sentence(content, words, suffix, tmp_path, capsys):
+def test_invalid_channels_are_rejected_in_one_sentence(content, words, suffix, tmp_path, capsys):
     path = tmp_path / "channels.npz"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -186,7 +186,7 @@ def request(**changes):
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
 )
-def test_hostile_requests_are_refused_in_one_sentence(arguments, words, tmp_path, monkeypatch, capsys):
+def test_invalid_requests_are_rejected_in_one_sentence(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Job, "solve", lambda *_: pytest.fail("a refusal comes before the work"))
     channels = write(tmp_path, broadcast())
@@ -196,7 +196,7 @@ def test_hostile_requests_are_refused_in_one_sentence(arguments, words, tmp_path
     assert channels.read_bytes() == content
 
 
-def test_a_fault_of_ours_is_told_apart(tmp_path, monkeypatch, capsys):
+def test_internal_errors_are_distinguished(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Job, "solve", lambda *_: 1 / 0)
     command = ["solve", write(tmp_path, broadcast()), "--problem", "sum-rate", "--out", tmp_path / "s.h5"]
     sentence = refused(capsys, tmp_path, ["channels.npz"], *command, status=1)
@@ -206,7 +206,7 @@ def test_a_fault_of_ours_is_told_apart(tmp_path, monkeypatch, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path, monkeypatch, capsys):
+def test_full_disk_leaves_no_file(tmp_path, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 

@@ -29,7 +29,7 @@ from beamforge.io import writers as writing
     method=st.sampled_from(["mrt", "rzf"]),
     suffix=st.sampled_from([".npz", ".h5"]),
 )
-def test_pieces_do_not_matter(size, method, suffix, tmp_path_factory):
+def test_result_does_not_depend_on_pieces(size, method, suffix, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pieces")
     channels = write(folder, broadcast(B=20))
     whole, cut = folder / f"whole{suffix}", folder / f"cut{suffix}"
@@ -44,7 +44,7 @@ def test_pieces_do_not_matter(size, method, suffix, tmp_path_factory):
     np.testing.assert_array_equal(cut["status"], whole["status"])
 
 
-def test_what_a_method_draws_depends_on_the_seed_alone(tmp_path, monkeypatch):
+def test_random_numbers_depend_only_on_the_seed(tmp_path, monkeypatch):
     """A stand-in that puts its draws where the beams go: pieces draw the same, seeds differ."""
     from beamforge.classical.linear import MRT
     from beamforge.core.solution import Solution
@@ -89,7 +89,7 @@ main(sys.argv[4:])
 
 
 @pytest.mark.parametrize(("moment", "last", "left"), [("rows", 20, 40), ("renaming", 0, 0)])
-def test_a_killed_run_goes_on_where_it_stopped(moment, last, left, tmp_path, monkeypatch, capsys):
+def test_killed_run_is_continued(moment, last, left, tmp_path, monkeypatch, capsys):
     channels = write(tmp_path, broadcast(B=60))
     size = 10 * 16 * (3 * 4 + 4 * 3 + 3 * 3)  # ten instances
     monkeypatch.setattr(files, "CHUNK_BYTES", size)
@@ -126,7 +126,7 @@ def test_a_killed_run_goes_on_where_it_stopped(moment, last, left, tmp_path, mon
     [["--p-max", "3"], ["--method", "zf"], ["--seed", "1"], ["--set", "tolerance=1e-3"], ["--precision", "32"]],
     ids=lambda change: change[0],
 )
-def test_a_different_request_does_not_go_on(change, tmp_path, monkeypatch, capsys):
+def test_different_request_does_not_continue(change, tmp_path, monkeypatch, capsys):
     channels = write(tmp_path, broadcast())
     interrupt(monkeypatch, channels, tmp_path / "s.h5")
     before = ["channels.npz", "s.h5.partial"]
@@ -135,7 +135,7 @@ def test_a_different_request_does_not_go_on(change, tmp_path, monkeypatch, capsy
     assert "different request" in refused(capsys, tmp_path, before, *command)
 
 
-def test_a_different_file_does_not_go_on(tmp_path, monkeypatch, capsys):
+def test_different_file_does_not_continue(tmp_path, monkeypatch, capsys):
     channels = write(tmp_path, broadcast())
     interrupt(monkeypatch, channels, tmp_path / "s.h5")
     write(tmp_path, broadcast(seed=1))
@@ -189,7 +189,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         np.testing.assert_allclose(file["utility"][:10_000], file["utility"][110_000:], rtol=1e-5)
 
 
-def test_more_than_fits_an_npz_is_refused(tmp_path, monkeypatch, capsys):
+def test_npz_size_limit(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(writing, "MEMORY_LIMIT", 1000)
     command = ["solve", write(tmp_path, broadcast()), "--problem", "sum-rate", "--out", tmp_path / "s.npz"]
     assert ".h5" in refused(capsys, tmp_path, ["channels.npz"], *command)

@@ -21,7 +21,7 @@ def recipe(tmp_path, monkeypatch):
     return tmp_path / "toy.toml"
 
 
-def test_a_run_by_its_recipe(recipe, capsys):
+def test_training_by_recipe(recipe, capsys):
     arguments = ["train", "toy.toml", "--set", "run.steps=3", "--set", "model.width=5", "--json"]
     assert main(arguments) == 0
     out, err = capsys.readouterr()
@@ -53,13 +53,13 @@ def test_a_run_by_its_recipe(recipe, capsys):
         (["toy.toml", "--out", "toy.toml/runs"], ["out must be a folder that can be written"]),
     ],
 )
-def test_hostile_requests_are_refused_in_one_sentence(arguments, words, recipe, capsys):
+def test_invalid_requests_are_rejected_in_one_sentence(arguments, words, recipe, capsys):
     assert main(["train", *arguments]) == 2
     out, sentence = capsys.readouterr()
     assert out == "" and sentence.count("\n") == 1 and all(word in sentence for word in words), sentence
     assert list(recipe.parent.iterdir()) == [recipe]
 
 
-def test_recipes_are_listed_with_what_they_are_for(capsys):
+def test_list_of_recipes(capsys):
     assert main(["list", "recipes"]) == 0
     assert any(line.split()[:3] == ["multipliers", "Sum", "rate"] for line in capsys.readouterr().out.splitlines())

@@ -1,4 +1,4 @@
-"""Sensing SNRs against NumPy, and what is refused."""
+"""Sensing SNRs and rates against NumPy, and errors."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_sensing_snr_of_all_streams():
     assert (evaluate(problem, INSTANCE, only_data).rate >= report.rate).all()  # sensing streams interfere
 
 
-def test_rates_of_communication_and_sensing_together():
+def test_sum_of_communication_and_sensing_rates():
     stated = {name: value for name, value in INSTANCE.context.items() if name != "sensing_snr_target"}
     problem, W = build_problem("isac", stated | {"sensing_weight": 0.5}), beams()
     assert isinstance(problem.maximise, RateAndSensing)
@@ -52,7 +52,7 @@ def test_rates_of_communication_and_sensing_together():
     np.testing.assert_allclose(report.utility, expected, rtol=1e-10)
 
 
-def test_two_limits_are_both_enforced():
+def test_merged_constraints_enforce_both():
     one = SensingSnrAtLeast([0.1], [1.0], 0.02, [3.0])
     two = SensingSnrAtLeast([0.7, 0.2], [2.0, 1j], 0.01, [5.0])
     both = Problem(SumRate(), (one, two)).bind(INSTANCE.truth)
@@ -66,7 +66,7 @@ def test_steering_vectors_have_norm_one():
     torch.testing.assert_close(torch.linalg.vector_norm(a, dim=-2), torch.ones(7, dtype=torch.float64))
 
 
-def test_what_is_refused():
+def test_errors():
     gain, H = torch.ones(1, dtype=torch.complex64), torch.ones(2, 3, dtype=torch.complex64)
     for angle, words in ((2.0, "radians in"), (90.0, "radians in")):
         with pytest.raises(ShapeError, match=words):

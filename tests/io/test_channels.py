@@ -88,7 +88,7 @@ def same(instance, arrays, rows=slice(None)):
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("case", CASES)
-def test_every_format_says_the_same(case, form, tmp_path):
+def test_all_formats_give_the_same_channels(case, form, tmp_path):
     with ChannelFile(write(tmp_path, CASES[case], form)) as file:
         same(file.read(), CASES[case])
         same(file.read(1 % file.count, 1), CASES[case], slice(1 % file.count, 1 % file.count + 1))
@@ -107,7 +107,7 @@ def test_meta_is_read_from_every_format(form, tmp_path):
     case=st.sampled_from(list(CASES)),
     cuts=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6)), min_size=1, max_size=4),
 )
-def test_any_range_is_that_range(form, case, cuts, tmp_path_factory):
+def test_reading_a_range_of_instances(form, case, cuts, tmp_path_factory):
     with ChannelFile(write(tmp_path_factory.mktemp("cut"), CASES[case], form)) as file:
         for first, count in cuts:
             if first < file.count:
@@ -115,7 +115,7 @@ def test_any_range_is_that_range(form, case, cuts, tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", ["npz", "npz-compressed", "h5", "mat-v7.3"])
-def test_a_piece_takes_the_memory_of_a_piece(form, tmp_path):
+def test_memory_is_that_of_a_piece(form, tmp_path):
     path = write(tmp_path, broadcast(B=20_000, K=4, N=16), form)  # 20 MB
     with ChannelFile(path) as file:
         tracemalloc.start()
@@ -125,7 +125,7 @@ def test_a_piece_takes_the_memory_of_a_piece(form, tmp_path):
     assert peak < 4e6
 
 
-def test_a_hash_of_the_contents_does_not_depend_on_the_chunks(tmp_path, monkeypatch):
+def test_hash_does_not_depend_on_chunks(tmp_path, monkeypatch):
     hashes = set()
     for form, size in [("npz", 1), ("npz", 10**6), ("npz-compressed", 1000), ("npz-column-major", 500)]:
         monkeypatch.setattr("beamforge.io.channels.CHUNK_BYTES", size)
@@ -137,7 +137,7 @@ def test_a_hash_of_the_contents_does_not_depend_on_the_chunks(tmp_path, monkeypa
         assert file.scan() not in hashes
 
 
-def test_precision_is_that_of_the_channels_or_what_is_asked(tmp_path):
+def test_precision_of_channels_or_as_requested(tmp_path):
     path = write(tmp_path, CASES["single precision"])
     with ChannelFile(path) as file:
         assert file.read().context["p_max"].dtype == torch.float32
@@ -145,7 +145,7 @@ def test_precision_is_that_of_the_channels_or_what_is_asked(tmp_path):
     assert wide.truth.H.dtype == torch.complex128 and wide.context["p_max"].dtype == torch.float64
 
 
-def test_what_is_stated_goes_before_the_file(tmp_path):
+def test_given_values_override_the_file(tmp_path):
     path = write(tmp_path, broadcast(noise=-1.0, sinr_target=np.ones((9, 9))))
     with ChannelFile(path, noise=0.5, p_max=7.0, sinr_target=2.0) as file:
         instance = file.read()
@@ -154,7 +154,7 @@ def test_what_is_stated_goes_before_the_file(tmp_path):
     assert instance.context["sinr_target"].unique().tolist() == [2.0]
 
 
-def test_without_the_truth_beams_are_scored_on_the_estimate(tmp_path):
+def test_beams_are_evaluated_on_the_estimate_without_true_channels(tmp_path):
     arrays = broadcast()
     arrays["H_estimate"] = arrays.pop("H")
     with ChannelFile(write(tmp_path, arrays)) as file:
@@ -165,14 +165,14 @@ def test_without_the_truth_beams_are_scored_on_the_estimate(tmp_path):
 
 
 @pytest.mark.parametrize("p_max", [2.0, np.array([2.0]), np.full(B, 2.0), np.full((B, 1), 2.0)])
-def test_one_transmitter_given_as_such_is_a_broadcast(p_max, tmp_path):
+def test_explicit_single_transmitter_is_a_broadcast_channel(p_max, tmp_path):
     H = normal(B, 1, K, N)
     with ChannelFile(write(tmp_path, {"H": H, "noise": 0.1, "p_max": p_max})) as file:
         assert file.read().context["p_max"].tolist() == [2.0] * B
         assert file.read(1, 2).context["p_max"].tolist() == [2.0] * 2
 
 
-def test_a_dataset_without_a_shape_is_none(tmp_path):
+def test_dataset_without_shape_is_ignored(tmp_path):
     with h5py.File(tmp_path / "channels.h5", "w") as file:
         file["H"], file["noise"] = normal(B, K, N), h5py.Empty("f8")
     with pytest.raises(ChannelFileError, match="noise must be given"):
@@ -183,7 +183,7 @@ FAULTS = {name: case for name, *case in hostile() if name != "no power"}  # whic
 
 
 @pytest.mark.parametrize(("content", "words"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_one_sentence(content, words, tmp_path):
+def test_errors_are_one_sentence(content, words, tmp_path):
     path = tmp_path / "channels.npz"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -197,7 +197,7 @@ def test_a_fault_is_one_sentence(content, words, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["h5", "mat-v5", "mat-v7.3"])
-def test_a_fault_of_numbers_is_found_in_every_format(form, tmp_path):
+def test_invalid_numbers_are_detected_in_every_format(form, tmp_path):
     arrays = broadcast()
     arrays["H"][4, 1, 2] = np.nan
     with ChannelFile(write(tmp_path, arrays, form)) as file, pytest.raises(ChannelFileError, match="instance 4"):
@@ -206,7 +206,7 @@ def test_a_fault_of_numbers_is_found_in_every_format(form, tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(form=st.sampled_from(list(FORMATS)), share=st.floats(0, 0.999))
-def test_a_truncated_file_is_one_sentence(form, share, tmp_path_factory):
+def test_truncated_file_is_rejected(form, share, tmp_path_factory):
     path = write(tmp_path_factory.mktemp("cut"), broadcast(weights=np.ones((6, 3))), form)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
@@ -216,7 +216,7 @@ def test_a_truncated_file_is_one_sentence(form, share, tmp_path_factory):
 
 @settings(max_examples=100, deadline=None)
 @given(form=st.sampled_from(["npz", "npz-compressed", "mat-v5"]), place=st.floats(0, 0.9999), flip=st.integers(1, 255))
-def test_a_damaged_byte_is_found_or_harmless(form, place, flip, tmp_path_factory):
+def test_damaged_byte_is_detected_or_harmless(form, place, flip, tmp_path_factory):
     path = write(tmp_path_factory.mktemp("flip"), broadcast(B=2, K=2, N=2), form)
     data = bytearray(path.read_bytes())
     data[int(place * len(data))] ^= flip
@@ -226,7 +226,7 @@ def test_a_damaged_byte_is_found_or_harmless(form, place, flip, tmp_path_factory
 
 
 @pytest.mark.parametrize("name", ["channels.txt", "channels", "absent.npz", "folder.npz"])
-def test_what_is_no_channel_file_is_one_sentence(name, tmp_path):
+def test_other_files_are_rejected(name, tmp_path):
     (tmp_path / "channels.txt").write_text("1 2 3")
     (tmp_path / "channels").write_text("1 2 3")
     (tmp_path / "folder.npz").mkdir()
@@ -234,7 +234,7 @@ def test_what_is_no_channel_file_is_one_sentence(name, tmp_path):
         ChannelFile(tmp_path / name)
 
 
-def test_pickles_are_never_opened(tmp_path, monkeypatch):
+def test_pickles_are_not_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("pickle.load", lambda *_, **__: pytest.fail("unpickled"))
     np.savez(tmp_path / "a.npz", **broadcast(), meta=np.array({"a": 1}, object))
     with pytest.raises(ChannelFileError, match="meta must be numbers or text, got objects"):
@@ -242,7 +242,7 @@ def test_pickles_are_never_opened(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("writer", [write_mat5, write_mat73])
-def test_matlab_ambiguities_are_refused_or_resolved(writer, tmp_path):
+def test_matlab_ambiguities_are_rejected_or_resolved(writer, tmp_path):
     writer(tmp_path / "one.mat", {"H": normal(6, 3), "noise": 0.1})
     with pytest.raises(ChannelFileError, match=r"H must be .*\(6, 3\)"):
         ChannelFile(tmp_path / "one.mat")
@@ -254,7 +254,7 @@ def test_matlab_ambiguities_are_refused_or_resolved(writer, tmp_path):
     assert instance.truth.streams.transmitter[3].tolist() == [1, 0, 1]
 
 
-def test_matlab_workspaces_hold_other_things_too(tmp_path):
+def test_matlab_workspace_with_other_variables(tmp_path):
     write_mat73(tmp_path / "a.mat", broadcast())
     with h5py.File(tmp_path / "a.mat", "r+") as file:
         file.create_group("settings")["fs"] = 1.0
@@ -268,7 +268,7 @@ def test_matlab_workspaces_hold_other_things_too(tmp_path):
 # --- writing ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])
 @pytest.mark.parametrize("name", ["rayleigh", "cell", "interference", "weak", "strong", "upa", "pilot-csi"])
-def test_what_is_sampled_is_what_is_read(name, suffix, tmp_path):
+def test_written_channels_are_read_back(name, suffix, tmp_path):
     instance = scenario(name).sample(3, seed=4)
     write_channels(tmp_path / f"a{suffix}", instance, seed=4)
     with ChannelFile(tmp_path / f"a{suffix}") as file:
@@ -283,13 +283,13 @@ def test_what_is_sampled_is_what_is_read(name, suffix, tmp_path):
         assert torch.equal(found.context[key], value), key
 
 
-def test_limits_that_differ_are_not_shared():
+def test_different_limits_are_stored_per_instance():
     network = Network.broadcast(torch.ones(2, 2, 2) + 0j, torch.tensor([[1.0, 2.0], [1.0, 1.0]]))
     arrays = channel_arrays(Instance.perfect(network, p_max=torch.tensor([1.0, 1.0])))
     assert set(arrays) == {"H", "noise", "p_max"} and shared_scalars(arrays) == {"p_max": 1.0}
 
 
-def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
+def test_failure_leaves_no_file(tmp_path, monkeypatch):
     instance = scenario("rayleigh").sample(2)
     with monkeypatch.context() as patch:
         patch.setattr("numpy.savez", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
@@ -301,7 +301,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_file_cannot_state_is_refused(tmp_path):
+def test_unsupported_contents_are_rejected(tmp_path):
     network = Network.interference(normal_tensor(2, 3, 3, 4), 1.0)
     with pytest.raises(ChannelFileError, match="limit of each transmitter"):
         write_channels(tmp_path / "a.npz", Instance.perfect(network, p_max=torch.ones(2, dtype=torch.float64)))

@@ -54,7 +54,7 @@ def copied(monkeypatch, tmp_path) -> Path:
     return folder
 
 
-def test_the_index_is_that_of_the_files():
+def test_index_agrees_with_files():
     index = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
     files = {path.stem: path.read_bytes() for path in FOLDER.glob("*.safetensors")}
     assert index["weights"] == {
@@ -66,7 +66,7 @@ def test_the_index_is_that_of_the_files():
     assert project["optional-dependencies"]["weights"] == [f"beamforge-weights=={index['version']}"]
 
 
-def test_what_is_large_is_in_the_extra_and_what_is_small_is_not():
+def test_only_large_files_are_in_the_extra():
     own = (REPOSITORY / "src" / "beamforge" / "weights").glob("*.safetensors")
     assert all(path.stat().st_size <= LARGEST for path in own)
     assert all(path.stat().st_size > LARGEST for path in FOLDER.glob("*.safetensors"))
@@ -81,7 +81,7 @@ def test_every_file_loads_by_its_name_and_has_a_card(name):
 
 
 @pytest.mark.parametrize("name", weights.extra().train)
-def test_the_command_that_makes_them_is_one_of_their_recipe(name):
+def test_training_command_is_that_of_the_recipe(name):
     recipe, *options = weights.extra().train[name].split()
     settings = dict(option.split("=") for option in options if option != "--set")
     told = Recipe.find(recipe, settings).tables()["model"]
@@ -124,13 +124,13 @@ def test_without_it_names_are_the_same_and_other_methods_work(absent, tmp_path, 
 
 
 @pytest.mark.parametrize("paper", ["power-control", "fairness"])
-def test_without_it_a_reproduction_refuses_rather_than_leave_rows_out(absent, tmp_path, capsys, paper):
+def test_without_it_a_reproduction_is_an_error(absent, tmp_path, capsys, paper):
     assert main(["reproduce", paper, "--quick", "--out", str(tmp_path)]) == 2
     said, err = capsys.readouterr()
     assert "beamforge[weights]" in err and "Table" not in said and not list(tmp_path.rglob("*.csv"))
 
 
-def test_a_damaged_file_is_told(copied):
+def test_damaged_file_is_reported(copied):
     intact = weights.load("wit", name="wit-86")
     assert intact.header["recipe"]["model"]["jain"] == 0.86
     path = copied / "wit-86.safetensors"
@@ -149,7 +149,7 @@ def test_a_damaged_file_is_told(copied):
             weights.load("neural-sum-rate", name="neural-sum-rate-16")
 
 
-def test_another_version_is_told(copied):
+def test_other_version_is_reported(copied):
     for found in ({}, json.loads((copied / "index.json").read_text())["weights"]):
         (copied / "index.json").write_text(json.dumps({"version": "9.9.0", "weights": found}))
         with pytest.raises(ConfigError, match=r"beamforge-weights must be version .* got 9\.9\.0: run `pip install"):

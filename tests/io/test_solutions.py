@@ -62,7 +62,7 @@ def equal(one, other):
 
 @pytest.mark.parametrize("form", ["npz", "h5"])
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-def test_channels_come_back_with_their_streams(network, form, tmp_path):
+def test_channels_and_streams_are_read_back(network, form, tmp_path):
     path = tmp_path / f"channels.{form}"
     write_channels(path, Instance.perfect(network))
     with ChannelFile(path) as file:
@@ -85,7 +85,7 @@ def test_streams_of_a_matlab_file(tmp_path):
         equal(file.read().truth, network)
 
 
-def test_an_estimate_for_several_antennas_comes_back(tmp_path):
+def test_estimate_for_several_antennas_is_read_back(tmp_path):
     truth = NETWORKS["several antennas"]
     seen = Network(truth.H + 0.1, truth.noise, truth.streams, 2)
     write_channels(tmp_path / "both.npz", Instance.estimated(truth, seen))
@@ -95,7 +95,7 @@ def test_an_estimate_for_several_antennas_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-def test_anybody_s_beams_are_scored_with_the_streams_that_they_name(network, tmp_path, capsys):
+def test_external_beams_are_evaluated_with_their_streams(network, tmp_path, capsys):
     """The channel file knows of no streams but one a user; W, stream_user and serving say all."""
     known = {"H": network.H.squeeze(1) if network.transmitters == 1 else network.H, "noise": 0.1}
     if (M := network.receive_antennas) > 1:
@@ -116,7 +116,7 @@ def test_anybody_s_beams_are_scored_with_the_streams_that_they_name(network, tmp
 
 @pytest.mark.parametrize("form", ["npz", "h5"])
 @pytest.mark.parametrize("name", [name for name in NETWORKS if "transmitters" not in name])
-def test_what_is_solved_is_written_and_scored_as_it_was(name, form, tmp_path, capsys):
+def test_written_solution_has_the_same_score(name, form, tmp_path, capsys):
     network, channels, out = NETWORKS[name], str(tmp_path / "channels.npz"), str(tmp_path / f"out.{form}")
     write_channels(channels, Instance.perfect(network, p_max=torch.full((B,), 2.0, dtype=torch.float64)))
     assert main(["solve", channels, "--problem", "sum-rate", "--out", out, "--json"]) == 0
@@ -130,7 +130,7 @@ def test_what_is_solved_is_written_and_scored_as_it_was(name, form, tmp_path, ca
     assert json.loads(capsys.readouterr().out)["mean_utility"] == pytest.approx(summary["mean_utility"], rel=1e-9)
 
 
-def test_streams_are_one_row_where_all_instances_share_them(tmp_path):
+def test_shared_streams_are_one_row(tmp_path):
     for name, shape in (("several antennas", (6,)), ("an order of each instance", (B, 3))):
         write_channels(tmp_path / "channels.npz", Instance.perfect(NETWORKS[name]))
         channels = tmp_path / "shared.npz"
@@ -157,7 +157,7 @@ def test_streams_are_one_row_where_all_instances_share_them(tmp_path):
         ({"W": (B, 5, 3), "serving": [0, 1, 1]}, "W must be"),
     ],
 )
-def test_beams_that_do_not_fit_are_refused(arrays, words, tmp_path):
+def test_beams_of_other_shapes_are_rejected(arrays, words, tmp_path):
     write_channels(tmp_path / "channels.npz", Instance.perfect(NETWORKS["two transmitters"]))
     given = {name: gaussian(*value) if name == "W" else np.array(value) for name, value in arrays.items()}
     np.savez(tmp_path / "beams.npz", **given)
@@ -170,7 +170,7 @@ def test_beams_that_do_not_fit_are_refused(arrays, words, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_factors_and_further_figures_are_rows():
+def test_factors_and_further_metrics_are_per_instance():
     network = one_transmitter()
     A, digital = gaussian(B, N, 2), gaussian(B, 2, 3, seed=1)
     factors = Factors(A, digital, torch.rand(B, 3, dtype=torch.float64), torch.zeros(B, 2, dtype=torch.long))
@@ -186,7 +186,7 @@ def test_factors_and_further_figures_are_rows():
     np.testing.assert_allclose(made, rows["W"], atol=1e-12)
 
 
-def test_a_stream_without_data_stays_where_users_are_left_out(tmp_path, capsys):
+def test_sensing_stream_remains_if_users_are_left_out(tmp_path, capsys):
     H = gaussian(B, 3, N)
     H[:, 1] = 0
     network = Network.broadcast(H, 0.1, sensing_streams=1)

@@ -17,7 +17,7 @@ from beamforge.io.weights import Weights
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3).mT, "b": torch.ones(1, dtype=torch.float64)}
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_written_weights_are_read_back(tmp_path):
     header = {"model": "toy", "settings": {"width": 3}, "commit": "abc"}
     weights.save(tmp_path / "w.safetensors", Weights(TENSORS, header))
     found = weights.load("toy", tmp_path / "w.safetensors")
@@ -26,7 +26,7 @@ def test_what_is_written_is_read(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
-def test_other_files_are_refused_in_a_sentence(tmp_path):
+def test_other_files_are_rejected_in_one_sentence(tmp_path):
     path = tmp_path / "w.safetensors"
     with pytest.raises(ConfigError, match=r"checkpoint must be a safetensors file.*w\.safetensors"):
         weights.load("toy", path)
@@ -44,7 +44,7 @@ def test_other_files_are_refused_in_a_sentence(tmp_path):
         weights.load("multiplier")
 
 
-def test_reading_costs_no_more_than_it_takes():
+def test_import_needs_no_other_package():
     """Methods read their weights, and importing those must stay cheap."""
     script = (
         "import sys, torch; before = set(sys.modules); import beamforge.io.weights\n"

@@ -1,4 +1,4 @@
-"""Power towards angles against sums written out, and what a figure shows and refuses."""
+"""Power by angle against NumPy, contents of the figure, and errors."""
 
 import numpy as np
 import pytest
@@ -25,27 +25,27 @@ def test_power_towards_an_angle():
         power_towards(W, torch.zeros(1, dtype=torch.complex128))
 
 
-def test_users_in_sight_are_found_where_they_are():
+def test_strongest_direction_of_line_of_sight_users():
     angle = np.deg2rad([-40.0, 10.0, 65.0])
     H = np.exp(1j * np.pi * np.arange(8) * np.sin(angle)[:, None]).conj()
     np.testing.assert_allclose(strongest_direction(torch.from_numpy(H)).numpy(), angle, atol=np.deg2rad(0.07))
 
 
-def test_a_figure_shows_users_targets_and_what_they_need():
+def test_figure_shows_streams_users_targets_and_required_power():
     solution = NullSpaceSensing().solve(PROBLEM, INSTANCE)
     solved = int((solution.status == 0).nonzero()[0])
     ax = beam_pattern(PROBLEM, INSTANCE.truth, solution.W, solved).axes[0]
     lines = {line.get_label(): line for line in ax.lines}
-    assert {"all streams", "data", "sensing", "targets", "users hear best here"} <= set(lines)
+    assert {"all streams", "data", "sensing", "targets", "users, strongest direction"} <= set(lines)
     x, y = lines["all streams"].get_data()
-    need = lines["power that a target needs"]
+    need = lines["power required by a target"]
     for angle, level in zip(*need.get_data(), strict=True):
-        assert np.interp(angle, x, y) >= level - 0.05  # an eighth of a degree beside it
+        assert np.interp(angle, x, y) >= level - 0.05  # grid spacing of an eighth of a degree
     apart = [10 ** (np.asarray(lines[name].get_ydata()) / 10) for name in ("data", "sensing")]
     np.testing.assert_allclose(sum(apart), 10 ** (np.asarray(y) / 10), rtol=1e-9)
 
 
-def test_what_has_no_pattern_is_refused():
+def test_errors():
     for network in (
         Network.broadcast(torch.ones(1, 2, 1, dtype=torch.complex64), 1.0),
         Network.interference(torch.ones(1, 2, 2, 3, dtype=torch.complex64), 1.0),

@@ -1,4 +1,4 @@
-"""Sensing by the signal that is sent: steering vectors, sensing SNRs, and what problems ask of them."""
+"""Monostatic sensing with the transmitted signal: steering vectors, sensing SNRs, constraints and utilities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Bound = TypeVar("Bound", bound="Targets")
 def steering(angles: Tensor, antennas: int) -> Tensor:
     """``a(theta)_n = exp(j pi n sin theta) / sqrt(N)``, n = 0..N-1: complex [..., N, M] for angles [..., M] in radians.
 
-    Unit-norm steering vectors of a uniform linear array at half a wavelength.
+    Unit-norm steering vectors of a uniform linear array with half-wavelength spacing.
 
     >>> steering(torch.tensor([0.0]), 4).squeeze(-1)
     tensor([0.5000+0.j, 0.5000+0.j, 0.5000+0.j, 0.5000+0.j])
@@ -36,10 +36,10 @@ def steering(angles: Tensor, antennas: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Targets(Term):
-    """M point targets seen by a monostatic radar at the one transmitter.
+    """M point targets of a monostatic radar at the transmitter.
 
-    Target m at angle ``theta_m`` has the channel ``G_m = b_m a(theta_m) a(theta_m)^H``. All streams, data and sensing
-    alike, add to its sensing SNR ``|b_m|^2 |a(theta_m)^H W|^2 / noise``.
+    Target m at angle ``theta_m`` has the channel ``G_m = b_m a(theta_m) a(theta_m)^H``. Data and sensing streams both
+    contribute to its sensing SNR ``|b_m|^2 |a(theta_m)^H W|^2 / noise``.
 
     angle  [..., M] radians in [-pi/2, pi/2].
     gain   complex [..., M], b.
@@ -53,9 +53,9 @@ class Targets(Term):
     noise: Entry = number(default=0.01)
 
     def bind(self: Bound, network: Network) -> Bound:
-        """As of any term; `ShapeError` for several transmitters, no target, or an angle outside the array's range."""
+        """Bind as any term; raises `ShapeError` for several transmitters, no target, or an angle beyond ±pi/2."""
         if network.transmitters > 1:
-            raise ShapeError(f"sensing must be by one transmitter, got {network.transmitters}")
+            raise ShapeError(f"sensing requires one transmitter, got {network.transmitters}")
         bound = super().bind(network)
         if bound.angle.shape[-1] == 0:
             raise ShapeError("target_angles must name at least one target, got none")
@@ -82,7 +82,7 @@ class SensingSnrAtLeast(Targets, Lower):
 
     level  [..., M], or [..., 1] for the same level at all targets.
 
-    Two of them together ask it for the targets of both.
+    Two such constraints merge into one for the targets of both.
 
     >>> network = Network.broadcast(torch.eye(2, dtype=torch.complex64), noise=1.0)
     >>> limit = SensingSnrAtLeast(angle=torch.tensor([0.0]), gain=torch.tensor([1.0]), level=torch.tensor([3.0]))
@@ -107,7 +107,7 @@ class SensingSnrAtLeast(Targets, Lower):
 
 @dataclass(frozen=True)
 class RateAndSensing(Targets, Utility):
-    """``sum_k a_k rate_k + weight sum_m log2(1 + sensing SNR_m)``, bit/s/Hz: communication and sensing rates together.
+    """``sum_k a_k rate_k + weight sum_m log2(1 + sensing SNR_m)``, bit/s/Hz: communication plus sensing rates.
 
     Source: the masked-transformer paper, Section IV-B, after Demirhan and Alkhateeb.
     """

@@ -1,1 +1,1 @@
-"""Methods whose base stations decide alone: what each of them knows, and what they say to one another."""
+"""Decentralised beamforming: local knowledge of base stations and the messages that they exchange."""

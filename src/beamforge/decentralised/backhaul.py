@@ -1,4 +1,4 @@
-"""Backhaul: how base stations exchange real numbers, and what it costs."""
+"""Backhaul: exchange of real numbers between base stations, and its cost."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from torch import Tensor
 
 
 class Backhaul(Protocol):
-    """What carries one real number from each base station to each other one, for every instance of a batch.
+    """Delivers one real number from each base station to each other one, for every instance of a batch.
 
-    A method says what it does for any S base stations of K, and calls `exchange` where they have to talk. In one
-    process S = K and an exchange is a transposition; in K processes S = 1, and it is a message to each neighbour.
+    A method is written for any S of the K base stations and calls `exchange` to communicate. In one process S = K and
+    an exchange is a transposition; in K processes S = 1 and an exchange is a message to each other process.
     """
 
     @property
     def scalars(self) -> int:
-        """Numbers sent so far by the S base stations here, an instance: S(K-1) an exchange, each in a message."""
+        """Numbers sent so far by the S local base stations, per instance: S(K-1) per exchange, one per message."""
 
     @property
     def bits(self) -> int:
-        """Bits of all messages sent so far by the S base stations here, for the whole batch."""
+        """Bits of all messages sent so far by the S local base stations, for the whole batch."""
 
     def exchange(self, sent: Tensor, otherwise: Tensor | float = 0.0) -> Tensor:
-        """``heard[b, s, j]`` is what base station j sent to base station s; both are [B, S, K].
+        """Received numbers [B, S, K]: entry (b, s, j) is what base station j sent to base station s.
 
-        What a base station would send to itself (``sent[b, s, serves[s]]``) is not sent, and heard as 0.
-
-        otherwise  [B, S, K] or a number, heard from a base station that says nothing in time: a method states the last
-                   number that it heard from it in earlier exchanges, or a bound that holds whatever it may do.
+        sent       [B, S, K], entry (b, s, j) is for base station j. Entries for the base station itself,
+                   ``sent[b, s, serves[s]]``, are not sent and are received as 0.
+        otherwise  [B, S, K] or a number, used for a base station whose message does not arrive in time: the last number
+                   received from it, or a bound that holds for any value.
         """
         raise NotImplementedError
 
 
 class SharedMemory:
-    """All base stations in one process.
+    """Backhaul of base stations that are all in one process.
 
     >>> backhaul = SharedMemory()
     >>> backhaul.exchange(torch.tensor([[[9.0, 1.0], [2.0, 9.0]]])), backhaul.scalars, backhaul.bits
@@ -47,7 +47,7 @@ class SharedMemory:
         self.scalars = self.bits = 0
 
     def exchange(self, sent: Tensor, otherwise: Tensor | float = 0.0) -> Tensor:
-        """What the others sent, as `Backhaul.exchange` has it."""
+        """Received numbers [B, S, K], as defined by `Backhaul.exchange`."""
         B, _, K = sent.shape
         self.scalars += K * (K - 1)
         self.bits += 8 * sent.element_size() * B * K * (K - 1)
@@ -55,5 +55,5 @@ class SharedMemory:
 
 
 def spread(otherwise: Tensor | float, sent: Tensor) -> Tensor:
-    """`otherwise` as a tensor like `sent`."""
+    """`otherwise` as a tensor of the shape, type and device of `sent`."""
     return torch.as_tensor(otherwise, dtype=sent.dtype, device=sent.device).expand(sent.shape)

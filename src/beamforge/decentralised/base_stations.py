@@ -1,4 +1,4 @@
-"""BaseStations: what base stations know by themselves."""
+"""BaseStations: the local knowledge of base stations."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from beamforge.core.utilities import MinRate, SumRate
 
 
 class BaseStations(NamedTuple):
-    """S base stations of an interference channel with K: all of them in one process, or one alone in its own.
+    """S of the K base stations of an interference channel: all of them in one process, or a single one (S = 1).
 
-    H        complex [B, S, K, N]: each one's own channels to all users, rows h^H, divided by the square root of the
-             noise at the user: received powers are in units of the noise.
-    serves   integers [S]: the user that each serves, and so the number of the base station.
-    power    [B, S] watts that each may spend.
-    weights  [B, S] of the rate of the user that each serves, over the mean of all: a unit agreed on beforehand.
+    H        complex [B, S, K, N]: channels of each base station to all users, rows h^H, divided by the square root of
+             the noise at the user, so that received powers are in units of the noise.
+    serves   integers [S]: the user of each base station, which is also the number of the base station.
+    power    [B, S]: power limits in watts.
+    weights  [B, S]: rate weight of the served user, relative to the mean weight, which all base stations know.
     """
 
     H: Tensor
@@ -30,7 +30,7 @@ class BaseStations(NamedTuple):
 
     @classmethod
     def of(cls, problem: Problem, network: Network) -> BaseStations:
-        """All base stations of a bound problem on a network in which transmitter k serves user k."""
+        """All base stations for a bound problem and a network in which transmitter k serves user k."""
         assert isinstance(problem.maximise, (SumRate, MinRate))
         H = network.H * network.noise.rsqrt()[:, None, :, None]
         serves = torch.arange(network.users, device=H.device)
@@ -40,17 +40,17 @@ class BaseStations(NamedTuple):
         return cls(H, serves, power, weights / torch.where(mean > 0, mean, 1))
 
     def alone(self, number: int) -> BaseStations:
-        """The base station of that number by itself: the others' channels, powers and weights are left behind."""
+        """A single base station, without the channels, powers and weights of the others."""
         only = slice(number, number + 1)
         return BaseStations(self.H[:, only], self.serves[only], self.power[:, only], self.weights[:, only])
 
     @property
     def own(self) -> Tensor:
-        """Channels [B, S, N] to the user that each serves, rows h^H."""
+        """Channels [B, S, N] to the served users, rows h^H."""
         index = self.serves[None, :, None, None].expand(len(self.H), -1, 1, self.H.shape[-1])
         return self.H.gather(-2, index).squeeze(-2)
 
     @property
     def others(self) -> Tensor:
-        """Boolean [S, K]: the users that each does not serve."""
+        """Boolean [S, K]: users not served by each base station."""
         return self.serves.unsqueeze(-1) != torch.arange(self.H.shape[-2], device=self.H.device)

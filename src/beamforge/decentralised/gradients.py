@@ -1,9 +1,9 @@
-"""Training by base stations: each holds the gradient of its own part, and messages make it that of the whole.
+"""Decentralised training: each base station computes a local loss, and messages give the gradient of the sum.
 
-A loss over all base stations is a sum of parts ``L = sum_k L_k``, where part k is what base station k can compute from
-its own channels and from what it hears. Three things cross the backhaul in a step: the numbers of the method, forwards;
-for each of them the derivative of the part of who heard it, backwards to who sent it, which `Mailbox` sees to; and the
-gradient by the parameters, of which every base station has a copy, to everybody. Then each takes the same step alone.
+The loss is a sum ``L = sum_k L_k`` where base station k computes L_k from its own channels and received messages.
+A training step has three kinds of messages: the numbers of the method (forward); for each of them the derivative of the
+receiver's local loss, returned to the sender (backward, by `Mailbox`); and the local gradients with respect to the
+parameters, of which every base station has a copy, sent to all others. Then all base stations take the same step.
 
 Source: the decentralised beamforming paper's Eqs. 34 to 37.
 """
@@ -23,8 +23,8 @@ from beamforge.decentralised.base_stations import BaseStations
 def rates(stations: BaseStations, W: Tensor, backhaul: Backhaul) -> Tensor:
     """Rates [B, S] in bit/s/Hz of the users of S base stations with beams W [B, S, N].
 
-    What a beam is heard with by the other users is told to their base stations in one exchange, which is
-    differentiable: a part made of these rates has its derivatives by the beams of all others.
+    The interference power of each beam at the other users is sent to their base stations in one exchange, which is
+    differentiable: a local loss of these rates has derivatives with respect to the beams of all base stations.
     """
     power = squared_magnitude(torch.einsum("bskn,bsn->bsk", stations.H, W))
     own = power.gather(-1, stations.serves[None, :, None].expand(len(W), -1, 1)).squeeze(-1)
@@ -32,12 +32,12 @@ def rates(stations: BaseStations, W: Tensor, backhaul: Backhaul) -> Tensor:
 
 
 def own_part(values: Tensor, stations: BaseStations, backhaul: Backhaul, *, least: bool = False) -> Tensor:
-    """The part [B] of S base stations in ``sum_k values_k``, or where `least` says so in ``min_k values_k``.
+    """Contribution [B] of S base stations to ``sum_k values_k``, or with `least` to ``min_k values_k``.
 
-    values  [B, S], one of each base station here: its weighted rate, for example.
+    values  [B, S], one per local base station, for example its weighted rate.
 
-    The parts of all base stations add up to the whole. For the least value each tells its own to all others, without
-    derivatives; of equal ones the base station of the lowest number has it.
+    The contributions of all base stations sum to the total. For the minimum, the values are exchanged without
+    derivatives; of equal values the base station with the lowest number contributes.
 
     >>> from beamforge.decentralised.backhaul import SharedMemory
     >>> everybody = BaseStations(torch.ones(1, 3, 3, 2) + 0j, torch.arange(3), torch.ones(1, 3), torch.ones(1, 3))
@@ -52,11 +52,11 @@ def own_part(values: Tensor, stations: BaseStations, backhaul: Backhaul, *, leas
 
 
 def share_gradients(parameters: Iterable[nn.Parameter], stations: BaseStations, backhaul: Backhaul) -> None:
-    """Make the gradients of a base station's part those of the whole: each tells its own to everybody.
+    """Replace the gradients of a base station's local loss by those of the total loss, by an all-to-all exchange.
 
-    Parameters without a gradient here count as those with zeros; a base station that says nothing adds nothing. All
-    add up in the same order, so that their parameters stay the same to the last bit. Where all base stations are in
-    this process, the gradients are those of the whole already.
+    Parameters without a gradient count as zero gradients, and so do missing messages. All base stations sum in the same
+    order, so that their parameters remain identical bit by bit. If all base stations are in this process, the gradients
+    already are those of the total loss.
 
     >>> from beamforge.decentralised.backhaul import SharedMemory
     >>> weight = nn.Parameter(torch.zeros(2))

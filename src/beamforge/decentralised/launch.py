@@ -1,4 +1,4 @@
-"""Starting base stations as processes: spawned here, or by ``torchrun`` on any number of machines."""
+"""Base stations as processes: started on this machine, or by ``torchrun`` on any number of machines."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from beamforge.decentralised.processes import START_LIMIT, Operator, Station
 from beamforge.decentralised.solver import DecentralisedSolver
 
 TIME_LIMIT = 10.0
-"""Seconds that a base station waits for the others in an exchange, unless something else is said."""
+"""Default time in seconds that a base station waits for messages in an exchange."""
 
 
 @contextmanager
 def apart(
     method: DecentralisedSolver, count: int, time_limit: float = TIME_LIMIT, device: torch.device | str = "cpu"
 ) -> Iterator[Operator]:
-    """The method with each of its `count` base stations in a process of its own on this machine.
+    """Run each of the `count` base stations of a method in a separate process on this machine.
 
     >>> from beamforge.core.named_problems import build_problem
     >>> from beamforge.registry import create
@@ -65,20 +65,20 @@ def apart(
 
 
 def start_method() -> str:
-    """How processes are started: from one that has loaded the library and run nothing, where there is such a thing."""
+    """Start method of processes: forkserver, which loads the library once, if available, else spawn."""
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def run(port: int, number: int, told: bytes, time_limit: float, device: str, threads: int) -> None:
-    """One base station, in its process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command that started it sees to its end
+    """Main function of the process of a base station."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends it
     torch.set_num_threads(threads)
     store = TCPStore("127.0.0.1", port, is_master=False)
     Station(store, number, pickle.loads(told), time_limit, torch.device(device)).serve()
 
 
 def ended(processes: list[BaseProcess]) -> None:
-    """Wait for processes that have been sent home, and end those that are stuck."""
+    """Wait for processes to exit, and kill those that do not within a second."""
     for process in processes:
         if process.pid is None:
             continue
@@ -89,23 +89,23 @@ def ended(processes: list[BaseProcess]) -> None:
 
 
 def launched() -> int | None:
-    """How many processes ``torchrun`` started, None without it."""
+    """Number of processes started by ``torchrun``, None without it."""
     return int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ and "WORLD_SIZE" in os.environ else None
 
 
 def rank_here() -> int:
-    """This process's number among those of ``torchrun``; 0 without it."""
+    """Rank of this process under ``torchrun``; 0 without it."""
     return int(os.environ.get("RANK", 0))
 
 
 def met() -> tuple[Store, int]:
-    """The store of the processes that ``torchrun`` started, and this one's number."""
+    """The store shared by the processes of ``torchrun``, and the rank of this process."""
     store, rank, _ = next(rendezvous("env://", timeout=timedelta(seconds=START_LIMIT)))
     return store, rank
 
 
 def mailbox(time_limit: float = TIME_LIMIT) -> Mailbox:
-    """The backhaul of this process, a base station among those that ``torchrun`` started; to train by, for example."""
+    """The backhaul of this process, a base station started by ``torchrun``; for decentralised training."""
     return Mailbox(*met(), time_limit)
 
 
@@ -113,13 +113,15 @@ def mailbox(time_limit: float = TIME_LIMIT) -> Mailbox:
 def joined(
     method: DecentralisedSolver, count: int, time_limit: float = TIME_LIMIT, device: torch.device | str = "cpu"
 ) -> Iterator[Operator | None]:
-    """The method with each of its `count` base stations in one of the processes that ``torchrun`` started.
+    """Run each of the `count` base stations of a method in one of the processes started by ``torchrun``.
 
-    The process of rank 0 is base station 0 and the operator too; any other serves as its base station until the
-    operator has no more to ask, and gets None.
+    The process of rank 0 is base station 0 and also the operator. Every other process runs its base station until the
+    operator closes, and yields None.
+
+    Raises `ConfigError` unless ``torchrun`` started `count` processes.
     """
     if launched() != count:
-        raise ConfigError(f"processes of torchrun must be the {count} base stations, got {launched()}")
+        raise ConfigError(f"torchrun must start one process per base station ({count}), got {launched()}")
     store, rank = met()
     station = Station(store, rank, method, time_limit, torch.device(device))
     if rank:

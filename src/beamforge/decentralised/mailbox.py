@@ -1,4 +1,4 @@
-"""Mailbox: the backhaul of a base station that is a process of its own."""
+"""Mailbox: the backhaul of a base station that runs in a separate process."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from beamforge.decentralised.backhaul import spread
 
 
 class Mailbox:
-    """Messages of one base station to the others, left for them in a store of `torch.distributed`.
+    """Messages between one base station and the others through a store of `torch.distributed`.
 
-    A message is the bytes of B numbers, one an instance. Nothing here waits for longer than it is told to: a base
-    station that has said nothing within `time_limit` seconds is missed from then on, which means that nobody waits for
-    it again, but what it says in time is heard. (Gloo is not used, as a receive of it that runs out of time closes its
-    connections to all other processes as well.)
+    A message holds B numbers, one per instance. An exchange waits at most `time_limit` seconds. A base station without
+    a message by then is marked as missed: later exchanges do not wait for it, but its messages are used if they are
+    there in time. (Gloo is not used: a receive that times out also closes its connections to all other processes.)
 
-    store       where all of them leave messages.
-    number      of this base station.
+    store       shared by all base stations.
+    number      number of this base station.
     time_limit  seconds that an exchange may wait.
-    missed      base stations that are known to be silent.
+    missed      base stations already marked as missed.
 
-    `exchange` is differentiable: derivatives go back the way the numbers came, one scalar for each (see
+    `exchange` is differentiable: one derivative per number is returned to its sender (see
     `beamforge.decentralised.gradients`).
 
     >>> from torch.distributed import HashStore
@@ -42,12 +41,12 @@ class Mailbox:
         self.scalars = self.bits = self.exchanges = 0
 
     def exchange(self, sent: Tensor, otherwise: Tensor | float = 0.0) -> Tensor:
-        """What the others sent, as `Backhaul.exchange` has it."""
+        """Received numbers [B, 1, K], as defined by `Backhaul.exchange`."""
         self.exchanges += 1
         return Delivery.apply(sent, spread(otherwise, sent).detach(), self, str(self.exchanges))
 
     def delivered(self, sent: Tensor, otherwise: Tensor, name: str) -> Tensor:
-        """What is heard [B, 1, K] in the exchange of that name, to which `sent` [B, 1, K] is what this one says."""
+        """Numbers [B, 1, K] received in the exchange `name`, in which this base station sends `sent` [B, 1, K]."""
         B, _, K = sent.shape
         others = [j for j in range(K) if j != self.number]
         said = np.ascontiguousarray(sent.detach().cpu().numpy()[:, 0].T)
@@ -63,7 +62,7 @@ class Mailbox:
         return torch.from_numpy(heard.T[:, None].copy()).to(sent.device)
 
     def _arrived(self, name: str, others: list[int]) -> dict[int, bytes]:
-        """The messages of others by their numbers, as far as they came in time."""
+        """Messages that arrived in time, by number of the sender."""
         keys = {j: f"{name}/{j}/{self.number}" for j in others}
         awaited = [keys[j] for j in others if j not in self.missed]
         complete = not awaited or wait(lambda: self.store.check(awaited), self.time_limit)
@@ -77,29 +76,29 @@ class Mailbox:
 
 
 class Delivery(torch.autograd.Function):
-    """`Mailbox.delivered` with a way back: the derivative by what was heard goes to who said it, its Eq. 36."""
+    """`Mailbox.delivered` with derivatives: that of a received number is returned to its sender (Eq. 36)."""
 
     @staticmethod
     def forward(ctx: Any, sent: Tensor, otherwise: Tensor, mailbox: Mailbox, name: str) -> Tensor:
-        """What is heard."""
+        """Received numbers."""
         ctx.mailbox, ctx.name = mailbox, name
         return mailbox.delivered(sent, otherwise, name)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
-        """The derivatives of all others' parts by what was sent; 0 of those who say nothing."""
+        """Derivatives of the other local losses with respect to the sent numbers; 0 where no message arrives."""
         back = ctx.mailbox.delivered(slope, torch.zeros_like(slope), f"{ctx.name}'")
         return back, None, None, None
 
 
 def leave(store: Store, messages: Mapping[str, bytes]) -> None:
-    """Put messages into a store, all of them at once, or none if this process dies now."""
-    whole: Any = store  # its declaration knows neither this nor that values are bytes
+    """Put all messages into a store in one operation."""
+    whole: Any = store  # the type stubs lack multi_set, and bytes as values
     whole.multi_set([*messages], [*messages.values()])
 
 
 def wait(until: Callable[[], bool], seconds: float) -> bool:
-    """Whether a condition comes true within some seconds; looked at more and more seldom, every 2 ms at last."""
+    """Wait until a condition holds; False after `seconds`. Polling intervals grow up to 2 ms."""
     end, pause = time.monotonic() + seconds, 5e-5
     while not until():
         if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""Base stations as processes: what one of them does, and the operator that asks all and collects their beams."""
+"""Base stations as processes: the process of one base station, and the operator that collects the beams."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from beamforge.decentralised.mailbox import Mailbox, leave, wait
 from beamforge.decentralised.solver import DecentralisedSolver, decided_alone
 
 START_LIMIT = 120.0
-"""Seconds that the operator waits for a base station to come up."""
+"""Seconds that the operator waits for a base station to start."""
 
 
 class Station:
-    """One base station: it is told its own channels, talks to the others by a `Mailbox`, and leaves its beams.
+    """One base station: receives its own channels, exchanges messages by a `Mailbox`, and returns its beams.
 
-    It leaves when it is told to, or when the store is gone.
+    It ends on request of the operator, or when the store is closed.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Station:
         leave(store, {f"ready/{number}": b""})
 
     def serve(self) -> None:
-        """Answer until there is nothing more to answer."""
+        """Process pieces of the instances until the operator closes."""
         while self.answer():
             pass
         leave(self.store, {f"left/{self.number}": b""})
 
     def answer(self) -> bool:
-        """Wait for a piece of the instances and answer it; False where there are no more."""
+        """Wait for the next piece of the instances and return its beams; False if the operator has closed."""
         key = f"{self.piece}/share/{self.number}"
         while not wait(lambda: self.store.check([key]), 3600):
             pass
@@ -68,21 +68,22 @@ class Station:
 
 
 class Operator(DecentralisedSolver):
-    """A method whose base stations are processes: each is told its own channels, and its beams are collected.
+    """A method whose base stations are processes: sends each its own channels and collects the beams.
 
-    The beams are those of ``method.solve``. A base station that dies, or is late by more than `time_limit` seconds
-    when another has finished, is missed: its beam is 0, the others decide with what they heard of it (see `Mailbox`),
-    and the instance ends as `Status.MAX_ITERATIONS`. Nobody waits for it again until it has caught up.
+    The beams equal those of ``method.solve``. A base station is missed if its process ends, or if it is not finished
+    `time_limit` seconds after the first one. Its beam is then 0, the others continue with its last messages (see
+    `Mailbox`), and the status is `Status.MAX_ITERATIONS`. It is not waited for again until it has caught up.
 
-    method      what all base stations run.
-    store       where base stations and operator leave what they have to say.
-    count       K, of the base stations.
+    method      method that all base stations run.
+    store       shared by base stations and operator.
+    count       number K of base stations.
     time_limit  seconds.
-    alive       whether the process of a base station is known to run.
-    here        the base station in this very process, if there is one.
-    pids        of the processes of the base stations, where they run on this machine.
+    alive       returns whether the process of a base station is running.
+    here        the base station in this process, if there is one.
+    pids        process numbers of base stations on this machine.
 
     ``info`` of a solution: ``scalars`` and ``bits`` [B] as of any decentralised method, and ``missed`` [B, K].
+    Raises `RuntimeError` if no base station starts, `ConfigError` for another number of base stations.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Operator(DecentralisedSolver):
         self._alive, self._here, self._piece = alive, here, 0
         ready, self._absent = self._arrived({k: f"ready/{k}" for k in range(count)}, START_LIMIT)
         if not ready:
-            raise RuntimeError(f"none of {count} base stations has come up")
+            raise RuntimeError(f"none of the {count} base stations has started")
         self._late = set(range(count)) - ready - self._absent
 
     def fits(self, problem: Problem, network: Any) -> bool:
@@ -112,10 +113,10 @@ class Operator(DecentralisedSolver):
     ) -> Solution:
         stations = BaseStations.of(problem, observation.network)
         if stations.H.shape[1] != self._count:
-            raise ConfigError(f"base stations must be the {self._count} processes, got {stations.H.shape[1]}")
+            raise ConfigError(f"base stations must be as many as processes ({self._count}), got {stations.H.shape[1]}")
         if (nothing := (stations.weights == 0).all(-1)).any():
             where = int(nothing.nonzero()[0, 0])
-            raise ConfigError(f"weights must be positive for some user, got zeros alone in instance {where} of a piece")
+            raise ConfigError(f"weights must be positive for some user, got only zeros in instance {where} of a piece")
         told = self.asked(stations)
         W = torch.zeros_like(stations.own)
         missed = torch.zeros(W.shape[:2], dtype=torch.bool, device=W.device)
@@ -131,7 +132,7 @@ class Operator(DecentralisedSolver):
         return Solution(W.mT, solution.status, solution.iterations, info={**solution.info, "missed": missed})
 
     def asked(self, stations: BaseStations) -> dict[int, dict[str, Any]]:
-        """What the base stations answer for a piece, by number; a fault of the method is raised here."""
+        """Results of the base stations for a piece of the instances, by number; an error of the method is raised."""
         piece = self._piece
         self._piece += 1
         self._late -= {k for k in self._late if self._store.check([f"{piece - 1}/beams/{k}"])}
@@ -157,7 +158,7 @@ class Operator(DecentralisedSolver):
         return told
 
     def close(self) -> None:
-        """Send the base stations home."""
+        """Tell the base stations to end, and wait for them."""
         for k in range(self._count):
             leave(self._store, {f"{self._piece}/share/{k}": b""})
         if self._here is not None:
@@ -166,9 +167,9 @@ class Operator(DecentralisedSolver):
         self._arrived(keys, self._limit)
 
     def _arrived(self, keys: dict[int, str], seconds: float, after_first: bool = False) -> tuple[set[int], set[int]]:
-        """Base stations whose keys came within some seconds, and those whose processes are gone.
+        """Base stations whose keys are set within some seconds, and those whose processes have ended.
 
-        after_first  the seconds count from when the first key has come.
+        after_first  count the seconds from the first key on.
         """
         done: set[int] = set()
         gone: set[int] = set()
@@ -191,12 +192,12 @@ class Operator(DecentralisedSolver):
 
 
 def packed(tree: Any) -> bytes:
-    """Tensors, numbers and strings in containers as bytes."""
+    """Containers of tensors, numbers and strings as bytes."""
     file = io.BytesIO()
     torch.save(tree, file)
     return file.getvalue()
 
 
 def unpacked(message: bytes) -> Any:
-    """Undo `packed`; nothing but data comes out."""
+    """Inverse of `packed`; loads data only, no code."""
     return torch.load(io.BytesIO(message), weights_only=True)

@@ -1,4 +1,4 @@
-"""Quantised: messages of a few bits."""
+"""Quantised: messages of 4, 8 or 16 bits."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from beamforge.core.errors import ConfigError
 from beamforge.decentralised.backhaul import Backhaul, spread
 
 BITS = (4, 8, 16)
-"""Bits that a message may have."""
+"""Possible numbers of bits of a message."""
 
 
 class Quantised:
-    """Another backhaul whose numbers have a sign and one of ``2^(bits-1) - 1`` magnitudes, or are 0.
+    """Backhaul with quantised numbers: a sign and one of ``2^(bits-1) - 1`` magnitudes, or 0.
 
-    backhaul     what carries the codes.
-    bits         of a number: 4, 8 or 16.
-    low, high    the least and the greatest magnitude. Below half of `low` a number is 0, above `high` it is `high`.
-    logarithmic  whether the ratio of neighbouring magnitudes is constant; else they are ``high / (2^(bits-1) - 1)``
-                 apart, and `low` has no part in it.
+    backhaul     transmits the codes.
+    bits         bits per number: 4, 8 or 16.
+    low, high    smallest and largest magnitude. Magnitudes below ``low / 2`` become 0, those above `high` become
+                 `high`.
+    logarithmic  whether the ratio of successive magnitudes is constant; otherwise their difference is constant,
+                 ``high / (2^(bits-1) - 1)``, and `low` is not used.
 
-    The defaults hold for received powers in units of the noise up to 50 dB. Derivatives do not pass.
+    The defaults suit received powers in units of the noise up to 50 dB. The quantiser is not differentiable.
     Raises `ConfigError` for other bits, and unless ``0 < low < high``.
 
     >>> from beamforge.decentralised.backhaul import SharedMemory
@@ -46,11 +47,11 @@ class Quantised:
 
     @property
     def scalars(self) -> int:
-        """Those of the other backhaul."""
+        """Numbers sent so far by the underlying backhaul."""
         return self.backhaul.scalars
 
     def exchange(self, sent: Tensor, otherwise: Tensor | float = 0.0) -> Tensor:
-        """The same with rounded numbers; what is heard `otherwise` is rounded too."""
+        """Received numbers [B, S, K], quantised like `otherwise`; see `Backhaul.exchange`."""
         before, exact = self.scalars, sent.detach()
         codes = (self.packed(self.codes(value)) for value in (exact, spread(otherwise, exact)))
         heard = self.backhaul.exchange(*codes)
@@ -58,7 +59,7 @@ class Quantised:
         return self.numbers(self.unpacked(heard, len(sent)), exact)
 
     def codes(self, x: Tensor) -> Tensor:
-        """Whole numbers from ``1 - 2^(bits-1)`` to ``2^(bits-1) - 1``; 0 for what is no number."""
+        """Integers from ``1 - 2^(bits-1)`` to ``2^(bits-1) - 1``; 0 for NaN."""
         most, size = 2 ** (self.each - 1) - 1, torch.nan_to_num(x).abs()
         if self.logarithmic:
             place = (size.clamp_min(self.low).log() - math.log(self.low)) * (
@@ -70,7 +71,7 @@ class Quantised:
         return (code.clamp_max(most) * x.sign().nan_to_num()).to(torch.int16)
 
     def numbers(self, codes: Tensor, like: Tensor) -> Tensor:
-        """What codes stand for."""
+        """Values of codes."""
         most, level = 2 ** (self.each - 1) - 1, codes.abs().to(like.dtype)
         if self.logarithmic:
             size = self.low * ((level - 1) * (math.log(self.high / self.low) / (most - 1))).exp()
@@ -80,14 +81,14 @@ class Quantised:
         return size * codes.sign()
 
     def packed(self, codes: Tensor) -> Tensor:
-        """Codes [B, S, K] in as few bytes as they need: two instances share a byte if each has 4 bits."""
+        """Codes [B, S, K] in the smallest integer type; codes of 4 bits of two instances share a byte."""
         if self.each > 4:
             return codes if self.each == 16 else codes.to(torch.int8)
         even = torch.cat([codes, torch.zeros_like(codes[: len(codes) % 2])])
         return ((even[::2] & 15) * 16 + (even[1::2] & 15)).to(torch.uint8)
 
     def unpacked(self, packed: Tensor, count: int) -> Tensor:
-        """Undo `packed` for `count` instances."""
+        """Inverse of `packed` for `count` instances."""
         wide = packed.to(torch.int16)
         if self.each > 4:
             return wide

@@ -1,4 +1,4 @@
-"""DecentralisedSolver: a method whose base stations know their own channels alone, and say how they talk."""
+"""DecentralisedSolver: a method whose base stations know only their own channels and exchange messages."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from beamforge.decentralised.quantised import Quantised
 
 
 class DecentralisedSolver(Solver):
-    """Beams for an interference channel, each made by the base station that sends it.
+    """Beams for an interference channel, each computed by its own base station.
 
-    A method implements `beams`: what any S base stations of the K do, with what they know and what they hear. `solve`
-    runs all of them in one process; `beamforge.decentralised.processes` runs each in its own, by the same code.
+    A method implements `beams` for any S of the K base stations, from their local knowledge and received messages.
+    `solve` runs all base stations in one process; `beamforge.decentralised.processes` runs the same code with a process
+    for each.
 
-    ``info`` of a solution: ``scalars`` [B], numbers that base stations sent for an instance, and ``bits`` [B] of them.
+    ``info`` of a solution: ``scalars`` [B], numbers sent by all base stations per instance, and ``bits`` [B].
     """
 
     message_bits: int | None = None
-    """Bits of every number that base stations send: 4, 8, 16, or None for the channels' precision (`Quantised`)."""
+    """Bits per number sent: 4, 8, 16 (`Quantised`), or None for the precision of the channels."""
 
     def beams(self, stations: BaseStations, backhaul: Backhaul) -> Tensor:
         """Beams [B, S, N] in sqrt(W), within the power of each base station."""
         raise NotImplementedError
 
     def over(self, backhaul: Backhaul) -> Backhaul:
-        """The backhaul as this method uses it: with messages of `message_bits`."""
+        """The backhaul with messages of `message_bits` bits."""
         return backhaul if self.message_bits is None else Quantised(backhaul, self.message_bits)
 
     def solve_batch(
@@ -43,7 +44,7 @@ class DecentralisedSolver(Solver):
 
 
 def decided_alone(W: Tensor, scalars: int, bits: int) -> Solution:
-    """The solution of beams [B, K, N], and what the messages behind them cost: `bits` for the whole batch."""
+    """Solution with beams [B, K, N]; `scalars` sent per instance, `bits` sent for the whole batch."""
     status = torch.full(W.shape[:1], int(Status.CONVERGED), device=W.device)
     each = torch.full_like(status, bits // max(1, len(W)))
     return Solution(

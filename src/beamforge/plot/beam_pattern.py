@@ -1,4 +1,4 @@
-"""The beam pattern: power sent towards every angle, with the directions of users and targets."""
+"""The beam pattern: transmitted power by angle, with the directions of users and targets."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from beamforge.core.sensing import SensingSnrAtLeast, Targets, steering
 from beamforge.plot.style import COLOURS, DASHES, styled
 
 ANGLES = 1441
-"""From -90 to 90 degrees, an eighth of a degree apart."""
+"""Number of angles from -90 to 90 degrees, an eighth of a degree apart."""
 
 DEPTH_DB, MARGIN_DB = 45.0, 6.0
-"""How much is shown at most, and how far below the least of all streams."""
+"""Largest range of the vertical axis, and its margin below the smallest power."""
 
-FAINT = 1e-4
-"""Share of the power below which sensing streams are not shown apart."""
+MIN_SENSING_SHARE = 1e-4
+"""Smallest share of the power for which sensing streams have their own line."""
 
 
 def power_towards(W: Tensor, angle: Tensor) -> Tensor:
@@ -40,27 +40,29 @@ def power_towards(W: Tensor, angle: Tensor) -> Tensor:
 
 
 def strongest_direction(H: Tensor) -> Tensor:
-    """Angles [K] in radians at which the users of rows h_k^H [K, N] hear a steered beam best."""
+    """Angles [K] in radians of the steered beams with the highest gain to the users, H [K, N] with rows h_k^H."""
     angle = torch.linspace(-math.pi / 2, math.pi / 2, ANGLES, dtype=H.real.dtype, device=H.device)
     return angle[squared_magnitude(H @ steering(angle, H.shape[-1])).argmax(-1)]
 
 
 @styled
 def beam_pattern(problem: Problem, network: Network, W: Tensor, instance: int = 0) -> Figure:
-    """Power towards every angle, of data and of sensing streams, for one instance of a batch.
+    """Power by angle, of data and of sensing streams, for one instance of a batch.
 
-    A uniform linear array at half a wavelength is assumed. Lines are the targets, triangles the power that each needs
-    for its sensing SNR; ticks below are the directions in which the users hear best.
+    A uniform linear array with half-wavelength spacing is assumed. Dotted lines are the directions of the targets,
+    triangles the power that each requires for its sensing SNR, ticks at the bottom the strongest directions of the
+    users.
 
     problem   bound to the network; its targets are marked, if it has any.
-    network   of one transmitter with a batch dimension.
+    network   one transmitter, with a batch dimension.
     W         beams [B, N, D].
+    instance  index in the batch.
 
     Raises `ShapeError` for several transmitters or a single antenna.
     """
     if network.transmitters > 1 or network.antennas < 2:
-        came = f"{network.transmitters} with {network.antennas}"
-        raise ShapeError(f"a beam pattern must be of one transmitter with several antennas, got {came}")
+        came = f"{network.transmitters} with {network.antennas} antennas"
+        raise ShapeError(f"a beam pattern requires one transmitter with several antennas, got {came}")
     W, H = W[instance].detach(), network.channel[instance]
     angle = torch.linspace(-math.pi / 2, math.pi / 2, ANGLES, dtype=W.real.dtype, device=W.device)
     user = network.streams.user
@@ -68,12 +70,12 @@ def beam_pattern(problem: Problem, network: Network, W: Tensor, instance: int = 
     figure = Figure(figsize=(7.2, 3.8), layout="constrained")
     ax = figure.subplots()
     parts: dict[str, tuple[Tensor, Any]] = {"all streams": (W, {"color": COLOURS[6]})}
-    if squared_magnitude(W[:, ~carries]).sum() > FAINT * squared_magnitude(W).sum():
+    if squared_magnitude(W[:, ~carries]).sum() > MIN_SENSING_SHARE * squared_magnitude(W).sum():
         parts["data"] = W[:, carries], {"color": COLOURS[0], "linewidth": 1.1}
         parts["sensing"] = W[:, ~carries], {"color": COLOURS[1], "linestyle": DASHES[1], "linewidth": 1.1}
     degrees = angle.rad2deg().cpu()
-    for name, (beams, look) in parts.items():
-        ax.plot(degrees, decibels(power_towards(beams, angle)).cpu(), label=name, **look)
+    for name, (beams, style) in parts.items():
+        ax.plot(degrees, decibels(power_towards(beams, angle)).cpu(), label=name, **style)
     needed = mark_targets(ax, targets_of(problem), instance).tolist()
     total = decibels(power_towards(W, angle))
     top = max([total.amax().item(), *needed]) + 3
@@ -86,7 +88,7 @@ def beam_pattern(problem: Problem, network: Network, W: Tensor, instance: int = 
         color=COLOURS[2],
         markersize=9,
         markeredgewidth=1.6,
-        label="users hear best here",
+        label="users, strongest direction",
     )
     ax.set(xlim=(-90, 90), xlabel="Angle (degrees)", ylabel="Power towards angle (dBW)")
     ax.set_ylim(floor, top)
@@ -96,13 +98,13 @@ def beam_pattern(problem: Problem, network: Network, W: Tensor, instance: int = 
 
 
 def targets_of(problem: Problem) -> Targets | None:
-    """The sensing targets of a problem."""
+    """The sensing targets of a problem, None if it has none."""
     terms = (problem.maximise, *problem.subject_to)
     return next((term for term in terms if isinstance(term, Targets)), None)
 
 
 def mark_targets(ax: Axes, targets: Targets | None, instance: int) -> Tensor:
-    """A line for each target; where it has a level, a triangle at the power that this takes, which is returned, dBW."""
+    """Mark the targets by lines and the power required for their sensing SNRs by triangles; returns it in dBW."""
     if targets is None:
         return torch.zeros(0)
     angle = targets.angle[instance].rad2deg().cpu()
@@ -112,7 +114,7 @@ def mark_targets(ax: Axes, targets: Targets | None, instance: int) -> Tensor:
         return torch.zeros(0)
     gain = targets.gain[instance].abs().square() / targets.noise[instance]
     need = decibels(targets.level[instance] / gain).cpu().expand_as(angle)
-    ax.plot(angle, need, "v", color=COLOURS[3], markersize=6, label="power that a target needs")
+    ax.plot(angle, need, "v", color=COLOURS[3], markersize=6, label="power required by a target")
     return need[need.isfinite()]
 
 

@@ -18,9 +18,9 @@ from beamforge.scenarios.base import Scenario, complex_normal, require, require_
 class Isac(Scenario):
     """Joint communication and sensing: Rayleigh channels to K users, and M point targets of a monostatic radar.
 
-    Channels are CN(0, I); the noise at the users is one over the SNR, the power limit one watt. Targets are at angles
-    uniform on [0, pi/2] with gains CN(0, 1), the noise of the sensing receiver is 0.01 W, and each must be seen with a
-    sensing SNR. There are N sensing streams beside the users'.
+    Channels are CN(0, I), the noise power at the users is 1/SNR, the power limit is one watt. Target angles are uniform
+    on [0, pi/2], target gains CN(0, 1), the noise power of the sensing receiver is 0.01 W. All targets have the same
+    required sensing SNR. There are N sensing streams in addition to those of the users.
 
     ``context``: ``p_max`` [B], ``target_angles`` [B, M], ``target_gain`` [B, M], ``sensing_noise`` [B] and
     ``sensing_snr_target`` [B]. Raises `ConfigError` for fields out of range.

@@ -1,4 +1,4 @@
-"""Deep networks trained a few layers at a time, by a window of layers that learn and slides from first to last."""
+"""Training of deep networks by a sliding window of trained layers, from first to last."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Windowed(Protocol):
-    """A trainable made of layers, some of which can be told to learn."""
+    """A trainable model of layers, of which a window can be trained."""
 
     def depth(self) -> int:
         """The number of layers."""
         raise NotImplementedError
 
     def focus(self, window: range) -> None:
-        """From now on train the layers of a window: go through those before it without a gradient, and stop behind it.
+        """Train the layers of a window; evaluate earlier layers without gradients and skip later ones.
 
-        Validation goes through all layers in any case, so that the best weights are those of the whole network.
+        Validation always evaluates all layers, so that the best weights are those of the whole network.
         """
         raise NotImplementedError
 
 
 def window_at(step: int, layers: int, width: int, every: int) -> range:
-    """The layers that learn in a step: `width` of them, one further every `every` steps, until the last one learns.
+    """Trained layers in a step: a window of `width` layers that advances by one every `every` steps up to the last.
 
-    A width of 0, or of as many as there are, is all layers.
+    With a width of 0, or of at least `layers`, all layers are trained.
 
     >>> [window_at(step, layers=4, width=2, every=10) for step in (0, 9, 10, 25, 999)]
     [range(0, 2), range(0, 2), range(1, 3), range(2, 4), range(2, 4)]

@@ -1,15 +1,22 @@
-"""The exact step against a cone program, and the least power of the targets alone."""
+"""The exact step against a cone program, and the minimum power for sensing SNR targets alone."""
 
 import cvxpy
 import numpy as np
 import pytest
 import torch
 
-from beamforge.classical.isac.dual import SensingQuadratic, barrier, far, least_power, multipliers, value
+from beamforge.classical.isac.dual import (
+    SensingQuadratic,
+    barrier,
+    initial_multipliers,
+    least_power,
+    multipliers,
+    value,
+)
 from beamforge.core.sensing import steering
 
 
-def problem(level, e, batch=3, antennas=5, users=3, targets=3, worth=0.0):
+def problem(level, e, batch=3, antennas=5, users=3, targets=3, sensing_weight=0.0):
     generator = torch.Generator().manual_seed(2)
     H = torch.randn(batch, users, antennas, dtype=torch.complex128, generator=generator)
     q, b = (torch.rand(batch, users, dtype=torch.float64, generator=generator) + 0.3 for _ in range(2))
@@ -23,7 +30,7 @@ def problem(level, e, batch=3, antennas=5, users=3, targets=3, worth=0.0):
         torch.full((batch, targets), level, dtype=torch.float64),
         one,
         e * one,
-        worth * torch.ones_like(C.real[:, 0]),
+        sensing_weight * torch.ones_like(C.real[:, 0]),
     )
 
 
@@ -41,11 +48,11 @@ def cone_program(data, instance):
 
 @pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
 @pytest.mark.parametrize("level", [0.5, 3.0])
-def test_least_error_is_that_of_the_cone_program(level):
+def test_minimum_error_equals_that_of_the_cone_program(level):
     x = None
     for e in (1e-1, 1e-3, 1e-5, 1e-8):
         data = problem(level, e)
-        x = multipliers(data, far(data) if x is None else x)
+        x = multipliers(data, initial_multipliers(data) if x is None else x)
     T = barrier(data, x).inverse
     W = T @ data.B
     S = W @ W.mH + 1e-8 * T
@@ -57,22 +64,22 @@ def test_least_error_is_that_of_the_cone_program(level):
         assert error[instance].item() == pytest.approx(cone_program(data, instance), rel=1e-5)
 
 
-@pytest.mark.parametrize(("level", "worth"), [(1.0, 0.0), (-1.0, 0.7)])
-def test_derivatives_of_the_dual(level, worth):
-    data = problem(level, 0.1, worth=worth)
-    x = multipliers(data, far(data)) * torch.tensor([1.3, 0.8, 1.1, 0.9], dtype=torch.float64)
+@pytest.mark.parametrize(("level", "sensing_weight"), [(1.0, 0.0), (-1.0, 0.7)])
+def test_derivatives_of_the_dual(level, sensing_weight):
+    data = problem(level, 0.1, sensing_weight=sensing_weight)
+    x = multipliers(data, initial_multipliers(data)) * torch.tensor([1.3, 0.8, 1.1, 0.9], dtype=torch.float64)
     here = barrier(data, x)
     for place in range(4):
         h = 1e-5 * x[:, place].mean()
-        move = torch.zeros(4, dtype=torch.float64)
-        move[place] = h
-        slope = (value(data, x + move) - value(data, x - move)) / (2 * h)
+        shift = torch.zeros(4, dtype=torch.float64)
+        shift[place] = h
+        slope = (value(data, x + shift) - value(data, x - shift)) / (2 * h)
         torch.testing.assert_close(here.gradient[:, place], slope, rtol=1e-6, atol=1e-6)
-        bent = (barrier(data, x + move).gradient - barrier(data, x - move).gradient) / (2 * h)
-        torch.testing.assert_close(here.hessian[:, place], bent, rtol=1e-5, atol=1e-5)
+        difference = (barrier(data, x + shift).gradient - barrier(data, x - shift).gradient) / (2 * h)
+        torch.testing.assert_close(here.hessian[:, place], difference, rtol=1e-5, atol=1e-5)
 
 
-def test_least_power_of_the_targets():
+def test_minimum_power_for_the_targets():
     C = problem(1.0, 1.0, targets=2).C
     level = torch.tensor([[2.0, 1.0]], dtype=torch.float64).expand(len(C), -1)
     found = least_power(C, level)

@@ -1,4 +1,4 @@
-"""Communication and sensing rates together: one target against its capacity, what nobody nearby betters, monotony."""
+"""Sum of communication and sensing rates: closed forms, grid search, local optimality, monotonic convergence."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ def sampled(weight, count=4, **config):
     return build_problem("isac", stated | {"sensing_weight": weight}).bind(instance.truth), instance
 
 
-def test_users_of_no_weight_leave_all_power_to_the_target():
+def test_users_of_zero_weight_leave_all_power_to_the_target():
     problem, instance = sampled(1.0, targets=1)
     stated = {**instance.context, "sensing_weight": 1.0, "weights": torch.zeros(4, 4, dtype=torch.float64)}
     del stated["sensing_snr_target"]
@@ -30,8 +30,8 @@ def test_users_of_no_weight_leave_all_power_to_the_target():
     torch.testing.assert_close(found, best, rtol=1e-4, atol=1e-4)
 
 
-def test_one_user_and_one_target_against_a_search():
-    """Beams lie in the plane of user and target: all of one stream, and one of sensing, on a grid."""
+def test_one_user_and_one_target_against_grid_search():
+    """Optimal beams lie in the span of both channels: a grid over a data and a sensing beam."""
     h, a = np.array([1.0, 0.0]), np.array([1.0, 1.0]) / np.sqrt(2)
     network = Network.broadcast(torch.tensor([[[2.0 + 0j, 0]]], dtype=torch.complex128), 1.0, sensing_streams=2)
     stated = {"p_max": 1.0, "target_angles": torch.zeros(1, 1, dtype=torch.float64), "sensing_noise": 0.05}
@@ -49,7 +49,7 @@ def test_one_user_and_one_target_against_a_search():
     assert found == pytest.approx(best, abs=2e-3) and found >= best - 1e-4
 
 
-def test_nobody_nearby_is_better():
+def test_solution_is_locally_optimal():
     problem, instance = sampled(0.5)
     solution = SensingWMMSE(tolerance=1e-10).solve(problem, instance)
     assert (solution.status == Status.CONVERGED).all()
@@ -83,15 +83,15 @@ def test_rate_with_its_barrier_never_falls():
         data = data._replace(barrier=1e-2 * data.weights.sum(-1))
         state, last = next(iter(solver.init(data, None, None))), None
         for _ in range(30):
-            asked = solver.quadratic(data, state)
+            quadratic = solver.quadratic(data, state)
             state, rate = solver.step(data, state)
-            X = lagrangian(asked, state.x)
-            W = torch.linalg.solve(X, asked.B)
+            X = lagrangian(quadratic, state.x)
+            W = torch.linalg.solve(X, quadratic.B)
             T = torch.linalg.inv(X)
             S = W @ W.mH + data.barrier[:, None, None] * T
-            spare = 1 - S.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+            slack = 1 - S.diagonal(dim1=-2, dim2=-1).real.sum(-1)
             seen = (data.C.conj() * (S @ data.C)).sum(-2).real - data.level
-            logs = torch.logdet(S - W @ W.mH).real + spare.log() + seen.log().sum(-1)
+            logs = torch.logdet(S - W @ W.mH).real + slack.log() + seen.log().sum(-1)
             value = rate * np.log(2) + data.barrier * logs
             assert last is None or (value >= last - 1e-9 * value.abs()).all()
             last = value

@@ -1,4 +1,4 @@
-"""Sum rate with sensing SNRs: limits by NumPy, first-order conditions, known cases, hostile inputs."""
+"""Sum rate under sensing SNR targets: constraints in NumPy, local optimality, closed forms, special cases."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def scored(instance, W):
     return rate, (np.abs(W) ** 2).sum((1, 2)), gain * (np.abs(a.conj() @ W) ** 2).sum(-1)
 
 
-def test_limits_hold_and_the_rate_is_what_it_says():
+def test_constraints_hold_and_rates_agree_with_numpy():
     problem, instance = sampled(12)
     solution = SensingWMMSE().solve(problem, instance)
     solved = (solution.status == Status.CONVERGED).numpy()
@@ -42,7 +42,7 @@ def test_limits_hold_and_the_rate_is_what_it_says():
     assert (snr[solved] >= 10**0.5 * (1 - 1e-9)).all()
 
 
-def test_nobody_nearby_is_better():
+def test_solution_is_locally_optimal():
     problem, instance = sampled(4)
     solution = SensingWMMSE(tolerance=1e-10).solve(problem, instance)
     solved = solution.status == Status.CONVERGED
@@ -57,27 +57,27 @@ def test_nobody_nearby_is_better():
             assert (report.utility <= best + 1e-5)[solved & inside].all()
 
 
-def test_targets_that_ask_for_nothing_leave_the_sum_rate_of_wmmse():
+def test_very_low_sensing_targets_give_the_sum_rate_of_wmmse():
     problem, instance = sampled(sensing_snr_db=-60.0)
     solution = SensingWMMSE().solve(problem, instance)
     free = beamforge.solve(instance.truth.channel, noise=instance.truth.noise, p_max=1.0)
     torch.testing.assert_close(evaluate(problem, instance, solution.W).utility, free.utility, rtol=1e-4, atol=0)
 
 
-def test_the_rate_falls_as_more_is_asked():
+def test_sum_rate_decreases_with_the_sensing_target():
     last = torch.full((6,), torch.inf, dtype=torch.float64)
-    alive = torch.ones(6, dtype=torch.bool)
+    all_solved = torch.ones(6, dtype=torch.bool)
     for level in (-20.0, 0.0, 5.0, 10.0):
         problem, instance = sampled(6, sensing_snr_db=level)
         solution = SensingWMMSE().solve(problem, instance)
-        alive &= solution.status == Status.CONVERGED
+        all_solved &= solution.status == Status.CONVERGED
         rate = evaluate(problem, instance, solution.W).utility
-        assert (rate <= last + 2e-2 * rate)[alive].all()  # local optima differ by that much
+        assert (rate <= last + 2e-2 * rate)[all_solved].all()  # local optima differ by that much
         last = rate
 
 
-def test_one_user_and_one_target_that_share_a_direction():
-    """All power to the user is also at the target: the capacity of the single user."""
+def test_target_in_the_direction_of_the_user():
+    """The beam of the single user also serves the target: the user reaches its capacity."""
     a = torch.exp(1j * torch.pi * torch.arange(4) * 0.5).to(torch.complex128) / 2
     network = Network.broadcast(a.conj().reshape(1, 1, 4) * 3, 1.0, sensing_streams=4)
     angle = torch.full((1, 1), np.arcsin(0.5), dtype=torch.float64)
@@ -87,21 +87,21 @@ def test_one_user_and_one_target_that_share_a_direction():
     assert evaluate(problem, network, solution.W).utility.item() == pytest.approx(np.log2(1 + 2 * 9), rel=1e-4)
 
 
-def test_hopeless_targets_are_infeasible_and_alone():
+def test_infeasible_instance_does_not_affect_others():
     problem, instance = sampled(3)
     context = dict(instance.context)
     context["target_gain"] = context["target_gain"].clone()
     context["target_gain"][1, 0] = 0
-    hopeless = Instance.perfect(instance.truth, **context)
-    asked = build_problem("isac", hopeless.context)
+    infeasible = Instance.perfect(instance.truth, **context)
+    infeasible_problem = build_problem("isac", infeasible.context)
     for method in (SensingWMMSE(), NullSpaceSensing()):
-        one, other = method.solve(problem, instance), method.solve(asked, hopeless)
+        one, other = method.solve(problem, instance), method.solve(infeasible_problem, infeasible)
         assert other.status[1] == Status.INFEASIBLE
         assert (other.W[1] == 0).all()
         torch.testing.assert_close(other.W[[0, 2]], one.W[[0, 2]], rtol=1e-6, atol=1e-8)
 
 
-def test_null_space_streams_are_not_heard():
+def test_null_space_streams_cause_no_interference():
     problem, instance = sampled(8, sensing_snr_db=0.0)
     solution = NullSpaceSensing().solve(problem, instance)
     solved = solution.status == Status.CONVERGED
@@ -127,7 +127,7 @@ def test_one_user_more_users_and_more_targets_than_antennas(users, antennas, tar
     assert (rate[solved] > 0).all()
 
 
-def test_a_user_of_no_weight_and_one_out_of_reach():
+def test_user_of_zero_weight_and_user_with_zero_channel():
     _, instance = sampled(3, sensing_snr_db=0.0)
     H = instance.truth.H[:, 0].clone()
     H[:, 3] = 0

@@ -1,12 +1,12 @@
-"""The strongest signal within bounds on what leaks to others: the problem of one base station among several.
+"""Maximum signal power of one base station subject to bounds on the interference power at other users.
 
-For a base station with power P that may give user j at most c_j watts (noise one)::
+For a base station with power limit P and a bound c_j on the interference power at user j (noise one)::
 
     maximise |h_k^H w|   subject to   |h_j^H w|^2 <= c_j  for all j != k,   |w|^2 <= P
 
-With ``a_j = h_j sqrt(P / c_j)``, ``a_k = `` the unit matrix's part and w in units of sqrt(P), its dual is the least of
-``g^H B^-1 g + sum_i l_i`` over multipliers ``l >= 0``, where ``B = l_k I + sum_j l_j a_j a_j^H`` and g is h_k of norm
-one, at which ``w = B^-1 g``.
+With ``a_j = h_j sqrt(P / c_j)``, w in units of sqrt(P) and ``g = h_k / |h_k|``, the dual is to minimise
+``g^H B^-1 g + sum_i l_i`` over multipliers ``l >= 0``, where ``B = l_k I + sum_{j != k} l_j a_j a_j^H`` and l_k is the
+multiplier of the power limit. At the optimum ``w = B^-1 g``.
 
 Source: the decentralised beamforming paper's Eqs. 7 and 13; R. Zhang, S. Cui, "Cooperative interference management with
 MISO beamforming", IEEE Trans. Signal Process. 58 (2010).
@@ -22,15 +22,20 @@ from torch import Tensor
 from beamforge.core.network import squared_magnitude
 
 LEAST = 1e-10
-"""A bound is at least this share of what the user would get of all power in its direction."""
+"""Smallest bound, relative to the power that the user receives with full power in the direction of its channel."""
 
 STEPS = 30
-"""Steps of the interior-point method, of which some twenty lead to rounding."""
+"""Steps of the interior-point method; about 20 reach rounding errors."""
 
 
 class Strongest(NamedTuple):
-    """Beams W [..., N] in sqrt(W); the signal |h_k^H w|^2 [...] in units of the noise; its derivative by every bound
-    [..., K], 0 at the user who is served; and the share by which the signal may be short of the optimum [...]."""
+    """Solution of the problem.
+
+    W       beams [..., N] in sqrt(W).
+    signal  ``|h_k^H w|^2`` [...] in units of the noise.
+    slope   derivatives [..., K] of the signal with respect to the bounds, 0 for the served user.
+    gap     relative duality gap [...], a bound on the suboptimality of the signal.
+    """
 
     W: Tensor
     signal: Tensor
@@ -39,15 +44,15 @@ class Strongest(NamedTuple):
 
 
 def strongest(H: Tensor, serves: Tensor, power: Tensor, bounds: Tensor) -> Strongest:
-    """The beams of any number of base stations, each by itself, by an interior-point method in min(N, K) dimensions.
+    """Optimal beams of any number of independent base stations, by an interior-point method in min(N, K) dimensions.
 
-    H       complex [..., K, N], rows h_j^H in units of the noise's square root.
-    serves  integers [...]: the user who is served.
+    H       complex [..., K, N], rows h_j^H in units of the square root of the noise.
+    serves  integers [...]: the served user.
     power   [...] watts, positive.
-    bounds  [..., K] on what others get, in units of the noise; that of the user who is served has no part.
+    bounds  [..., K] on the interference power in units of the noise; that of the served user is ignored.
 
-    Computed in double precision. A base station without a channel to its user gets a beam of zeros. Beams are
-    combinations of the channels, whatever the number of antennas.
+    Computed in double precision. A base station without a channel to its user gets a zero beam. Beams are linear
+    combinations of the channels, so the cost of a step does not depend on N.
 
     >>> H = torch.tensor([[1.0 + 0j, 0.0], [1.0, 1.0]])
     >>> found = strongest(H, torch.tensor(0), torch.tensor(1.0), torch.tensor([0.0, 0.0]))
@@ -89,16 +94,16 @@ def strongest(H: Tensor, serves: Tensor, power: Tensor, bounds: Tensor) -> Stron
 
 
 def solved(A: Tensor, g: Tensor, mine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Beams z [..., M], multipliers [..., K] and used shares ``|a_i^H z|^2`` [..., K] (``|z|^2`` at `mine`).
+    """Beams z [..., M], multipliers [..., K] and constraint values ``|a_i^H z|^2`` [..., K] (``|z|^2`` at `mine`).
 
-    Primal-dual steps for ``s = 1 - used(l)``, ``l s = mu`` with l and s positive, mu ever smaller. That of the power is
-    the multiplier at `mine`.
+    Primal-dual interior-point steps for ``s = 1 - used(l)`` and ``l s = mu`` with positive l and s and decreasing mu.
+    The multiplier at `mine` is that of the power limit.
     """
     M = A.shape[-2]
     eye = torch.eye(M, dtype=A.dtype, device=A.device)
 
     def at(multipliers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Beams, what they use, and the derivatives ``-d used_i / d l_j / 2``."""
+        """Beams, constraint values, and the derivatives ``-d used_i / d l_j / 2``."""
         ridge = (multipliers * mine).sum(-1)[..., None, None]
         B = ridge * eye + (A * multipliers.unsqueeze(-2)) @ A.mH
         factor = torch.linalg.cholesky_ex(B)[0]
@@ -129,6 +134,6 @@ def solved(A: Tensor, g: Tensor, mine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def room(value: Tensor, change: Tensor) -> Tensor:
-    """The step [..., 1], at most 1, that keeps a hundredth of every positive value [..., K]."""
+    """Largest step [..., 1], at most 1, for which every positive value [..., K] keeps at least a hundredth."""
     shrinking = torch.where(change < 0, -0.99 * value / torch.where(change < 0, change, -1), torch.inf)
     return shrinking.amin(-1, keepdim=True).clamp_max(1)

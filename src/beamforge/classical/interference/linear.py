@@ -1,4 +1,4 @@
-"""Closed forms by base stations that decide alone: they exchange nothing."""
+"""Decentralised closed forms without messages: MRT, ZF and SLNR with local channels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from beamforge.decentralised.solver import DecentralisedSolver
 CAPABILITIES = tuple(
     Capability(goal, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)) for goal in (SumRate, MinRate)
 )
-"""What methods of the interference channel answer, in which every base station has a power limit of its own."""
+"""Sum rate and max-min in the interference channel with a power limit per base station."""
 
 
 class LocalLinear(DecentralisedSolver):
-    """Base: all power in a direction of `columns` [B, S, N, K], of which each base station takes that of its user.
+    """Base: full power in the direction given by the column of `columns` [B, S, N, K] for the served user.
 
-    The beams are those of the method of the same name in `beamforge.classical.linear`.
+    The beams equal those of the method of the same name in `beamforge.classical.linear`.
     """
 
     capabilities = CAPABILITIES
@@ -46,7 +46,7 @@ class LocalMRT(LocalLinear):
 
 
 class LocalZF(LocalLinear):
-    """Zero forcing: nothing leaks to other users, where there are antennas enough."""
+    """Zero forcing: no interference at other users if there are at least as many antennas as users."""
 
     def columns(self, stations: BaseStations) -> Tensor:
         W = unit(torch.linalg.pinv(unit(stations.H.mH).mH))
@@ -54,7 +54,7 @@ class LocalZF(LocalLinear):
 
 
 class LocalSLNR(LocalLinear):
-    """The largest signal to leakage and noise: ``w_k ∝ (sum_j h_kj h_kj^H + I/P)^-1 h_kk``, noise one."""
+    """Maximum signal-to-leakage-and-noise ratio: ``w_k ∝ (sum_j h_kj h_kj^H + I/P)^-1 h_kk``, noise one."""
 
     def columns(self, stations: BaseStations) -> Tensor:
         return directions(stations.H, stations.power.unsqueeze(-1).expand(stations.H.shape[:-1]))

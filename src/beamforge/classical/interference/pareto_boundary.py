@@ -1,11 +1,11 @@
-"""The Pareto boundary of the rates of an interference channel: all of it for two users, along rays for more.
+"""Pareto boundary of the rate region of an interference channel: complete for two users, along rays for more.
 
 With two users every point of the boundary has beams ``w_k = sqrt(P_k) unit(x_k w_MRT + (1 - x_k) w_ZF)`` with x in
-[0, 1]^2: between the strongest signal and none for the other user.
+[0, 1]^2, between maximum signal power and zero interference.
 
 Source: E. Jorswieck, E. Larsson, D. Danev, "Complete characterization of the Pareto boundary for the MISO interference
-channel", IEEE Trans. Signal Process. 56 (2008), Corollary 1; for more users the maxima of ``min_k r_k / a_k`` for all
-rays a, which make up the boundary.
+channel", IEEE Trans. Signal Process. 56 (2008), Corollary 1. For more users, the maxima of ``min_k r_k / a_k`` over all
+rays a are the boundary.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from beamforge.core.solver import Solver
 from beamforge.core.utilities import MinRate, SumRate
 
 GRID, NEAR = 41, 9
-"""Points of x on an axis at first, and around a point that is refined."""
+"""Points per axis of the initial grid of x, and of the grids of the refinement."""
 
 PLACES, ZOOMS = 4, 45
-"""How many of the best points are refined, and how often the distances around one are taken 0.6 of."""
+"""Number of refined points, and of refinements, each of which multiplies the grid spacing by 0.6."""
 
 
 ROUNDS, HALVES = 14, 50
-"""Where the least of two is sought: how often the distance on x_1 is a tenth, and the interval of x_2 a half."""
+"""Refinements of the grid of x_1, each by a factor of 10, and bisections of x_2, in the maximum of the minimum rate."""
 
 
 @dataclass(frozen=True)
 class TwoUsers:
     """Two base stations and their users, noise one: beams and rates as functions of x.
 
-    zf, mrt  complex [B, 2, N]: the directions w_ZF and w_MRT of each base station, in phase with its own channel.
-    own      [B, 2, 2]: amplitude at the own user by w_ZF and by w_MRT of one watt.
-    cross    [B, 2]: amplitude at the other user by w_MRT of one watt.
-    power    [B, 2] watts.
+    zf, mrt  complex [B, 2, N]: directions w_ZF and w_MRT of each base station, in phase with its own channel.
+    own      [B, 2, 2]: amplitude at the own user with w_ZF and with w_MRT at one watt.
+    cross    [B, 2]: amplitude at the other user with w_MRT at one watt.
+    power    [B, 2]: power limits in watts.
     """
 
     zf: Tensor
@@ -57,7 +57,7 @@ class TwoUsers:
 
     @classmethod
     def of(cls, H: Tensor, power: Tensor) -> TwoUsers:
-        """From channels H [B, 2, 2, N] in units of the noise and limits [B, 2] in watts."""
+        """From channels H [B, 2, 2, N] in units of the noise and power limits [B, 2] in watts."""
         mine = torch.stack([H[:, 0, 0], H[:, 1, 1]], 1).conj()
         other = unit(torch.stack([H[:, 0, 1], H[:, 1, 0]], 1).unsqueeze(-2).mH).squeeze(-1)
         left = mine - other * (other.conj() * mine).sum(-1, keepdim=True)
@@ -70,7 +70,7 @@ class TwoUsers:
         return cls(zf, mrt, own, leak, power)
 
     def scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Shares [..., 2] of w_ZF and w_MRT at x [B, n, 2]; where there is no w_ZF, x lowers the power instead."""
+        """Coefficients [..., 2] of w_ZF and w_MRT at x [B, n, 2]; if w_ZF does not exist, x scales w_MRT instead."""
         inner = self.own[..., 0] / torch.where(self.own[..., 1] > 0, self.own[..., 1], 1)  # w_ZF^H w_MRT
         none = (self.own[..., 0] <= 0).unsqueeze(1)
         size = (x.square() + (1 - x).square() + 2 * x * (1 - x) * inner.unsqueeze(1)).sqrt()
@@ -92,7 +92,7 @@ class TwoUsers:
         return (self.power.sqrt()[:, None, :, None] * W).mT
 
     def best(self, utility: Callable[[Tensor], Tensor]) -> Tensor:
-        """The point x [B, 2] where a utility [B, n] of rates [B, n, 2] is largest: on a grid, then around its best."""
+        """Maximiser x [B, 2] of a utility [B, n] of rates [B, n, 2], by a grid search with refinement."""
         t = torch.linspace(0, 1, GRID, dtype=self.power.dtype, device=self.power.device) ** 2
         grid = torch.cartesian_prod(t, t).expand(len(self.power), -1, -1)
         value = utility(self.rates(grid)).unflatten(-1, (GRID, GRID))
@@ -111,10 +111,11 @@ class TwoUsers:
         return torch.take_along_dim(x, final[:, None, None], 1).squeeze(1)
 
     def fairest(self, values: Callable[[Tensor], Tensor]) -> Tensor:
-        """The point x [B, 2] where the least of two `values` [B, n, 2] of rates [B, n, 2], each growing, is largest.
+        """Maximiser x [B, 2] of the minimum of two `values` [B, n, 2], increasing functions of the rates [B, n, 2].
 
-        User 1 gains by x_1 and loses by x_2, user 2 the other way round: for each x_1 bisection finds where they are
-        even. What is reached so has one maximum over x_1, as the beams that reach a level are a convex set.
+        The rate of user 1 increases with x_1 and decreases with x_2, that of user 2 vice versa: for each x_1, bisection
+        finds the x_2 where the values are equal. The result is unimodal in x_1, since the beams that reach a level form
+        a convex set.
         """
         near = torch.linspace(-1, 1, GRID, dtype=self.power.dtype, device=self.power.device)
         middle, width = torch.full_like(self.power[:, :1], 0.5), 0.5
@@ -136,10 +137,10 @@ class TwoUsers:
 
 
 class ParetoBoundary(Solver):
-    """The best point of the boundary for two users: the global optimum of weighted sum rate or least weighted rate.
+    """Global optimum of the weighted sum rate or the minimum weighted rate for two users, on the Pareto boundary.
 
-    The sum rate is found on a grid of x and then around its best points, the least rate by bisection; in double
-    precision. Where the channels to both users are parallel the power of a base station is chosen instead.
+    The sum rate is maximised by a grid search over x with refinement, the minimum rate by bisection, in double
+    precision. If the channels to both users are parallel, x is the amplitude of the base station instead.
 
     >>> from beamforge.scenarios.interference import Interference
     >>> instance = Interference(cells=2, antennas=2).sample(count=1, dtype=torch.complex128)
@@ -179,11 +180,13 @@ class ParetoBoundary(Solver):
 
 
 def boundary(network: Network, power: Tensor | float, points: int = 61) -> tuple[Tensor, Tensor]:
-    """Rates [B, points, 2] on the boundary of two users, from all for the first to all for the second, and their beams.
+    """Rates [B, points, 2] and beams [B, points, N, 2] on the Pareto boundary of two users, from user 1 to user 2.
 
-    The points are where rays of equal angles between them leave the region, or beyond, where one user can have more at
-    no cost to the other; beams are [B, points, N, 2]. A figure is ``plot(*rates[0].T)``. `network` has one batch
-    dimension; `power` is watts, a number or [B, 2].
+    The points are the intersections of the boundary with rays at equally spaced angles; where one user can have a
+    higher rate at no cost to the other, the point is beyond the ray. ``plot(*rates[0].T)`` draws the boundary.
+
+    network  with one batch dimension.
+    power    power limits in watts, a number or [B, 2].
 
     >>> from beamforge.scenarios.interference import Interference
     >>> rates, beams = boundary(Interference(cells=2, antennas=2).sample(count=1).truth, power=10.0, points=3)
@@ -202,14 +205,14 @@ def boundary(network: Network, power: Tensor | float, points: int = 61) -> tuple
 
 
 def rays_of_two(points: int, like: Tensor) -> Tensor:
-    """Rays [points, 2] from one axis to the other at equal angles."""
+    """Rays [points, 2] from one axis to the other, at equally spaced angles."""
     angle = torch.linspace(0, math.pi / 2, points, dtype=torch.float64, device=like.device)
     rays = torch.stack([angle.cos(), angle.sin()], -1)
     return torch.where(rays < 1e-9, 0, rays)
 
 
 def along_rays(network: Network, power: Tensor | float, rays: Tensor) -> tuple[Tensor, Tensor]:
-    """Where rays [R, K], all positive, leave the region of K users: rates [B, R, K] and beams [B, R, N, K].
+    """Intersections of positive rays [R, K] with the boundary of K users: rates [B, R, K] and beams [B, R, N, K].
 
     Each is the exact maximum of ``min_k r_k / a_k`` by `PowerLimitedMaxMin`. `power` is watts, a number or [B, K].
 

@@ -1,10 +1,11 @@
-"""Zhang and Cui's decentralised beamforming: pairs of base stations trade interference for interference.
+"""Zhang and Cui's decentralised beamforming: pairs of base stations adjust their mutual interference bounds.
 
-Base station i lets user j hear at most G_ij and, within that, sends its own user the strongest signal; user i has the
-rate ``C_i = log2(1 + S_i / (1 + sum_j G_ji))``, noise one. Let ``D = [[a, b], [c, d]]`` hold the derivatives of C_i and
-C_j, weighted, by G_ij and G_ji. The step ``(G_ij, G_ji) += t sign(det D) (p d - q b, q a - p c)`` adds ``t p |det D|``
-to C_i and ``t q |det D|`` to C_j: both gain, in the proportion p to q (the source's alpha is p/q), until det D = 0 for
-every pair, as on the Pareto boundary. It leads to some point of the boundary, not to the one of the greatest utility.
+Base station i maximises the signal power S_i at its user subject to bounds G_ij on the interference power at the other
+users j. The rate of user i is ``C_i = log2(1 + S_i / (1 + sum_j G_ji))``, noise one. Let ``D = [[a, b], [c, d]]`` hold
+the derivatives of C_i and C_j, weighted, with respect to G_ij and G_ji. The step
+``(G_ij, G_ji) += t sign(det D) (p d - q b, q a - p c)`` adds ``t p |det D|`` to C_i and ``t q |det D|`` to C_j: both
+increase, in the proportion p to q (alpha = p/q in the source), until det D = 0 for every pair, which holds on the
+Pareto boundary. The limit is a point of the boundary, in general not the optimum.
 
 Source: R. Zhang, S. Cui, "Cooperative interference management with MISO beamforming", IEEE Trans. Signal Process. 58
 (2010), Section IV.
@@ -31,9 +32,17 @@ from beamforge.decentralised.solver import DecentralisedSolver
 
 
 class Point(NamedTuple):
-    """What S base stations have agreed on: `out` [B, S, K] that each may leak, `heard` [B, S, K] that it may be sent;
-    its beams [B, S, N], weighted rates [B, S], all weighted rates [B, S, K] and their agreed utility [B, S]; and the
-    derivatives of its weighted rate by `out` [B, S, K] and by anything heard [B, S]."""
+    """Iterate of S base stations.
+
+    out       [B, S, K]: bounds on the interference that each base station causes.
+    heard     [B, S, K]: bounds on the interference at its user.
+    W         beams [B, S, N].
+    rate      weighted rates [B, S].
+    rates     all weighted rates [B, S, K], as known to each base station.
+    utility   [B, S] of these rates.
+    by_out    derivatives [B, S, K] of the weighted rate with respect to `out`.
+    by_heard  derivative [B, S] with respect to any entry of `heard`.
+    """
 
     out: Tensor
     heard: Tensor
@@ -46,15 +55,17 @@ class Point(NamedTuple):
 
 
 class ZhangCui(DecentralisedSolver):
-    """Base: every iteration tells derivatives (two exchanges), tries a step of all pairs at once, and tells the bounds
-    of it and the rates that it led to (two more). A step that lowers the utility of those rates is taken back, and the
-    next is half as long; others are followed by a longer one.
+    """Base: steps of all pairs at once, with step length control.
 
-    It begins with the bounds that SLNR keeps. With K base stations, ``2 + 4 iterations`` exchanges of K(K-1) numbers.
-    The true rates are at least those agreed on, since interference stays within its bounds. A base station whose user
-    has no weight is silent.
+    An iteration exchanges derivatives (two exchanges), takes a trial step, and exchanges the new bounds and rates (two
+    exchanges). A step that decreases the utility is rejected and the step length is multiplied by 0.4, otherwise by
+    1.5. Initial bounds are the interference powers of SLNR beams. With K base stations there are ``2 + 4 iterations``
+    exchanges of K(K-1) numbers. The true rates are at least the exchanged ones, since interference is within its
+    bounds. A base station whose user has zero weight does not transmit.
 
-    iterations  at least 0, always as many; every one solves `bounded_leakage` once, exactly.
+    iterations  number of iterations, at least 0; each solves `bounded_leakage` once, exactly.
+
+    Raises `ConfigError` for negative `iterations`.
     """
 
     differentiable = False
@@ -70,7 +81,7 @@ class ZhangCui(DecentralisedSolver):
         raise NotImplementedError
 
     def shares(self, stations: BaseStations, rates: Tensor) -> tuple[Tensor, Tensor]:
-        """p and q [B, S, K]: in which proportion the weighted rates of base station and partner gain."""
+        """p and q [B, S, K]: proportion of the increases of the weighted rates of base station and partner."""
         raise NotImplementedError
 
     def beams(self, stations: BaseStations, backhaul: Backhaul) -> Tensor:
@@ -90,7 +101,7 @@ class ZhangCui(DecentralisedSolver):
         return point.W.to(stations.H.dtype)
 
     def at(self, stations: BaseStations, backhaul: Backhaul, out: Tensor, last: Point | None) -> Point:
-        """The point at bounds `out`. Of a silent partner the last bound and rate count, at first the own signal."""
+        """Iterate for bounds `out`; without a message, the last bound and rate are used, initially the own signal."""
         others = stations.others
         signal = stations.power * squared_magnitude(stations.own).sum(-1)
         heard = backhaul.exchange(out, signal.unsqueeze(-1).expand(out.shape) if last is None else last.heard)
@@ -107,13 +118,13 @@ class ZhangCui(DecentralisedSolver):
         return Point(out, heard, found.W, rate, rates, self.agreed(rates), by_out, stations.weights * by_heard)
 
     def stepped(self, stations: BaseStations, backhaul: Backhaul, point: Point, length: Tensor) -> Tensor:
-        """The bounds `out` after a step in which no bound changes by more than `length` of itself.
+        """The bounds `out` after a step with relative changes of at most `length`.
 
-        A pair's t is such that it goes as far as that, times ``|det D| / (|a d| + |b c|)``.
+        The step length t of a pair is the one that reaches this limit, times ``|det D| / (|a d| + |b c|)``.
         """
         others = stations.others
         a, b = point.by_out, point.by_heard.unsqueeze(-1).expand(point.out.shape)
-        d, c = backhaul.exchange(a), backhaul.exchange(b)  # a silent partner changes nothing
+        d, c = backhaul.exchange(a), backhaul.exchange(b)  # without a message the step of the pair is zero
         p, q = self.shares(stations, point.rates)
         det = a * d - b * c
         out, heard = p * d - q * b, q * a - p * c
@@ -126,7 +137,7 @@ class ZhangCui(DecentralisedSolver):
 
 
 class ZhangCuiSumRate(ZhangCui):
-    """Weighted sum rate: the weighted rates of a pair gain alike, ``p = q``."""
+    """Weighted sum rate: the weighted rates of a pair increase equally, ``p = q``."""
 
     capabilities = (Capability(SumRate, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)),)
 
@@ -138,7 +149,7 @@ class ZhangCuiSumRate(ZhangCui):
 
 
 class ZhangCuiMaxMin(ZhangCui):
-    """Least weighted rate: of a pair the poorer gains nearly all, ``p : q = r_j^8 : r_i^8`` of the weighted rates r."""
+    """Minimum weighted rate: ``p : q = r_j^8 : r_i^8`` with weighted rates r, favouring the lower one of a pair."""
 
     capabilities = (Capability(MinRate, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)),)
 

@@ -1,1 +1,1 @@
-"""Joint communication and sensing: sum rate with sensing SNRs to keep."""
+"""Joint communication and sensing: maximum sum rate subject to sensing SNR targets."""

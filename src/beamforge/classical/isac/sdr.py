@@ -1,4 +1,4 @@
-"""SINRs in the proportions of regularised zero forcing, as large as the sensing SNRs allow: semidefinite relaxation."""
+"""Largest SINRs in the proportions of regularised zero forcing under sensing SNR targets: semidefinite relaxation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.isac.dual import least_power
-from beamforge.classical.isac.relaxation import Targets, covariance, dual, first, solve
+from beamforge.classical.isac.relaxation import PowerProblem, covariance, dual, initial_multipliers, solve
 from beamforge.classical.structure import directions
 from beamforge.classical.sum_rate.reduced_wmmse import doubled
 from beamforge.core import batching
@@ -21,34 +21,33 @@ from beamforge.core.solver import Solver
 from beamforge.core.utilities import SumRate
 
 BARRIERS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-"""Weights of the barrier, one after the other, as shares of the power limit."""
+"""Successive weights of the barrier, relative to the power limit."""
 
-ROUNDS, CLOSE = 8, 10.0
-"""Factors tried at each of them, and how near the power limit is near enough, as a multiple of the weight."""
+ROUNDS, POWER_TOLERANCE = 8, 10.0
+"""Largest number of factors for each weight, and the tolerance of the power relative to weight and power limit."""
 
-HALF = 0.5
-"""Share of the power that the barrier may spend by itself where a factor is looked for."""
+MAX_BARRIER_POWER = 0.5
+"""Largest share of the power caused by the barrier for which the factor is updated."""
 
 MARGIN = 1e-7
-"""Share by which a sensing SNR is asked for too much, so that rounding breaks no limit."""
+"""Relative margin added to sensing SNR targets, so that they are met in spite of rounding."""
 
 
 class SensingSDR(Solver):
-    """K users, M targets, one transmitter: SINRs of f times those of RZF for the largest f with which all limits hold.
+    """K users, M targets, one transmitter: SINRs of f times those of RZF for the largest feasible factor f.
 
-    For given SINRs the least power with which they and the targets' sensing SNRs can be had is a semidefinite program
-    once beams are replaced by their covariances, and beams are recovered from it without loss (`relaxation`). The
-    factor follows by Newton's method within what is proven: the dual shows that a factor needs more than the power
-    limit, the primal that one does not. Users of weight
-    zero are not served; how large the other weights are makes no difference. An instance whose targets need more than
-    the power is infeasible.
+    The minimum power for given SINRs and sensing SNRs is a semidefinite program in the covariances of the beams, and
+    the relaxation is exact (`relaxation`). Newton's method finds the factor for which the minimum power equals the
+    limit, within a bracket: a dual objective above the limit proves that a factor is infeasible, beams within the limit
+    prove that it is feasible. Users of weight zero are not served; other weights have no influence. An instance whose
+    sensing SNRs alone need more than the power limit is infeasible.
 
-    For the sum rate this is a point inside the limits, not the optimum: RZF's proportions are kept. Gradients are not
-    followed.
+    The result is feasible but not optimal for the sum rate, since the SINRs are proportional to those of RZF. The
+    method is not differentiable.
 
     Source: X. Liu, T. Huang, N. Shlezinger, Y. Liu, J. Zhou, Y. C. Eldar, "Joint transmit beamforming for multiuser
-    MIMO communications and MIMO radar", IEEE Trans. Signal Process. 68 (2020), Theorem 1; which SINRs are asked for is
-    ours.
+    MIMO communications and MIMO radar", IEEE Trans. Signal Process. 68 (2020), Theorem 1. New here: the choice of the
+    SINRs.
 
     >>> from beamforge.core.named_problems import build_problem
     >>> from beamforge.scenarios import Isac
@@ -72,112 +71,112 @@ class SensingSDR(Solver):
         network, limit = wide.network.whitened(), problem.get(TotalPower).limit
         targets = problem.get(SensingSnrAtLeast)
         H, C = network.channel, targets.unit_channels(network.antennas)
-        possible = least_power(C, targets.level * (1 + MARGIN)) <= limit
-        level = torch.where(possible.unsqueeze(-1), targets.level * (1 + MARGIN), 0)  # flagged in the end
-        C = torch.where(possible[:, None, None], C, 1)
+        feasible = least_power(C, targets.level * (1 + MARGIN)) <= limit
+        level = torch.where(feasible.unsqueeze(-1), targets.level * (1 + MARGIN), 0)  # its status is set below
+        C = torch.where(feasible[:, None, None], C, 1)
         basis, _ = torch.linalg.qr(torch.cat([H.mH, C], -1))
         H, C = H @ basis, basis.mH @ C
         sinr = torch.where(problem.maximise.weights > 0, rzf_sinr(H, limit), 0)
-        factor, (W, S), near = largest_factor(H, C, sinr, level, limit)
-        size, found = torch.linalg.eigh(S - W @ W.mH)
+        factor, (W, S), converged = largest_factor(H, C, sinr, level, limit)
+        size, vectors = torch.linalg.eigh(S - W @ W.mH)
         count = network.streams.count - network.users
-        F = (found * size.clamp_min(0).sqrt().unsqueeze(-2)).flip(-1)[..., :count]
+        F = (vectors * size.clamp_min(0).sqrt().unsqueeze(-2)).flip(-1)[..., :count]
         W = basis @ torch.cat([W, torch.nn.functional.pad(F, (0, count - F.shape[-1]))], -1)
         spent = squared_magnitude(W).sum((-2, -1))
         W = W * (limit / torch.where(spent > 0, spent, 1))[:, None, None].sqrt()
-        status = torch.where(near, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
+        status = torch.where(converged, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
         status = torch.where(factor > 0, status, int(Status.NUMERICAL_FAILURE))
-        status = torch.where(possible, status, int(Status.INFEASIBLE))
+        status = torch.where(feasible, status, int(Status.INFEASIBLE))
         return Solution(W.to(observation.network.H.dtype), status, torch.zeros_like(status), info={"factor": factor})
 
 
 def rzf_sinr(H: Tensor, power: Tensor) -> Tensor:
     """SINRs [B, K] of regularised zero forcing with equal powers."""
     share = (power / H.shape[-2]).unsqueeze(-1).expand(H.shape[:-1])
-    heard = squared_magnitude(H @ (directions(H, share) * share.sqrt().unsqueeze(-2)))
-    return own(heard) / (1 + others(heard))
+    received = squared_magnitude(H @ (directions(H, share) * share.sqrt().unsqueeze(-2)))
+    return own(received) / (1 + others(received))
 
 
 def shares(sinr: Tensor) -> Tensor:
-    """Of the signal in all that a user hears, at a SINR."""
+    """Share ``sinr / (1 + sinr)`` of the signal in the total received power with noise."""
     return sinr / (1 + sinr)
 
 
 def largest_factor(
     H: Tensor, C: Tensor, sinr: Tensor, level: Tensor, power: Tensor
 ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
-    """The largest f [B] for which f times the SINRs [B, K] and the levels [B, M] can be had; beams and covariance.
+    """Largest f [B] for which f times the SINRs [B, K] and the levels [B, M] are feasible.
 
-    They are those of the largest factor with which they were seen to keep all limits, none (zeros) where none was.
-    Last, whether the power is used up at the last weight, which is to have converged.
+    Also returns the data beams and the transmit covariance of the largest factor that was proven feasible (zeros if
+    there is none), and a flag [B] of convergence: at the last weight of the barrier all power is used.
 
-    At each weight of the barrier Newton's method finds where the covariance needs all the power, within what is proven:
-    a factor with which it needs less can be had, one with which the dual needs more cannot.
+    For each weight, Newton's method finds the factor for which the trace of the covariance equals the power, between
+    the largest factor known to be feasible and the smallest one that the dual objective proves infeasible.
     """
-    alone = power.unsqueeze(-1) * squared_magnitude(H).sum(-1) / sinr
-    high = torch.where(sinr > 0, alone, torch.inf).amin(-1)
+    interference_free = power.unsqueeze(-1) * squared_magnitude(H).sum(-1) / sinr
+    high = torch.where(sinr > 0, interference_free, torch.inf).amin(-1)
     high = torch.where(high.isfinite(), high, 1)
     low, factor = torch.zeros_like(high), (high / 2).clamp_max(1)
 
-    def asked(factor: Tensor, weight: float) -> Targets:
+    def power_problem(factor: Tensor, weight: float) -> PowerProblem:
         ratio = factor.unsqueeze(-1) * sinr
-        return Targets(H, C, ratio / (1 + ratio), level, weight * power)
+        return PowerProblem(H, C, ratio / (1 + ratio), level, weight * power)
 
-    z = first(data := asked(factor, 1.0))
+    z = initial_multipliers(data := power_problem(factor, 1.0))
     W, S = covariance(data, z)
-    best, near = (0 * W, 0 * S), torch.zeros_like(power, dtype=torch.bool)
+    best, converged = (0 * W, 0 * S), torch.zeros_like(power, dtype=torch.bool)
     logarithms = (H.shape[-2] + 1) * H.shape[-1] + H.shape[-2] + C.shape[-1]
     for weight in BARRIERS:
-        if weight * logarithms > HALF:  # what the barrier itself spends
-            z = solve(asked(factor, weight), z, torch.inf * power)
+        if weight * logarithms > MAX_BARRIER_POWER:  # power caused by the barrier
+            z = solve(power_problem(factor, weight), z, torch.inf * power)
             continue
         for _ in range(ROUNDS):
-            data = asked(factor, weight)
-            found = solve(data, z, power)
-            stuck = (lack(data, *covariance(data, found)) > MARGIN / 2) & (dual(data, found) <= power)
+            data = power_problem(factor, weight)
+            solved = solve(data, z, power)
+            stuck = (shortfall(data, *covariance(data, solved)) > MARGIN / 2) & (dual(data, solved) <= power)
             if stuck.any():
-                found[stuck] = from_afar(Targets(*(each[stuck] for each in data)), weight, power[stuck])
-            too_much = dual(data, found) > power
-            z = torch.where(too_much.unsqueeze(-1), z, found)
+                solved[stuck] = restart(PowerProblem(*(each[stuck] for each in data)), weight, power[stuck])
+            infeasible = dual(data, solved) > power
+            z = torch.where(infeasible.unsqueeze(-1), z, solved)
             W, S = covariance(data, z)
             spent = own(S).real.sum(-1)
-            central = ~too_much & (lack(data, W, S) <= MARGIN / 2)
-            fits = central & (spent <= power) & (factor >= low)
-            best = torch.where(fits[:, None, None], W, best[0]), torch.where(fits[:, None, None], S, best[1])
-            low = torch.where(fits, factor, low)
-            high = torch.where(too_much, torch.minimum(high, factor), high)
-            left = power - spent
-            near = central & (left.abs() <= CLOSE * weight * power)
-            if near.all():
+            central = ~infeasible & (shortfall(data, W, S) <= MARGIN / 2)
+            proven = central & (spent <= power) & (factor >= low)
+            best = torch.where(proven[:, None, None], W, best[0]), torch.where(proven[:, None, None], S, best[1])
+            low = torch.where(proven, factor, low)
+            high = torch.where(infeasible, torch.minimum(high, factor), high)
+            slack = power - spent
+            converged = central & (slack.abs() <= POWER_TOLERANCE * weight * power)
+            if converged.all():
                 break
-            slope = (slopes(data, z, S) * sinr / (1 + factor.unsqueeze(-1) * sinr).square()).sum(-1)
-            step = factor + torch.where(slope > 0, left / slope * (spent / power).clamp_max(1), 0)
+            slope = (power_derivatives(data, z, S) * sinr / (1 + factor.unsqueeze(-1) * sinr).square()).sum(-1)
+            step = factor + torch.where(slope > 0, slack / slope * (spent / power).clamp_max(1), 0)
             inside = central & (step > low) & (step < high)
             step = torch.where(inside, step, torch.where(low > 0, (low * high).sqrt(), factor / 8))
-            factor = torch.where(near, factor, step)
-    return low, best, near
+            factor = torch.where(converged, factor, step)
+    return low, best, converged
 
 
-def from_afar(data: Targets, weight: float, power: Tensor) -> Tensor:
-    """The dual's numbers [B, K + M] at a weight of the barrier, by way of all that are larger."""
-    z = first(data)
+def restart(data: PowerProblem, weight: float, power: Tensor) -> Tensor:
+    """Optimal multipliers [B, K + M] for a weight of the barrier, solved for all larger weights first."""
+    z = initial_multipliers(data)
     for larger in BARRIERS:
         if larger >= weight:
             z = solve(data._replace(barrier=larger * power), z, power)
     return z
 
 
-def lack(data: Targets, W: Tensor, S: Tensor) -> Tensor:
-    """The largest share [B] of a target, SINR or sensing SNR, that beams and covariance fall short by."""
-    heard = own(data.H @ S @ data.H.mH).real
+def shortfall(data: PowerProblem, W: Tensor, S: Tensor) -> Tensor:
+    """Largest relative shortfall [B] of beams and covariance from a SINR or sensing SNR target."""
+    received = own(data.H @ S @ data.H.mH).real
     signal = squared_magnitude(own(data.H @ W))
-    short = data.share * (heard + 1) - signal  # in units of the noise
-    seen = (data.C.conj() * (S @ data.C)).sum(-2).real
-    faint = 1 - seen / data.level.clamp_min(torch.finfo(seen.dtype).tiny)
-    return torch.cat([short / (heard + 1), torch.where(data.level > 0, faint, 0)], -1).amax(-1)
+    missing = data.share * (received + 1) - signal  # in units of the noise
+    sensing_snr = (data.C.conj() * (S @ data.C)).sum(-2).real
+    sensing = 1 - sensing_snr / data.level.clamp_min(torch.finfo(sensing_snr.dtype).tiny)
+    return torch.cat([missing / (received + 1), torch.where(data.level > 0, sensing, 0)], -1).amax(-1)
 
 
-def slopes(data: Targets, z: Tensor, S: Tensor) -> Tensor:
-    """Derivatives [B, K] of the least power by the shares s_k: ``t_k (1 + h_k^H S h_k)``."""
-    heard = own(data.H @ S @ data.H.mH).real
-    return z[:, : data.H.shape[-2]] * (1 + heard)
+def power_derivatives(data: PowerProblem, z: Tensor, S: Tensor) -> Tensor:
+    """Derivatives [B, K] of the minimum power with respect to the shares s_k: ``t_k (1 + h_k^H S h_k)``."""
+    received = own(data.H @ S @ data.H.mH).real
+    return z[:, : data.H.shape[-2]] * (1 + received)

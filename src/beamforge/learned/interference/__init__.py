@@ -1,1 +1,1 @@
-"""Learned methods for interference channels whose base stations decide alone."""
+"""Learned methods for interference channels, decentralised and centralised."""

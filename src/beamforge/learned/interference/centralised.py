@@ -1,4 +1,4 @@
-"""Fully connected networks on all channels of an interference channel: the usual learned baselines."""
+"""Centralised baselines for interference channels: fully connected networks with all channels as input."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from beamforge.learned.interference.station_view import StationView, beams, dire
 from beamforge.learned.multipliers.sum_rate import call_like
 
 SIZE = (4, 8)
-"""Base stations, and antennas of each, for which there are trained weights."""
+"""Number of base stations, and of antennas of each, with shipped weights."""
 
 DEPTH = 3
-"""Hidden layers."""
+"""Number of hidden layers."""
 
 
 class Centralised(Solver):
-    """Base: a network that sees all channels at once, for one number of base stations and one of antennas.
+    """Base: a network with all channels as input, for fixed numbers of base stations and antennas.
 
-    A method supplies `model`, its name, `outputs`, how many numbers its network answers with, and `directed`, which
-    makes beams of them. The order of the pairs and the phase of what a user hears mean nothing, so the network is shown
-    pairs by falling gain of their own channel, each with that channel's first antenna real. Gains over the noise, the
-    power limits in decibels and the weights are its inputs.
+    A subclass supplies its name `model`, the number of network outputs `outputs`, and `directed`, which computes beams
+    from the outputs. The problem is invariant to the order of the pairs and to the phase of the channels of a user, so
+    pairs are sorted by decreasing gain of their own channel, whose first entry is made real. Inputs are the channels in
+    units of the noise, the logarithms of the power limits and the weights.
 
-    checkpoint  "shipped" (chosen by the problem), "random" (untrained), or a file that `beamforge train` wrote; only
-                random ones have gradients, unless asked for by `requires_grad_`.
-    problem     "sum-rate" or "max-min", which random weights are trained for.
-    cells       base stations, where the weights are random.
-    antennas    of each, likewise.
-    width       of the hidden layers, likewise.
+    checkpoint  "shipped" (chosen by the problem), "random" (untrained), or a file written by `beamforge train`; only
+                random weights are trainable, unless `requires_grad_` is called.
+    problem     "sum-rate" or "max-min", for random weights.
+    cells       number of base stations, for random weights.
+    antennas    number of antennas of each, for random weights.
+    width       width of the hidden layers, for random weights.
 
     Raises `ConfigError` for settings or weights that do not fit, `UnsupportedProblem` for another size.
     """
@@ -81,11 +81,11 @@ class Centralised(Solver):
             self._adopt(load(self.model, Path(checkpoint)), checkpoint)
 
     def outputs(self, cells: int, antennas: int) -> int:
-        """Numbers that the network answers with."""
+        """Number of network outputs."""
         raise NotImplementedError
 
     def directed(self, stations: BaseStations, answer: Tensor) -> Tensor:
-        """Beams [B, K, N] within the power limits, from these numbers [B, outputs]."""
+        """Beams [B, K, N] within the power limits, from network outputs [B, outputs]."""
         raise NotImplementedError
 
     def network(self, cells: int, antennas: int, width: int) -> nn.Sequential:
@@ -97,7 +97,7 @@ class Centralised(Solver):
         return nn.Sequential(*layers, nn.Linear(width, self.outputs(cells, antennas)))
 
     def _adopt(self, trained: Weights, origin: str) -> None:
-        """Take trained weights, and the settings they were trained with."""
+        """Load trained weights and their settings."""
         try:
             settings = trained.settings
             problem, width = str(settings["problem"]), int(settings["width"])
@@ -126,7 +126,7 @@ class Centralised(Solver):
         return Solution.closed_form(self.beams(name, BaseStations.of(problem, observation.network)).mT)
 
     def beams(self, problem: str, stations: BaseStations) -> Tensor:
-        """Beams [B, K, N] of all base stations together."""
+        """Beams [B, K, N] of all base stations."""
         if self.shipped and problem not in self.networks:
             name = f"{self.model}-{problem}"
             self._adopt(load(self.model, name=name), name)
@@ -136,7 +136,7 @@ class Centralised(Solver):
         return W.take_along_dim(order.argsort(-1).unsqueeze(-1), 1)
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus the utility, over that of the beams of the largest ratio of signal to leakage and noise.
+        """Negative utility, normalised by the mean rate of SLNR beams (`shortfall`).
 
         instance  interference channels with `p_max_transmitter` and `weights` in their context.
         """
@@ -147,7 +147,7 @@ class Centralised(Solver):
 
 
 class DirectBeamLearning(Centralised):
-    """The network's outputs are the beams, projected onto the power limits; O(K^2 N) times its width.
+    """Direct beam learning: the outputs are the beams, projected onto the power limits; O(K^2 N) times the width.
 
     Source: H. Huang et al., "Unsupervised learning-based fast beamforming design for downlink MIMO", IEEE Access 7
     (2019), for interference channels as in M. Kim et al., IEEE Access 11 (2023), Sec. III.
@@ -172,10 +172,10 @@ class DirectBeamLearning(Centralised):
 
 
 class NaiveFeatureLearning(Centralised):
-    """The outputs are beam features, interference temperatures and dual variables, of which (11) makes the beams.
+    """Naive feature learning: the outputs are interference temperatures and dual variables; (11) gives the beams.
 
-    ``c_kj = P |h_kj|^2 sigmoid(.)``; ``d_kj`` and ``d_kk`` are softplus, in units of one over the noise and over P. The
-    beams are projected onto the power limits.
+    ``c_kj = P |h_kj|^2 sigmoid(.)``; ``d_kj`` and ``d_kk`` are softplus outputs in units of 1/noise and 1/P. The beams
+    are projected onto the power limits.
 
     Source: M. Kim, H. Lee, M. Kim, I. Lee, "Deep learning based decentralized beamforming methods for multi-antenna
     interference channels", IEEE Access 11 (2023), Sec. V.
@@ -205,12 +205,12 @@ class NaiveFeatureLearning(Centralised):
 
 
 def name_of(problem: Problem) -> str:
-    """The name of a problem that has such a network."""
+    """Name of a problem."""
     return "sum-rate" if isinstance(problem.maximise, SumRate) else "max-min"
 
 
 def rearranged(stations: BaseStations, order: Tensor) -> BaseStations:
-    """The pairs in another order [B, K]; users' channels are turned so that that from the own first antenna is real."""
+    """The pairs in the given order [B, K], with phases for which the first entries of the own channels are real."""
     H = stations.H.take_along_dim(order[:, :, None, None], 1).take_along_dim(order[:, None, :, None], 2)
     first = torch.diagonal(H[..., 0], dim1=-2, dim2=-1)
     size = first.abs()
@@ -220,6 +220,6 @@ def rearranged(stations: BaseStations, order: Tensor) -> BaseStations:
 
 
 def seen(stations: BaseStations) -> Tensor:
-    """All channels, powers and weights of a batch as rows of real numbers."""
+    """Network inputs: all channels, powers and weights of a batch as real rows."""
     H = torch.view_as_real(stations.H).flatten(1)
     return torch.cat([H, stations.power.clamp_min(1e-6).log() / 3, stations.weights], -1)

@@ -1,9 +1,9 @@
-"""Beams that base stations answer prices of interference with, for rounds of telling and answering.
+"""Beams for given prices of interference, for iterative message exchange.
 
-A base station knows its Gram matrix ``H H^H``, a price q_j of interference at every user j, and its own user's
-interference. Both answers are ``w ∝ (sum_j q_j h_j h_j^H + nu I)^-1 h_k``; they differ in how the price of power nu is
-found. Everything is in units of noise and power limit, in the eigenvectors of ``q^1/2 H H^H q^1/2``, and derivatives
-are those of the equation that nu solves.
+A base station knows its Gram matrix ``H H^H``, a price q_j of interference at every user j, and the interference at its
+own user. Both kinds of beams are ``w ∝ (sum_j q_j h_j h_j^H + nu I)^-1 h_k`` and differ in the equation for the power
+price nu. Noise and power limit are one. Computations use the eigenvectors of ``q^1/2 H H^H q^1/2``, and derivatives
+follow from implicit differentiation of the equation for nu.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from beamforge.core.network import own, squared_magnitude
 from beamforge.learned.interference.local_view import taken
 
 HALVINGS = 60
-"""Of the interval, in decades, in which the price of power is looked for."""
+"""Bisections of the logarithm of the power price."""
 
 Excess = Callable[[Tensor], Tensor]
-"""Falls as the price of power [B, S, 1] rises, and is zero at the one that is looked for."""
+"""Decreasing function of the power price [B, S, 1] whose zero is the solution."""
 
 
 def least_squares(gram: Tensor, prices: Tensor, b: Tensor, serves: Tensor) -> Tensor:
@@ -30,8 +30,8 @@ def least_squares(gram: Tensor, prices: Tensor, b: Tensor, serves: Tensor) -> Te
         max 2 b Re(h_k^H w) - sum_j q_j |h_j^H w|^2   over |w| <= 1,   so   w = b (sum_j q_j h_j h_j^H + nu I)^-1 h_k
 
     gram    ``H H^H`` [B, S, K, K].
-    prices  q [B, S, K], of all users, the one that is served among them.
-    b       [B, S, 1], what an amplitude at the own user is worth.
+    prices  q [B, S, K] of all users, including the served one.
+    b       [B, S, 1], weight of the amplitude at the own user.
 
     Source: Q. Shi, M. Razaviyayn, Z.-Q. Luo, C. He, "An iteratively weighted MMSE approach to distributed sum-utility
     maximization for a MIMO interfering broadcast channel", IEEE Trans. Signal Process. 59 (2011), Eq. 15.
@@ -40,7 +40,7 @@ def least_squares(gram: Tensor, prices: Tensor, b: Tensor, serves: Tensor) -> Te
     M, eigen = decomposed(gram, root)
     unit = torch.nn.functional.one_hot(serves, gram.shape[-1]).to(gram).expand(*gram.shape[:2], -1).unsqueeze(-1)
     rounding = 100 * torch.finfo(root.dtype).eps * eigen[0].amax(-1, keepdim=True)
-    unit = eigen[1] @ ((eigen[0] > rounding).unsqueeze(-1) * (eigen[1].mH @ unit))  # the rest sends nothing
+    unit = eigen[1] @ ((eigen[0] > rounding).unsqueeze(-1) * (eigen[1].mH @ unit))  # the null space has no power
     length = b / taken(root, serves)
     energy = squared_magnitude((eigen[1].mH @ unit).squeeze(-1)) * eigen[0] * length.detach().square()
 
@@ -57,18 +57,18 @@ def least_squares(gram: Tensor, prices: Tensor, b: Tensor, serves: Tensor) -> Te
 
 
 def balancing(gram: Tensor, prices: Tensor, suffered: Tensor, serves: Tensor) -> tuple[Tensor, Tensor]:
-    """Coefficients c [B, S, K] of the beams ``H^H c`` of norm one that are optimal for balanced SINRs when the prices
-    q are the powers of the dual uplink, and whether power has a price [B, S, 1], so that all of it is to be spent::
+    """Coefficients c [B, S, K] of the unit-norm beams ``H^H c`` that balance SINRs if the prices q are the powers of
+    the dual uplink, and a flag [B, S, 1] of a positive power price, for which full power is optimal::
 
         w = unit((sum_{j != k} q_j h_j h_j^H + nu I)^-1 h_k),   sum_{j != k} q_j |h_j^H w|^2 + nu = q_k (1 + I_k)
 
     gram      ``H H^H`` [B, S, K, K].
-    prices    q [B, S, K], of all users, the one that is served among them.
-    suffered  I [B, S, 1], the interference at the user that is served.
+    prices    q [B, S, K] of all users, including the served one.
+    suffered  I [B, S, 1], interference at the served user.
 
-    The second equation says that uplink and downlink have the same SINR. Source: W. Yu, T. Lan, "Transmitter
+    The second equation states that uplink and downlink have the same SINR. Source: W. Yu, T. Lan, "Transmitter
     optimization for the multi-antenna downlink with per-antenna power constraints", IEEE Trans. Signal Process. 55
-    (2007), Theorem 1, here with a limit for each transmitter.
+    (2007), Theorem 1, here with a power limit per transmitter.
     """
     root = prices.clamp_min(torch.finfo(prices.dtype).tiny).sqrt()
     wanted = taken(prices, serves) * (1 + suffered)
@@ -116,7 +116,7 @@ def decomposed(gram: Tensor, root: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor
 
 @torch.no_grad()
 def root_of(excess: Excess, values: Tensor, most: Tensor) -> Tensor:
-    """The price of power [B, S, 1] between what rounding of eigenvalues hides and `most`, or whichever is nearer."""
+    """Zero [B, S, 1] of `excess` between the rounding level of the eigenvalues and `most`, or the nearer bound."""
     tiny = torch.finfo(values.dtype).tiny ** 0.5
     low = (torch.finfo(values.dtype).eps ** 0.5 * values.amax(-1, keepdim=True)).clamp_min(tiny)
     high = most.maximum(low)

@@ -1,4 +1,4 @@
-"""Decentralised beams by two small networks and one exchange of a number between any two base stations."""
+"""Decentralised beams by two small networks and one number exchanged per ordered pair of base stations."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from beamforge.learned.interference.station_view import StationView, beams
 from beamforge.learned.multipliers.sum_rate import call_like
 
 DUAL_RATE = 10.0
-"""Learning rate of DualNet over that of ITNet."""
+"""Learning rate of DualNet relative to that of ITNet."""
 
 
 PROJECTED = 1e-3
-"""Share of the power above the limit from which a beam counts as projected."""
+"""Relative excess power from which a beam counts as projected."""
 
 
 class Temperatures(NamedTuple):
-    """What base stations see and promise.
+    """Inputs and interference temperatures of base stations.
 
-    view, sight  of each base station, by itself.
-    correction   [B, S, K]: ITNet's output.
-    share        [B, S, K]: ``c_kj`` over what full power along the channel delivers.
+    view, sight  local inputs of each base station.
+    correction   [B, S, K]: output of ITNet.
+    share        [B, S, K]: ``c_kj / (P |h_kj|^2)``, relative to full power along the channel.
     """
 
     view: StationView
@@ -46,29 +46,30 @@ class Temperatures(NamedTuple):
 
     @property
     def allowed(self) -> Tensor:
-        """``c_kj`` over the noise [B, S, K]."""
+        """``c_kj`` relative to the noise [B, S, K]."""
         return self.share * self.view.gain * self.view.others
 
 
 class ITNetDualNet(DecentralisedSolver):
-    """Base: ITNet, one exchange, DualNet, beam recovery and projection; a method names its problem.
+    """Base: ITNet, one exchange, DualNet, beam recovery and projection; a subclass names its problem.
 
-    Base station k promises to put no more than c_kj on user j, says so to that user's base station, and sends ::
+    Base station k chooses the interference temperature c_kj, a bound on its interference power at user j, sends it to
+    that user's base station, and uses the beam ::
 
         w_k = sqrt(p_k) A_k^-1 h_kk,    A_k = sum_j d_kj h_kj h_kj^H + d_kk I,    |w_k|^2 <= P_k
 
-    (11, 12a) with c from `ITNet`, d from `DualNet` after K(K-1) numbers are exchanged, p in closed form (12b), and the
-    beam scaled down where it is beyond the power limit. For any K, N and powers; O(K^2 N + K^3) a base station.
+    (11, 12a) with c from `ITNet`, d from `DualNet` after the exchange of K(K-1) numbers, and p in closed form (12b); a
+    beam above the power limit is scaled down. For any K, N and powers; O(K^2 N + K^3) per base station.
 
-    checkpoint   "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
-                 gradients, unless asked for by `requires_grad_`.
-    alternating  how random weights are trained: ITNet on (25) and DualNet on (32) in turns, or both on (23).
-    width        of the networks, where their weights are random; else it comes with the weights.
-    looks        that DualNet takes at its loads, likewise.
+    checkpoint   "shipped", "random" (untrained), or a file written by `beamforge train`; only random weights are
+                 trainable, unless `requires_grad_` is called.
+    alternating  whether random weights are trained in turns, ITNet on (25) and DualNet on (32), or jointly on (23).
+    width        width of the networks, for random weights.
+    looks        number of load updates in DualNet, for random weights.
 
     Source: M. Kim, H. Lee, M. Kim, I. Lee, "Deep learning based decentralized beamforming methods for multi-antenna
-    interference channels", IEEE Access 11 (2023), Algorithms 1 and 2. What the networks see and where they begin, as
-    `networks` says, is ours.
+    interference channels", IEEE Access 11 (2023), Algorithms 1 and 2. New here: inputs and initial outputs of the
+    networks (`networks`).
     """
 
     model: ClassVar[str]
@@ -98,7 +99,7 @@ class ITNetDualNet(DecentralisedSolver):
         return beams(duals.direction, stations.power * found.share.clamp_max(1))
 
     def temperatures(self, stations: BaseStations) -> Temperatures:
-        """What each base station promises not to exceed, by ITNet."""
+        """Interference temperatures chosen by ITNet."""
         view = StationView.of(stations)
         sight = Sight.of(view, stations.weights)
         correction = call_like(self.itnet, view.gain, sight).clamp(-20, 20)
@@ -106,16 +107,16 @@ class ITNetDualNet(DecentralisedSolver):
         return Temperatures(view, sight, correction, share)
 
     def duals(self, asked: Temperatures, heard: Tensor) -> Duals:
-        """Dual variables by DualNet, for what others said, [B, S, K] over the noise."""
+        """Dual variables by DualNet, for received temperatures `heard` [B, S, K], relative to the noise."""
         duals: Duals = call_like(self.dualnet, asked.view.gain, asked.view, asked.sight, asked.correction, heard)
         return duals
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """(23): minus the utility, over that of the beams of the largest ratio of signal to leakage and noise.
+        """Negative utility (23), normalised by the mean rate of SLNR beams (`shortfall`).
 
-        The figures are means over base stations: `rate_within` (26), the temperatures taken as interference; `gap`, the
-        dual function (30) less that, which is (31), and its size; beams projected, and the power that they asked for in
-        excess, as shares.
+        Figures are means over base stations: `rate_within`, the rate with interference equal to the temperatures (26);
+        `gap` and `gap_size`, the duality gap (31) and its magnitude; `projected`, the share of projected beams; and
+        `excess_power`, their relative excess power.
 
         instance  interference channels with `p_max_transmitter` and `weights` in their context.
         """
@@ -138,7 +139,7 @@ class ITNetDualNet(DecentralisedSolver):
         return shortfall(self.problem, asked.view, stations.weights, rates), figures
 
     def turn(self, part: str, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """(25) and (26) of ITNet, (31) and (32) of DualNet."""
+        """Loss of one network in alternating training: (25, 26) of ITNet, (31, 32) of DualNet."""
         stations = posed(self.problem, instance)
         with torch.set_grad_enabled(part == "itnet"):
             asked = self.temperatures(stations)
@@ -153,7 +154,7 @@ class ITNetDualNet(DecentralisedSolver):
 
 
 class SumRateITNet(ITNetDualNet):
-    """`ITNetDualNet` for the weighted sum rate, trained in turns.
+    """`ITNetDualNet` for the weighted sum rate; the shipped weights are from alternating training.
 
     >>> from beamforge.core.named_problems import build_problem
     >>> from beamforge.scenarios.interference import Interference
@@ -170,7 +171,7 @@ class SumRateITNet(ITNetDualNet):
 
 
 class MaxMinITNet(ITNetDualNet):
-    """`ITNetDualNet` for the largest least weighted rate; what ships is trained on that rate itself, not in turns."""
+    """`ITNetDualNet` for max-min weighted rates; the shipped weights are from joint training (23)."""
 
     model, problem = "itnet-dualnet-max-min", "max-min"
     capabilities = (Capability(MinRate, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)),)

@@ -1,4 +1,4 @@
-"""What one base station sees of an interference channel: beams from prices, and features for a filter over users."""
+"""Local view of a base station in an interference channel: beams for prices, and features of a graph filter."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ FEATURES = 10
 SHIFTS = 3
 
 LEAST_WEIGHT = 1e-4
-"""Weight of a rate that stands for none where its logarithm is needed."""
+"""Smallest weight of a rate in logarithms."""
 
 FAINT = 1e-6
-"""Power, in units of the noise, below which interference is as good as none."""
+"""Smallest power in logarithms, in units of the noise."""
 
 
 class LocalView(NamedTuple):
-    """Of S base stations, each by itself, in units in which noise and power limit are one:
+    """Local views of S base stations, in units in which noise and power limit are one.
 
-    gram      products ``H H^H`` [B, S, K, K] of its own channels.
-    serves    integers [S], the user that it serves, and the same as a mask `mine` [S, K].
-    weights   [B, S, 1] of the rate of that user, never quite zero.
-    signal    power [B, S, 1] at its user of the beam of the largest signal-to-leakage-and-noise ratio.
-    nodes     features [B, S, K, 10] of all users, and shifts [B, S, 3, K, K] between them.
+    gram      Gram matrix ``H H^H`` [B, S, K, K] of the channels of a base station.
+    serves    integers [S], the served user; `mine` is the same as a mask [S, K].
+    weights   positive weights [B, S, 1] of the rate of the served user.
+    signal    received power [B, S, 1] of the SLNR beam at the served user.
+    nodes     features [B, S, K, 10] of the users; `shifts` [B, S, 3, K, K] are shift operators between them.
     """
 
     gram: Tensor
@@ -41,7 +41,7 @@ class LocalView(NamedTuple):
 
     @classmethod
     def of(cls, stations: BaseStations) -> LocalView:
-        """Look at a batch once, by one factorisation of size K."""
+        """The views of a batch, by one factorisation of size K."""
         H = stations.H * stations.power.sqrt()[:, :, None, None]
         gram = H @ H.mH
         K, mine = gram.shape[-1], ~stations.others
@@ -79,18 +79,18 @@ class LocalView(NamedTuple):
 
 
 def taken(values: Tensor, serves: Tensor) -> Tensor:
-    """Of values [B, S, K] those of the users that are served, [B, S, 1]."""
+    """Entries [B, S, 1] of values [B, S, K] at the served users."""
     return values.gather(-1, serves[None, :, None].expand(len(values), -1, 1))
 
 
 def combination(gram: Tensor, prices: Tensor, serves: Tensor) -> Tensor:
-    """Coefficients c [B, S, K] of the beams ``H^H c ∝ (sum_j mu_j h_j h_j^H + I)^-1 h_k``, each of norm one.
+    """Coefficients c [B, S, K] of the unit-norm beams ``H^H c ∝ (sum_j mu_j h_j h_j^H + I)^-1 h_k``.
 
     gram    ``H H^H`` [B, S, K, K].
-    prices  mu [B, S, K] of interference at each user; that at its own user k, which only changes the length, is zero.
+    prices  mu [B, S, K] of interference at each user; zero at the own user k, where it only changes the norm.
 
-    By Woodbury's identity ``c = e_k - D (I + D H H^H D)^-1 D H h_k`` with ``D = diag(sqrt(mu))``, so nothing is divided
-    by a price. A base station without a channel to its user gets c = e_k, and so a beam of zeros.
+    By Woodbury's identity ``c = e_k - D (I + D H H^H D)^-1 D H h_k`` with ``D = diag(sqrt(mu))``, without
+    division by a price. A base station without a channel to its user gets c = e_k and thus a zero beam.
 
     >>> H = torch.tensor([[1.0 + 0j, 0.0], [1.0, 1.0]])
     >>> c = combination((H @ H.mH)[None, None], torch.tensor([[[1e6, 0.0]]]), torch.tensor([1]))
@@ -106,10 +106,10 @@ def combination(gram: Tensor, prices: Tensor, serves: Tensor) -> Tensor:
     unit = torch.nn.functional.one_hot(serves, gram.shape[-1]).to(root)
     c = unit - taken_off
     norm = (c.conj() * (gram @ c.unsqueeze(-1)).squeeze(-1)).real.sum(-1, keepdim=True)
-    floor = torch.finfo(root.dtype).eps * taken(own(gram).real, serves)  # below is rounding
+    floor = torch.finfo(root.dtype).eps * taken(own(gram).real, serves)  # rounding level
     return c * torch.where(floor > 0, norm.maximum(floor), 1).rsqrt()
 
 
 def received(gram: Tensor, c: Tensor) -> Tensor:
-    """Powers [B, S, K] that all users receive of the beams ``H^H c``."""
+    """Received powers [B, S, K] of the beams ``H^H c`` at all users."""
     return squared_magnitude((gram @ c.unsqueeze(-1)).squeeze(-1))

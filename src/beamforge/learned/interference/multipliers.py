@@ -1,17 +1,18 @@
-"""Multipliers for interference channels: base stations that know their own channels alone, and tell a number each way.
+"""Learned multipliers for interference channels: local channel knowledge and one number per message.
 
-Every base station k sends a beam of the form that all Pareto-optimal beams have, in units of noise and power limit::
+Base station k uses a beam of the form of all Pareto-optimal beams, in units of noise and power limit::
 
     w_k = sqrt(s_k) unit((sum_{j != k} mu_kj h_kj h_kj^H + I)^-1 h_kk)
 
-A filter over users looks at its K x K Gram matrix and says what to tell each other base station; a second one looks at
-what was heard too, and says what interference at each other user is worth, mu_kj, and which share s_k of the power to
-spend. N never enters, K is any number, all base stations have the same weights, and an exchange is K(K-1) scalars.
+A graph filter over the users, whose input is the K x K Gram matrix, computes the messages to the other base stations. A
+second filter, with the received messages as additional input, computes the multipliers mu_kj of the interference at the
+other users and the share s_k of the power. The network does not depend on N, K is arbitrary, all base stations have the
+same weights, and an exchange is K(K-1) scalars.
 
 Source: the form of the beams is that of R. Zhang, S. Cui, "Cooperative interference management with MISO beamforming",
 IEEE Trans. Signal Process. 58 (2010); one scalar a pair of base stations is the exchange of M. Kim, H. Lee, M. Kim,
 I. Lee, "Deep learning based decentralized beamforming methods for multi-antenna interference channels", IEEE Access 11
-(2023); telling whatever a filter learns to tell, and multipliers that are corrections of a closed form, are ours.
+(2023). New here: learned messages, and multipliers as corrections of a closed form.
 """
 
 from __future__ import annotations
@@ -40,27 +41,27 @@ from beamforge.learned.interference.local_view import FAINT, LEAST_WEIGHT, Local
 from beamforge.learned.multipliers.sum_rate import call_like
 
 TELL, CORRECT, MOST = 4.0, 10.0, 14.0
-"""Largest corrections in nats of what is told and of a multiplier, and largest multiplier in nats."""
+"""Largest corrections in nats of a message and of a multiplier, and largest multiplier in nats."""
 
 HASTE, SLOWER, FASTER = 4.0, 0.5, 1.2
-"""Largest power of the rate by which a price falls in a round, and its factors where rates swing and where not."""
+"""Largest exponent of the price update, and its factors where the rate deviation changes sign and where it does not."""
 
 FADE = 0.99
-"""What is left of a base station's habits after a round, to the power of the rounds so far."""
+"""Decay factor of the deviation from common prices in a round, to the power of the previous rounds."""
 
 LOWEST = 1e-9
-"""Below which a rate or a multiplier is none."""
+"""Smallest rate or multiplier in logarithms."""
 
 SOFT = {0.1: 0.2, 0.03: 0.3, 0.01: 0.5}
-"""Softness of the minimum in the loss, as a share of the rate, and how much each counts."""
+"""Smoothing parameters of the soft minimum in the loss, in nats of the logarithm of the rate, and their weights."""
 
 FULL, SPARE = 4.0, 12.0
-"""Logit of the share of the power that is spent unless the filter knows better, and the largest correction of it."""
+"""Logit of the uncorrected share of the power, and the largest correction of the logit."""
 
 
 class Priced(NamedTuple):
-    """Multipliers mu [B, S, K], zero at the own user; coefficients c [B, S, K] of the beams ``H^H c`` of norm one that
-    they lead to; and the share [B, S, 1] of the power that each has."""
+    """Multipliers mu [B, S, K], zero at the own user; coefficients c [B, S, K] of the corresponding unit-norm beams
+    ``H^H c``; and the share [B, S, 1] of the power limit."""
 
     multipliers: Tensor
     coefficients: Tensor
@@ -68,20 +69,19 @@ class Priced(NamedTuple):
 
 
 class InterferenceMultipliers(DecentralisedSolver):
-    """Base of the two utilities, which differ in what the first message is a correction of.
+    """Base of the two utilities, which differ in the closed form that the first message corrects.
 
-    rounds         1: each base station tells every other one number, and decides. Each further round is two more: what
-                   interference it causes, and what that is worth to whoever suffers it; for max-min the first further
-                   round is three.
-                   With more users than antennas, derivatives by the channels are those of one round alone.
-    checkpoint     "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
-                   gradients, unless asked for by `requires_grad_`.
-    width, layers  of the graph filters, where their weights are random; else they come with the weights.
+    rounds         rounds of messages. The first is one exchange. Each further round is two exchanges, of interference
+                   powers and of interference prices; for max-min the first further round is three. With more users than
+                   antennas, derivatives with respect to the channels are those of one round.
+    checkpoint     "shipped", "random" (untrained), or a file written by `beamforge train`; only random weights are
+                   trainable, unless `requires_grad_` is called.
+    width, layers  size of the graph filters, for random weights.
     """
 
     model: ClassVar[str]
     slope: ClassVar[float]
-    """Of log multipliers over log standings, before any correction."""
+    """Factor between received messages and log multipliers, before corrections."""
 
     def __init__(self, rounds: int = 1, checkpoint: str = "shipped", width: int = 24, layers: int = 2) -> None:
         super().__init__()
@@ -104,13 +104,13 @@ class InterferenceMultipliers(DecentralisedSolver):
             raise ConfigError(f"checkpoint must fit this version's graph filters, got others in {checkpoint}") from None
 
     def standing(self, view: LocalView) -> Tensor:
-        """What a base station is before it hears of others [B, S, 1], in nats."""
+        """Uncorrected message [B, S, 1] in nats, from local knowledge."""
         raise NotImplementedError
 
     def beams(self, stations: BaseStations, backhaul: Backhaul) -> Tensor:
         view = LocalView.of(stations)
         priced = self.priced(view, backhaul)
-        if self.rounds > 1:  # in double precision, which eigenvalues of many users and few antennas need
+        if self.rounds > 1:  # double precision for eigenvalues with many users and few antennas
             wide = self.further(*batching.tree_map(doubled, (view, priced)), backhaul)
             priced = Priced(*(each.to(like.dtype) for each, like in zip(wide, priced, strict=True)))
         return formed(stations, priced)
@@ -148,24 +148,24 @@ class InterferenceMultipliers(DecentralisedSolver):
 
 
 HEARD, SEEN = 3, 9
-"""Features of what was heard and told, and of both and what beams from it do."""
+"""Numbers of additional features of the second filter (messages) and of the third (messages and beams)."""
 
 
 def multipliers(log: Tensor, mine: Tensor) -> Tensor:
-    """Multipliers from their logarithms [B, S, K]; none for the own user."""
+    """Multipliers from their logarithms [B, S, K]; zero for the own user."""
     return log.clamp(-MOST, MOST).exp().masked_fill(mine, 0)
 
 
 def message_features(heard: Tensor, told: Tensor, mine: Tensor, slope: float) -> Tensor:
-    """Features [B, S, K, 3] of what was heard and told [B, S, K], both over one's own standing, and of the most
-    urgent that was heard."""
+    """Features [B, S, K, 3]: received and sent messages [B, S, K], both relative to the own uncorrected message, and
+    the soft maximum of the received ones, or minimum with negative `slope`."""
     among = (2 * slope * heard).masked_fill(mine, -torch.inf) if heard.shape[-1] > 1 else heard
     urgent = among.logsumexp(-1, keepdim=True) / (2 * slope)
     return torch.stack([heard, told.masked_fill(mine, 0), urgent.expand_as(heard)], -1)
 
 
 def seen_features(view: LocalView, log: Tensor, power: Tensor, heard: Tensor, memory: Tensor) -> Tensor:
-    """Features [B, S, K, 6] of beams that deliver `power` [B, S, K], and whatever the filter wrote down."""
+    """Features [B, S, K, 6] of beams with received powers [B, S, K], and the memory output of the second filter."""
     signal, leak = taken(power, view.serves).clamp_min(FAINT), power.masked_fill(view.mine, 0)
     seen = [
         log.masked_fill(view.mine, 0) / 5,
@@ -179,20 +179,20 @@ def seen_features(view: LocalView, log: Tensor, power: Tensor, heard: Tensor, me
 
 
 def filtered(network: GraphFilter, nodes: Tensor, shifts: Tensor) -> Tensor:
-    """A filter over the users of each base station, in the precision of its features."""
+    """Apply a filter over the users at each base station, in the precision of the features."""
     found: Tensor = call_like(network, nodes, nodes.flatten(0, 1), shifts.flatten(0, 1))
     return found.unflatten(0, nodes.shape[:2])
 
 
 def formed(stations: BaseStations, priced: Priced) -> Tensor:
-    """Beams [B, S, N] within the power of each base station; none from one without a channel to its user."""
+    """Beams [B, S, N] within the power limits; zero for a base station without a channel to its user."""
     W = (stations.H.mH @ priced.coefficients.unsqueeze(-1)).squeeze(-1)
     norm = torch.linalg.vector_norm(W, dim=-1, keepdim=True)
     return W * (priced.share * stations.power.unsqueeze(-1)).sqrt() / torch.where(norm > 0, norm, 1)
 
 
 class SumRateInterference(InterferenceMultipliers):
-    """Weighted sum rate, decentralised; O(K^2 N) once and O(K^3) a base station."""
+    """Weighted sum rate, decentralised; O(K^2 N) once and O(K^3) per base station and round."""
 
     capabilities = (Capability(SumRate, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)),)
     model = "interference-sum-rate"
@@ -202,7 +202,7 @@ class SumRateInterference(InterferenceMultipliers):
         return (view.weights * view.signal / (1 + view.signal)).log()
 
     def further(self, view: LocalView, priced: Priced, backhaul: Backhaul) -> Priced:
-        """WMMSE, of which no step lowers the sum rate."""
+        """WMMSE steps, which do not decrease the sum rate."""
         c = priced.share.sqrt() * priced.coefficients
         for _ in range(self.rounds - 1):
             signal, suffered = told_and_heard(view, received(view.gram, c), backhaul)
@@ -214,14 +214,14 @@ class SumRateInterference(InterferenceMultipliers):
         return Priced(priced.multipliers, c, share.clamp(0, 1))
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus the mean logarithm of the weighted sum rate, so that equal shares count alike whatever the SNR."""
+        """Negative mean logarithm of the weighted sum rate, for which relative gains count equally at any SNR."""
         rate, weights = self.rates(instance)
         total = (weights * rate).sum(-1)
         return -total.clamp_min(1e-6).log().mean(), {"sum_rate": total.detach().mean()}
 
 
 class MaxMinInterference(InterferenceMultipliers):
-    """Least weighted rate, decentralised."""
+    """Max-min weighted rate, decentralised."""
 
     capabilities = (Capability(MinRate, (Form.INTERFERENCE,), needs=(PerTransmitterPower,)),)
     model = "interference-max-min"
@@ -231,12 +231,13 @@ class MaxMinInterference(InterferenceMultipliers):
         return (view.weights * view.signal.log1p()).log()
 
     def further(self, view: LocalView, priced: Priced, backhaul: Backhaul) -> Priced:
-        """Prices that rise where the rate is below the others', and beams that balance them.
+        """Price updates that increase the price of users with a rate below the mean, and balancing beams.
 
-        In every round base stations tell the logarithm of the rate that their user has, and in the first of these what
-        price the learned multipliers imply for it. So all of them know all prices and change them alike: in proportion
-        to how far a rate is from their mean, by steps that shorten where it goes past that. What the multipliers of a
-        base station had beyond prices that all agree on is its habit; it fades, and what is left is the optimum.
+        In every round base stations send the logarithm of the rate of their user, and in the first further round also
+        the price implied by the learned multipliers. All base stations thus know all prices and update them
+        identically, in proportion to the deviation of the log rate from the mean, with a step size that is reduced when
+        the deviation changes sign. The deviation of a base station's multipliers from the common prices decays over the
+        rounds, and the limit is the optimum.
         """
         log = torch.where(view.mine, 0, priced.multipliers.clamp_min(LOWEST).log())
         leak = (priced.multipliers * received(view.gram, priced.coefficients)).sum(-1, keepdim=True)
@@ -262,7 +263,7 @@ class MaxMinInterference(InterferenceMultipliers):
         return Priced(priced.multipliers, c, share)
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus the mean logarithm of a soft least weighted rate, ever less soft."""
+        """Negative mean logarithm of the soft minimum of the weighted rates, for several smoothing parameters."""
         rate, weights = self.rates(instance)
         log = (weights.clamp_min(LEAST_WEIGHT) * rate).clamp_min(1e-6).log()
         soft = sum(share * t * (-log / t).logsumexp(-1).mean() for t, share in SOFT.items())
@@ -271,17 +272,17 @@ class MaxMinInterference(InterferenceMultipliers):
 
 
 def centred(values: Tensor) -> Tensor:
-    """Values [B, S, K] less their mean over the users."""
+    """Values [B, S, K] minus their mean over the users."""
     return values - values.mean(-1, keepdim=True)
 
 
 def told_and_heard(view: LocalView, power: Tensor, backhaul: Backhaul) -> tuple[Tensor, Tensor]:
-    """Signal and interference [B, S, 1] at the own user, once all have told what they cause [B, S, K]."""
+    """Signal and interference [B, S, 1] at the own user, by an exchange of the received powers [B, S, K]."""
     return taken(power, view.serves), backhaul.exchange(power).sum(-1, keepdim=True)
 
 
 def asked(view: LocalView, price: Tensor, backhaul: Backhaul) -> Tensor:
-    """Prices [B, S, K] of all users, once all have told theirs [B, S, 1]."""
+    """Prices [B, S, K] of all users, by an exchange of the own prices [B, S, 1]."""
     heard = backhaul.exchange(price.expand(-1, -1, view.gram.shape[-1]))
     return torch.where(view.mine, price, heard)
 

@@ -1,4 +1,4 @@
-"""ITNet and DualNet: small networks that all base stations share, over pairs of a base station and a user."""
+"""ITNet and DualNet: small networks for pairs of a base station and a user, shared by all base stations."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from beamforge.learned.interference.beam_recovery import Duals, full_power_price
 from beamforge.learned.interference.station_view import FAINTEST, Direction, StationView, direction
 
 PAIR = 6
-"""Numbers that a base station sees of itself and one user."""
+"""Number of input features of a pair."""
 
 HEARD = 5
-"""Numbers in which DualNet is told what was heard from the others."""
+"""Number of input features of DualNet from received messages."""
 
 LARGEST = 14.0
-"""Logarithm of the largest load: a millionth of a channel's amplitude is as good as none of it."""
+"""Logarithm of the largest load, which leaves about a millionth of the amplitude in the direction of a channel."""
 
 DEPTH = 3
-"""Hidden layers of each network."""
+"""Number of hidden layers of each network."""
 
 
 class Sight(NamedTuple):
-    """What a base station sees before anything is exchanged.
+    """Local inputs of a base station, before the exchange.
 
-    first    the direction of the largest ratio of signal to leakage and noise at full power.
-    leakage  [B, S, K]: what that beam puts on the user over what full power along the channel delivers.
-    pairs    [B, S, K, 6], logarithms: the own SNR, the gain to the user, and how far these channels are aligned; the
-             SNR of that beam, and what it puts on the user; the own user's weight.
+    first    direction of the SLNR beam at full power.
+    leakage  [B, S, K]: power of this beam at the user, relative to full power along the channel.
+    pairs    [B, S, K, 6], logarithms: the own SNR, the gain to the user, and the alignment of these channels; the SNR
+             of the SLNR beam and its power at the user; the weight of the own user.
     """
 
     first: Direction
@@ -40,7 +40,7 @@ class Sight(NamedTuple):
 
     @classmethod
     def of(cls, view: StationView, weights: Tensor) -> Sight:
-        """The numbers of every pair; weights [B, S] are over their mean."""
+        """Inputs of all pairs; weights [B, S] are relative to their mean."""
         z = direction(view, view.gain)
         leakage = z.leakage.clamp(1e-12, 1 - 1e-6)
         seen = [
@@ -57,8 +57,7 @@ class Sight(NamedTuple):
 class ITNet(nn.Module):
     """(15): interference temperatures ``c_kj = P |h_kj|^2 t`` of each pair, as logits of t in (0, 1).
 
-    The network corrects, in nats, the logit of what the beam of the largest ratio of signal to leakage and noise puts
-    on the user; untrained it leaves that as it is.
+    The network output is a correction in nats of the logit for the SLNR beam, and zero before training.
     """
 
     def __init__(self, width: int) -> None:
@@ -66,16 +65,16 @@ class ITNet(nn.Module):
         self.net = perceptron(PAIR, width)
 
     def forward(self, sight: Sight) -> Tensor:
-        """What is to be added to that logit, [B, S, K]."""
+        """Correction [B, S, K] of the logit."""
         return 3 * self.net(sight.pairs).squeeze(-1)
 
 
 class DualNet(nn.Module):
-    """(18) and (19): loads of all channels, and the price of all the power.
+    """(18) and (19): loads of all channels, and the multiplier of the full power.
 
-    A load begins as what the temperature asks of the load ``gain`` of the beam that ITNet begins with, leakage falling
-    with the square of one plus it. It is corrected in some looks, by a network each, at what was heard and at the
-    beam so far. The price begins as that at which all power is used. Corrections are in nats.
+    The initial load is that of the SLNR beam, ``gain``, changed to meet the temperature under the model that leakage is
+    proportional to ``1 / (1 + load)^2``. It is corrected `looks` times, by a network each, whose inputs include
+    received messages and the current beam. The initial multiplier is that of full power. Corrections are in nats.
     """
 
     def __init__(self, width: int, looks: int) -> None:
@@ -84,7 +83,7 @@ class DualNet(nn.Module):
         self.power = perceptron(5, width)
 
     def forward(self, view: StationView, sight: Sight, correction: Tensor, heard: Tensor) -> Duals:
-        """Dual variables for ITNet's correction [B, S, K] and what others said, [B, S, K], over the noise."""
+        """Dual variables for the correction by ITNet and received temperatures [B, S, K], relative to the noise."""
         told = summary(view, heard)
         asked = softened((1 + view.gain) * (-correction / 2).clamp(-20, 20).exp() - 1)
         loads = asked.clamp_max(math.exp(LARGEST))
@@ -107,7 +106,7 @@ class DualNet(nn.Module):
 
 
 def summary(view: StationView, heard: Tensor) -> Tensor:
-    """What a base station makes of what it heard, [B, S, K, 5]: from the user's own; the least, mean, most; in all."""
+    """Features [B, S, K, 5] of messages: that of the user's base station; minimum, mean and maximum; total power."""
     message = small_log(heard)
     away = view.itself.bool()
     count = view.others.sum(-1, keepdim=True).clamp_min(1)
@@ -120,7 +119,7 @@ def summary(view: StationView, heard: Tensor) -> Tensor:
 
 
 def perceptron(inputs: int, width: int) -> nn.Sequential:
-    """Layers of that width, and one output that begins at zero."""
+    """Fully connected layers of equal width with one output, which is initially zero."""
     sizes = [inputs, *[width] * DEPTH]
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
@@ -132,10 +131,10 @@ def perceptron(inputs: int, width: int) -> nn.Sequential:
 
 
 def small_log(power: Tensor) -> Tensor:
-    """A third of the logarithm of a power, which then is of the order of one."""
+    """A third of the logarithm of a power, which is of the order of one."""
     return power.clamp(FAINTEST, 1 / FAINTEST).log() / 3
 
 
 def softened(x: Tensor) -> Tensor:
-    """x where it is positive and not small, else a small positive number: ``(x + sqrt(x^2 + 4e-6)) / 2``."""
+    """Smooth approximation of ``max(x, 0)``: ``(x + sqrt(x^2 + 4e-6)) / 2``."""
     return (x + (x.square() + 4e-6).sqrt()) / 2

@@ -1,4 +1,4 @@
-"""What networks for interference channels learn from: rates, and utilities over those that need no exchange."""
+"""Training objective of networks for interference channels: rates, and utilities relative to those of SLNR beams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from beamforge.decentralised.base_stations import BaseStations
 from beamforge.learned.interference.station_view import StationView, direction
 
 UTILITIES = {"sum-rate": lambda rates: rates.sum(-1), "max-min": lambda rates: rates.amin(-1)}
-"""Of weighted rates [B, K], by the problem's name."""
+"""Utilities of weighted rates [B, K], by name of the problem."""
 
 
 def posed(problem: str, instance: Instance) -> BaseStations:
@@ -22,19 +22,18 @@ def posed(problem: str, instance: Instance) -> BaseStations:
 
 
 def achieved(view: StationView, delivered: Tensor, disturbed: Tensor | None = None) -> Tensor:
-    """Rates [B, K] for what each of all base stations delivers to each user, [B, K, K] over the noise.
+    """Rates [B, K] for received powers [B, K, K] of each base station at each user, relative to the noise.
 
-    disturbed  [B, K]: what else users hear, over the noise, where that is not what the others deliver.
+    disturbed  [B, K]: interference relative to the noise, used instead of that of the other base stations.
     """
     others = (delivered * view.others).sum(-2) if disturbed is None else disturbed
     return spectral_efficiency((delivered * view.itself).sum(-1) / (1 + others))
 
 
 def shortfall(problem: str, view: StationView, weights: Tensor, rates: Tensor) -> Tensor:
-    """Minus the mean utility of rates [B, K], over the utility if all had the mean rate without any exchange.
+    """Negative mean utility of rates [B, K], divided by the utility of equal rates at the mean weighted rate of SLNR.
 
-    Without one, every base station sends the beam of the largest ratio of signal to leakage and noise. This puts all
-    SNRs and numbers of users on one scale.
+    SLNR beams need no exchange. The normalisation gives all SNRs and numbers of users the same scale.
 
     >>> H, ones = torch.eye(2, dtype=torch.complex64).expand(1, 2, 2, 2), torch.ones(1, 2)
     >>> view = StationView.of(BaseStations(H, torch.arange(2), ones, ones))

@@ -1,4 +1,4 @@
-"""What base stations see of their own channels, in numbers that neither units nor rotations change."""
+"""Local view of base stations: functions of their own channels that are invariant to units and rotations."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from beamforge.core.network import squared_magnitude
 from beamforge.decentralised.base_stations import BaseStations
 
 FAINTEST = 1e-6
-"""Below this, a power over the noise counts as so much where its logarithm is taken."""
+"""Smallest power relative to the noise in logarithms."""
 
 
 class StationView(NamedTuple):
-    """S base stations of K, each with its channels of norm one and their powers over the noise.
+    """S of the K base stations, each with its unit-norm channels and their gains relative to the noise.
 
-    A common unitary on a station's antennas, the phase of any channel, and ``(h, P) -> (a h, P / a^2)`` change none of
-    these, except the phases of `gram` and `align`, which cancel in whatever is made of them.
+    All derived quantities are invariant to a unitary transform of the antennas of a base station, to the phase of a
+    channel, and to ``(h, P) -> (a h, P / a^2)``; the phases of `gram` and `align` cancel.
 
-    rows    complex [B, S, K, N]: ``h_kj^H / |h_kj|``, zero for a user that is not heard.
-    gram    complex [B, S, K, K]: their inner products.
-    align   complex [B, S, K]: those with the own channel.
-    gain    [B, S, K]: ``P_k |h_kj|^2 / sigma_j^2``, what full power along a channel delivers.
-    own     [B, S]: the same of the own channel.
-    itself  [S, K]: one for the user that a station serves, zero for the others.
+    rows    complex [B, S, K, N]: ``h_kj^H / |h_kj|``, zero for a user without a channel.
+    gram    complex [B, S, K, K]: inner products of the rows.
+    align   complex [B, S, K]: inner products with the own channel.
+    gain    [B, S, K]: ``P_k |h_kj|^2 / sigma_j^2``, SNR of full power along a channel.
+    own     [B, S]: gain of the own channel.
+    itself  [S, K]: one for the served user, zero for the others.
     """
 
     rows: Tensor
@@ -37,7 +37,7 @@ class StationView(NamedTuple):
 
     @classmethod
     def of(cls, stations: BaseStations) -> StationView:
-        """The view of each base station by itself.
+        """Local view of each base station.
 
         >>> H, ones = torch.eye(2, dtype=torch.complex64).expand(1, 2, 2, 2), torch.ones(1, 2)
         >>> stations = BaseStations(H, torch.arange(2), ones, ones)
@@ -58,22 +58,22 @@ class StationView(NamedTuple):
 
     @property
     def others(self) -> Tensor:
-        """[S, K]: one for the users that a station does not serve."""
+        """[S, K]: zero for the served user, one for the others."""
         return 1 - self.itself
 
     @property
     def cosine(self) -> Tensor:
-        """``|h_kk^H h_kj|^2 / (|h_kk| |h_kj|)^2`` [B, S, K], never quite 0 or 1."""
+        """``|h_kk^H h_kj|^2 / (|h_kk| |h_kj|)^2`` [B, S, K], clamped to the open interval (0, 1)."""
         return squared_magnitude(self.align).clamp(1e-6, 1 - 1e-6)
 
 
 class Direction(NamedTuple):
-    """Directions ``z = (I + sum_j l_j u_j u_j^H)^-1 u_k``, u_j being channels of norm one.
+    """Directions ``z = (I + sum_j l_j u_j u_j^H)^-1 u_k`` for unit-norm channels u_j.
 
     z      complex [B, S, N].
     heard  [B, S, K]: ``|u_j^H z|^2``.
     along  [B, S]: ``u_k^H z``.
-    norm   [B, S]: ``|z|^2``, never more than that.
+    norm   [B, S]: ``|z|^2``, at most `along`.
     """
 
     z: Tensor
@@ -83,16 +83,15 @@ class Direction(NamedTuple):
 
     @property
     def leakage(self) -> Tensor:
-        """What a beam of norm one along z puts on each channel of norm one, [B, S, K]."""
+        """Power [B, S, K] of the unit-norm beam along z at each unit-norm channel."""
         return self.heard / torch.where(self.norm > 0, self.norm, 1).unsqueeze(-1)
 
 
 def direction(view: StationView, loads: Tensor) -> Direction:
-    """The direction that non-negative loads [B, S, K] lead to; that of a station's own user does not count.
+    """Direction for non-negative loads [B, S, K]; the load of the served user is ignored.
 
-    A load is a dual variable over that of the power, times the channel's power: with ``l_j = d_kj |h_kj|^2 / d_kk``
-    this is (12a), ``A_k^-1 h_kk`` up to a factor. Loads of zero give MRT, infinite ones zero forcing, and `gain`
-    the beams of the largest ratio of signal to leakage and noise.
+    A load is ``l_j = d_kj |h_kj|^2 / d_kk``, for which the direction is that of (12a), ``A_k^-1 h_kk`` up to a factor.
+    Zero loads give MRT, infinite loads zero forcing, and loads equal to `gain` the SLNR beam.
     """
     root = loads.clamp_min(1e-12).sqrt() * view.others
     M = root.unsqueeze(-1) * view.gram * root.unsqueeze(-2)
@@ -107,7 +106,7 @@ def direction(view: StationView, loads: Tensor) -> Direction:
 
 
 def beams(direction: Direction, power: Tensor) -> Tensor:
-    """Beams [B, S, N] along z of so many watts [B, S]; zero where z is."""
+    """Beams [B, S, N] along z with powers [B, S] in watts; zero where z is zero."""
     sent = direction.norm > 0
     scale = torch.where(sent, power, 0) / torch.where(sent, direction.norm, 1)
     return direction.z * torch.where(scale > 0, scale, 1).sqrt().unsqueeze(-1) * (scale > 0).unsqueeze(-1)

@@ -1,1 +1,1 @@
-"""Transformers that learn to optimise: layers that each better the beams, with ascent steps between them."""
+"""Learning-to-optimise transformers: layers that improve the beams, with gradient ascent steps between them."""

@@ -1,8 +1,8 @@
-"""Gradient ascent on the sum rate over beams of full power, in a metric, and differentiable itself.
+"""Differentiable gradient ascent on the sum rate over beams of full power, in a given metric.
 
-Channels are in units in which noise and power are one, so the rates of beams W [B, N, K] with ``||W||_F = 1`` are those
-of H [B, K, N] alone. Gradients are written out, in nats and by the conjugate of W: half of what the real and imaginary
-parts have. Derivatives of the steps, as training needs them, are second derivatives of the rate.
+Noise and power limit are one, and beams W [B, N, K] have ``||W||_F = 1``. Gradients are closed forms in nats, with
+respect to the conjugate of W, which is half of the gradient with respect to real and imaginary parts. Training needs
+derivatives of the steps, which are second derivatives of the rate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from beamforge.core.network import others, own, squared_magnitude
 
 
 class Received(NamedTuple):
-    """What beams deliver: amplitudes D [B, K, K], signal and interference powers [B, K] in units of the noise."""
+    """Received amplitudes D [B, K, K], signal and interference powers [B, K] in units of the noise."""
 
     amplitude: Tensor
     signal: Tensor
@@ -25,7 +25,7 @@ class Received(NamedTuple):
 
     @classmethod
     def of(cls, H: Tensor, W: Tensor) -> Received:
-        """Of beams W [B, N, K] on channels H [B, K, N]."""
+        """For beams W [B, N, K] and channels H [B, K, N]."""
         D = H @ W
         power = squared_magnitude(D)
         return cls(D, own(power), others(power))
@@ -35,16 +35,16 @@ class Received(NamedTuple):
         return (weights * torch.log1p(self.signal / (1 + self.interference))).sum(-1)
 
     def prices(self, weights: Tensor) -> Tensor:
-        """``l_k = a_k S_k / ((1 + I_k)(1 + I_k + S_k))`` [B, K]: nats that a watt of interference costs user k."""
+        """``l_k = a_k S_k / ((1 + I_k)(1 + I_k + S_k))`` [B, K]: loss of rate in nats per unit of interference."""
         disturbance = 1 + self.interference
         return weights * self.signal / (disturbance * (disturbance + self.signal))
 
 
 def gradient(H: Tensor, W: Tensor, weights: Tensor) -> tuple[Tensor, Received]:
-    """Derivative [B, N, K] of the rate of ``W / ||W||_F`` by the conjugate of W, at ``||W||_F = 1``; and its parts.
+    """Gradient [B, N, K] of the rate of ``W / ||W||_F`` with respect to conj(W) at ``||W||_F = 1``; and `Received`.
 
     ``H^H (diag(b) - diag(l) D) - (sum_k l_k) W`` with ``b_k = a_k D_kk / (1 + I_k)`` and the prices l. The last term is
-    what the power that W spends is worth.
+    due to the normalisation of the power.
     """
     seen = Received.of(H, W)
     prices = seen.prices(weights)
@@ -54,16 +54,16 @@ def gradient(H: Tensor, W: Tensor, weights: Tensor) -> tuple[Tensor, Received]:
 
 
 def of_full_power(W: Tensor) -> Tensor:
-    """``W / ||W||_F``; beams that are all zero stay so."""
+    """``W / ||W||_F``; zero beams remain zero."""
     size = torch.view_as_real(W).square().sum((-3, -2, -1))
     return W * torch.where(size > 0, size, 1).rsqrt()[:, None, None]
 
 
 def metric(H: Tensor, auxiliary: Tensor, W: Tensor, weights: Tensor) -> Tensor:
-    """Cholesky factor [B, N, N] of ``G^H G + m I``, the metric that an auxiliary channel G gives the ascent.
+    """Cholesky factor [B, N, N] of ``G^H G + m I``, the metric of the ascent for an auxiliary channel G.
 
-    G is the auxiliary channel [B, K, N] in a scale in which ``sum_k |G_k|^2 / |h_k|^2`` is m, the sum of the prices at
-    W. So where the auxiliary rows are ``sqrt(l_k) h_k``, a step of length one is a step of WMMSE.
+    G is the auxiliary channel [B, K, N], scaled such that ``sum_k |G_k|^2 / |h_k|^2 = m``, the sum of the prices at W.
+    If the auxiliary rows are ``sqrt(l_k) h_k``, a step of length one is a WMMSE step.
     """
     level = Received.of(H, W).prices(weights).sum(-1).clamp_min(torch.finfo(weights.dtype).tiny ** 0.5)
     size = shares(H, auxiliary).sum(-1)
@@ -80,13 +80,13 @@ def shares(H: Tensor, auxiliary: Tensor) -> Tensor:
 
 
 def ascend(H: Tensor, W: Tensor, weights: Tensor, steps: int, length: Tensor, factor: Tensor | None = None) -> Tensor:
-    """W after `steps` steps of ascent, each scaled to full power (Eq. 8).
+    """W after `steps` steps of gradient ascent, each scaled to full power (Eq. 8).
 
-    length  of a step, [] or one for each user's beam [B, K].
-    factor  Cholesky factor of the metric, as `metric` gives it; left out, it is Euclidean and Eq. 8 as printed.
+    length  step length, [] or one per beam [B, K].
+    factor  Cholesky factor from `metric`; None for the Euclidean metric, Eq. 8 as printed.
     """
     if factor is None:
-        length = length * (2 / math.log(2))  # Eq. 8 has bits, and real and imaginary parts
+        length = length * (2 / math.log(2))  # Eq. 8 uses bits, and real and imaginary parts
     for _ in range(steps):
         direction, _ = gradient(H, W, weights)
         if factor is not None:
@@ -96,9 +96,9 @@ def ascend(H: Tensor, W: Tensor, weights: Tensor, steps: int, length: Tensor, fa
 
 
 def lmmse(H: Tensor, users: Tensor) -> Tensor:
-    """Beams of regularised zero forcing with equal powers [B, N, K], the first ones of every method here (Eq. 5).
+    """Beams [B, N, K] of regularised zero forcing with equal powers, the initial beams of all methods (Eq. 5).
 
-    users  boolean [B, K], those that take part; the others get no power.
+    users  boolean [B, K], active users; the others get no power.
     """
     count = users.sum(-1).clamp_min(1).to(H.real.dtype)
     M = H @ H.mH

@@ -1,4 +1,4 @@
-"""Attention over a set some of whose members are masked."""
+"""Attention over a set with masked members."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import torch
 from torch import Tensor, nn
 
 LIMIT = 6.0
-"""Largest number that comes out of an axis, a logarithm wherever it is used."""
+"""Largest output of an axis network; outputs are logarithms."""
 
 
 class MaskedAttention(nn.Module):
-    """Heads that look from every token at the tokens that take part; those that do not hear and say nothing.
+    """Multi-head attention among the tokens that are present; masked tokens have no influence and zero output.
 
-    Only keys are masked, and what masked tokens would hear is set to zero: rows of minus infinity, as the printed masks
-    have them, make rows of NaN.
+    Only keys are masked, and outputs of masked tokens are set to zero. The masks as printed have rows of minus
+    infinity, which give rows of NaN.
 
-    width  of a token.     heads, depth  their number, and the numbers each of them has of a token.
+    width  dimension of a token.
+    heads  number of heads.
+    depth  dimension of a head.
 
-    Source: Eqs. 14 to 19, with keys masked alone.
+    Source: Eqs. 14 to 19, with only keys masked.
     """
 
     def __init__(self, width: int, heads: int, depth: int) -> None:
@@ -28,11 +30,11 @@ class MaskedAttention(nn.Module):
         self.ask = nn.Linear(width, 3 * heads * depth, bias=False)
 
     def forward(self, tokens: Tensor, present: Tensor, bias: Tensor | None = None) -> Tensor:
-        """What every token takes from all heads [B, n, heads depth], side by side.
+        """Concatenated outputs of all heads [B, n, heads depth].
 
         tokens   [B, n, width].
         present  boolean [B, n].
-        bias     [B, heads, n, n], added to what the softmax is of.
+        bias     [B, heads, n, n], added to the logits.
         """
         query, key, value = self.ask(tokens).unflatten(-1, (3, self.heads, self.depth)).permute(2, 0, 3, 1, 4)
         logits = query @ key.mT / math.sqrt(self.depth)
@@ -43,7 +45,7 @@ class MaskedAttention(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """``x <- x + attention``, whose logits see features of pairs, then ``x <- x + feed-forward``."""
+    """``x <- x + attention``, with logits biased by features of pairs, then ``x <- x + feed-forward``."""
 
     def __init__(self, pairs: int, width: int, heads: int, depth: int) -> None:
         super().__init__()
@@ -55,15 +57,15 @@ class AttentionBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, pairs: Tensor, present: Tensor) -> Tensor:
-        """Tokens [B, n, width] after the block; features of pairs [B, n, n, pairs], who is there [B, n]."""
+        """Tokens [B, n, width] after the block, for features of pairs [B, n, n, pairs] and a mask [B, n]."""
         x = x + self.mix(self.attention(x, present, self.bias(pairs).permute(0, 3, 1, 2)))
         return x + self.feed(x)
 
 
 class AxisNetwork(nn.Module):
-    """Members of one axis, by features [B, n, features] and those of pairs [B, n, n, pairs], to a few numbers [B, n].
+    """Maps features [B, n, features] and features of pairs [B, n, n, pairs] of one axis to outputs [B, n].
 
-    All numbers are zero at first, and always so for masked members.
+    Outputs are zero initially, and always zero for masked members.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class AxisNetwork(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, features: Tensor, pairs: Tensor, present: Tensor) -> tuple[Tensor, ...]:
-        """One [B, n] for each of the numbers."""
+        """The outputs, each [B, n]."""
         x = self.embed(features)
         for block in self.blocks:
             x = block(x, pairs, present)

@@ -1,4 +1,4 @@
-"""The published layer, whose tokens are coordinates: rows and columns of the auxiliary channel and of the beams."""
+"""The published layer, with rows and columns of the auxiliary channel and the beams as tokens."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from beamforge.learned.l2o.masks import Masks
 class CoordinateLayer(nn.Module):
     """Residuals of the auxiliary channel and the beams from attention among users and among antennas.
 
-    With L the `size`, user k has the tokens ``[Re H_k., Im H_k.]`` and ``[Re W_.k, Im W_.k]`` of 2L numbers, and
-    antenna n likewise ``H_.n`` and ``W_n.``: two sequences of 2L tokens (Eq. 13). Each is embedded in `width` numbers,
-    normalised, attended to by `heads` heads of `depth` (Eq. 19), and aggregated to 2L numbers a token. What the
-    antennas find is transposed before it is added to what the users do, and both to the matrices themselves; an output
-    network (2L, 6L, 2L) for each of the two follows (Eqs. 22 and 23).
+    With L the `size`, user k has the tokens ``[Re H_k., Im H_k.]`` and ``[Re W_.k, Im W_.k]`` of dimension 2L, and
+    antenna n the tokens of ``H_.n`` and ``W_n.``: two sequences of 2L tokens (Eq. 13). Tokens are embedded in dimension
+    `width`, normalised, processed by attention with `heads` heads of dimension `depth` (Eq. 19), and aggregated to
+    dimension 2L. The result of the antennas is transposed and added to that of the users and to the matrices; an output
+    network (2L, 6L, 2L) for each matrix follows (Eqs. 22 and 23).
 
-    Eq. 21 adds the token sequences of users and antennas as they stand, which makes ``H + H^T`` of the channel and
-    ``W + W^T`` of the beams, not the residual of Eq. 10: half of either is lost. Eq. 10 is what is done here.
-    At first both residuals are zero, so that training begins with the ascent alone; the paper says nothing of it.
+    Eq. 21 adds the token sequences of users and antennas without a transposition, which gives ``H + H^T`` and
+    ``W + W^T`` instead of the residuals of Eq. 10. This implementation follows Eq. 10. Residuals are zero initially, so
+    that training starts from the ascent; the paper does not state the initialisation.
 
-    Embeddings weigh each antenna (or user) by itself: relabelled users have relabelled answers in no more than half of
-    the network, so it is equivariant in neither axis.
+    The embeddings have separate weights for each antenna (or user), so the layer is not permutation equivariant in
+    either axis.
 
     Source: Figs. 1 and 2, Table 1.
     """
@@ -51,7 +51,7 @@ class CoordinateLayer(nn.Module):
     def forward(
         self, H: Tensor, auxiliary: Tensor, W: Tensor, weights: Tensor, masks: Masks
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Auxiliary channel [B, K, N] and beams [B, N, K] after the layer, and the length [] of ascent steps."""
+        """Auxiliary channel [B, K, N] and beams [B, N, K] after the layer, and the step length [] of the ascent."""
         scale = H.abs().square().mean((-2, -1), keepdim=True).sqrt().clamp_min(torch.finfo(weights.dtype).tiny ** 0.5)
         channel, beams = auxiliary / scale, W.mT * self.size**0.5
         sides = []
@@ -72,7 +72,7 @@ class CoordinateLayer(nn.Module):
 
 
 def silent(layer: nn.Linear) -> nn.Linear:
-    """A layer of zeros, which can learn."""
+    """A trainable layer with zero initial weights."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -84,5 +84,5 @@ def split(matrix: Tensor) -> Tensor:
 
 
 def joined(rows: Tensor) -> Tensor:
-    """The reverse of `split`."""
+    """Inverse of `split`."""
     return torch.complex(*rows.chunk(2, -1))

@@ -1,4 +1,4 @@
-"""Networks that give the beams at once, trained as the masked transformer is, to compare it with."""
+"""Networks that compute beams directly, as baselines of the masked transformer with the same training."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ from beamforge.learned.l2o.whitening import call, posed, whitened
 
 
 class Direct(Solver):
-    """A map from channels and the beams of regularised zero forcing (Eq. 5) to better beams, by one network.
+    """Base: beams by one network, whose inputs are the channels and the beams of regularised zero forcing (Eq. 5).
 
-    A method supplies `model`, its name, and `network`, an untrained one: a module from the channels H [B, K, N] in
-    units of noise and power, the first beams [B, N, K], weights [B, K] and masks to beams, which are then scaled to
-    full power.
+    A subclass supplies its name `model` and an untrained `network`: a module that maps channels H [B, K, N] in units of
+    noise and power, initial beams [B, N, K], weights [B, K] and masks to beams, which are then scaled to full power.
 
-    checkpoint    "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
-                  gradients, unless asked for by `requires_grad_`.
-    layers        where the weights are random; so are all that follow.
-    width, heads  of a token, and of the attention.     depth  numbers that a head has of a token.
+    checkpoint  "shipped", "random" (untrained), or a file written by `beamforge train`; only random weights are
+                trainable, unless `requires_grad_` is called. The other settings are for random weights.
+    layers      number of layers.
+    width       dimension of a token.
+    heads       number of attention heads.
+    depth       dimension of a head.
+
+    Raises `ConfigError` for settings below 1 or a checkpoint that does not fit.
     """
 
     capabilities = (Capability(SumRate, (Form.BROADCAST,), needs=(TotalPower,)),)
@@ -78,7 +81,7 @@ class Direct(Solver):
         return of_full_power(torch.where(masks.samples().mT, W, 0))
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """``-mean log R``, as the masked transformer has it of its last layer.
+        """``-mean log R``, the loss of the masked transformer for its last layer.
 
         instance  broadcast channels with `p_max` and, where they are not one, `weights` in their context.
         """

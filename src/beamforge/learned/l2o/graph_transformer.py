@@ -1,4 +1,4 @@
-"""A transformer over users and over antennas with a token for each pair of them, after the graph transformer."""
+"""Graph transformer: attention along users and antennas with a token for each pair."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from beamforge.learned.l2o.masks import Masks
 
 
 class GraphTransformer(Direct):
-    """Weighted sum rate by tokens of user and antenna pairs, equivariant to relabelling on either axis.
+    """Weighted sum rate with tokens of user-antenna pairs, permutation equivariant in both axes.
 
-    A token begins as the entries of the channel and of the first beams, in a phase of the user that is settled before;
-    in every layer users attend to users, antennas to antennas, by similarities over the other axis. What the last layer
-    gives is added to the first beams; nothing at first. It has no trained size.
+    Input tokens are the entries of the channel and of the initial beams, with the phase of each user normalised. In
+    every layer users attend to users and antennas to antennas, with logits summed over the other axis. The output is
+    added to the initial beams, and is zero before training. Any numbers of users and antennas are supported.
 
     Source: Y. Duan, J. Guo, C. Yang, "Learning precoding in multi-user multi-antenna systems: transformer or graph
     transformer?", arXiv 2503.02998.
@@ -31,7 +31,7 @@ class GraphTransformer(Direct):
 
 
 class PairNetwork(nn.Module):
-    """Beams by attention along both axes of a grid of tokens."""
+    """Beams by attention along both axes of the tokens of pairs."""
 
     def __init__(self, layers: int, width: int, heads: int, depth: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class PairLayer(nn.Module):
         return x + self.feed(x)
 
     def attend(self, axis: int, x: Tensor, present: Tensor, across: Tensor) -> Tensor:
-        """What the members of one axis [B, n, m, width] take from each other, alike for all m of the other."""
+        """Attention among the members of one axis [B, n, m, width], with the same weights for all m of the other."""
         query, key, value = self.ask[axis](x).unflatten(-1, (3, self.heads, self.depth)).unbind(-3)
         count = across.sum(-1).clamp_min(1).to(x)[:, None, None, None]
         logits = torch.einsum("bimhd,bjmhd->bhij", query, key) / (count * math.sqrt(self.depth))

@@ -1,4 +1,4 @@
-"""A transformer over users whose decoder is the structure of optimal beams, after the HPE transformer."""
+"""HPE transformer: attention over users, with the structure of optimal beams as decoder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from beamforge.learned.l2o.masks import Masks
 
 
 class HPETransformer(Direct):
-    """Weighted sum rate by ``w_k = (I + sum_j l_j h_j h_j^H)^-1 t_k h_k``, multipliers l and t from an encoder.
+    """Weighted sum rate by ``w_k = (I + sum_j l_j h_j h_j^H)^-1 t_k h_k`` with l and t from an encoder.
 
-    The encoder is a stack of attention over users; the published one is for multicast groups, each of which is one user
-    here. At first ``l = 1/K`` and ``t = 1/|w_k|``: regularised zero forcing. It has no trained size.
+    The encoder is a stack of attention blocks over users; the published method is for multicast groups, each of which
+    is one user here. Before training ``l = 1/K`` and ``t = 1/|w_k|``, which is regularised zero forcing. Any numbers of
+    users and antennas are supported.
 
     Source: Y. Li, Y.-F. Liu, "HPE transformer: learning to optimize multi-group multicast beamforming under nonconvex
     QoS constraints", IEEE Trans. Commun. 72 (2024).
@@ -32,7 +33,7 @@ class HPETransformer(Direct):
 
 
 class Encoder(nn.Module):
-    """Multipliers of the users, and beams of them."""
+    """Multipliers of the users, and the resulting beams."""
 
     def __init__(self, layers: int, width: int, heads: int, depth: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A layer whose tokens are what does not depend on coordinates: powers, rates and angles of users and of antennas."""
+"""A permutation-equivariant layer, with powers, rates and angles of users and antennas as tokens."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from beamforge.learned.l2o.masks import Masks
 
 
 class InvariantLayer(nn.Module):
-    """Attention among users and among antennas, to gates on the rows and columns of auxiliary channel and beams.
+    """Attention among users and among antennas, for gains of the rows and columns of auxiliary channel and beams.
 
-    With a, b, c of the users and d, e of the antennas, all of them zero at first::
+    With outputs a, b, c of the users and d, e of the antennas, which are zero before training::
 
         G_kn <- G_kn exp(f_k + a_k + d_n),     W_nk <- W_nk exp(b_k + e_n),     f_k = log(l_k |h_k|^2 / |G_k|^2) / 2
 
-    and ``exp(c_k)`` is the length of the ascent steps for beam k. f makes ``G_k = sqrt(l_k) h_k`` up to a common scale,
-    l_k being the price of interference at user k: with its initial weights a layer leaves the beams as they are, and
-    the ascent behind it begins with a step of WMMSE. Relabelled users or antennas have relabelled answers, and nothing
-    depends on how many there are.
+    and ``exp(c_k)`` is the step length of the ascent for beam k. The term f gives ``G_k = sqrt(l_k) h_k`` up to a
+    common scale, where l_k is the price of interference at user k: before training, a layer does not change the beams,
+    and the first ascent step after it is a WMMSE step. The layer is permutation equivariant in users and antennas, and
+    its weights do not depend on their numbers.
     """
 
     def __init__(self, width: int, heads: int, depth: int) -> None:
@@ -31,7 +31,7 @@ class InvariantLayer(nn.Module):
     def forward(
         self, H: Tensor, auxiliary: Tensor, W: Tensor, weights: Tensor, masks: Masks
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Auxiliary channel [B, K, N] and beams [B, N, K] after the layer, and lengths [B, K] of ascent steps."""
+        """Auxiliary channel [B, K, N] and beams [B, N, K] after the layer, and step lengths [B, K] of the ascent."""
         seen = Received.of(H, W)
         features = invariants.of_users(H, auxiliary, W, seen, weights, masks)
         a, b, c = self.users(features, invariants.between_users(H, seen), masks.users)

@@ -1,6 +1,6 @@
-"""What an instance and its beams look like whatever the coordinates: powers, rates and angles, on logarithmic scales.
+"""Invariant features of an instance and its beams: powers, rates and angles, on logarithmic scales.
 
-Only logarithms of numbers that a masked user or antenna cannot spoil are taken; its own entries are set to zero.
+Features are not affected by masked users or antennas, whose own entries are set to zero.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from beamforge.learned.l2o.ascent import Received, shares
 from beamforge.learned.l2o.masks import Masks
 
 USERS, USER_PAIRS, ANTENNAS, ANTENNA_PAIRS = 9, 4, 3, 2
-"""How many features there are of users, of antennas, and of pairs of either."""
+"""Numbers of features of users, pairs of users, antennas, and pairs of antennas."""
 
 SMALL = 1e-5
-"""Share of the mean at which logarithms of shares begin."""
+"""Offset in logarithms of shares, relative to the mean."""
 
 
 def of_users(H: Tensor, auxiliary: Tensor, W: Tensor, seen: Received, weights: Tensor, masks: Masks) -> Tensor:
-    """Features [B, K, 9]: logarithms, those of shares over the mean of the users that are there.
+    """Features [B, K, 9] of users, all logarithms.
 
-    Shares: price of interference, auxiliary gain ``|G_k|^2 / |h_k|^2``, beam power. Others, of one plus the value:
-    signal, interference, SINR, leakage to others, channel gain. And K/N.
+    Relative to the mean over active users: price of interference, auxiliary gain ``|G_k|^2 / |h_k|^2``, beam power. Of
+    one plus the value: signal, interference, SINR, leakage, channel gain. Finally K/N.
     """
     count, antennas = masks.active().unsqueeze(-1).to(weights), masks.antennas.sum(-1, keepdim=True).to(weights)
     leaked = squared_magnitude(seen.amplitude).sum(-2) - seen.signal
@@ -42,14 +42,14 @@ def of_users(H: Tensor, auxiliary: Tensor, W: Tensor, seen: Received, weights: T
 
 
 def between_users(H: Tensor, seen: Received) -> Tensor:
-    """Features [B, K, K, 4] of user k looking at user j: what it hears of j and j of it, their angle, and if k is j."""
+    """Features [B, K, K, 4] of users k and j: received powers in both directions, squared cosine, and whether k = j."""
     power = squared_magnitude(seen.amplitude).log1p()
     same = torch.eye(H.shape[-2], dtype=power.dtype, device=power.device).expand_as(power)
     return torch.stack([power, power.mT, cosine(H @ H.mH), same], -1)
 
 
 def of_antennas(H: Tensor, W: Tensor, masks: Masks) -> Tensor:
-    """Features [B, N, 3]: logarithms of an antenna's share of the channels and of the power, and of K/N."""
+    """Features [B, N, 3] of antennas: logarithms of relative channel gain, of relative power, and of K/N."""
     count, users = masks.antennas.sum(-1, keepdim=True).to(H.real), masks.active().unsqueeze(-1).to(H.real)
     gain, power = squared_magnitude(H).sum(-2), squared_magnitude(W).sum(-1)
     load = (users / count.clamp_min(1)).log().expand_as(gain)
@@ -59,18 +59,18 @@ def of_antennas(H: Tensor, W: Tensor, masks: Masks) -> Tensor:
 
 
 def between_antennas(H: Tensor, W: Tensor) -> Tensor:
-    """Features [B, N, N, 2]: how alike the channels of two antennas are, and the beams on them."""
+    """Features [B, N, N, 2] of pairs of antennas: squared cosines of their channels and of their beam weights."""
     return torch.stack([cosine(H.mH @ H), cosine(W @ W.mH)], -1)
 
 
 def share(value: Tensor, count: Tensor) -> Tensor:
-    """Logarithm of a value over its mean [B, n]; `count` [B, 1] of its entries are there, the others zero."""
+    """Logarithm of a value [B, n] relative to its mean over `count` [B, 1] active entries; other entries are zero."""
     total = value.sum(-1, keepdim=True)
     return (value * count / torch.where(total > 0, total, 1) + SMALL).log()
 
 
 def cosine(gram: Tensor) -> Tensor:
-    """``|G_kj|^2 / (G_kk G_jj)``, zero where there is nothing."""
+    """``|G_kj|^2 / (G_kk G_jj)``, zero where a norm is zero."""
     size = own(gram).real
     inverse = torch.where(size > 0, size, torch.inf).rsqrt()
     return squared_magnitude(gram * inverse.unsqueeze(-1) * inverse.unsqueeze(-2))

@@ -1,6 +1,6 @@
-"""The masked transformer that learns to optimise: layers that better the beams, and steps of ascent after each.
+"""Masked learning-to-optimise transformer: layers that improve the beams, each followed by gradient ascent steps.
 
-One set of weights serves every number of users and antennas up to the size it was trained for.
+One set of weights serves all numbers of users and antennas up to the trained size.
 
 Source: Y. Zhang, X.-Y. Liu, X. Wang, "Transformer-based learning-to-optimize approach for scalable and generalizable
 beamforming", arXiv 2510.13077; equations are cited by their numbers there.
@@ -36,38 +36,41 @@ METRICS = ("auxiliary", "euclidean")
 TOKENS = ("invariants", "coordinates")
 
 SHIPPED, DEDICATED = 16, 8
-"""Largest size that there are weights for, and the size of those of `DTSAOLift`."""
+"""Largest size of the shipped weights, and the size of those of `DTSAOLift`."""
 
 STRIDE = 0.01 / 128
-"""First length of an ascent step in the Euclidean metric: the printed one, of the mean over the printed batch.
+"""Initial step length in the Euclidean metric: the printed 0.01 for the mean over the printed batch of 128.
 
-A step of 0.01 along the gradient of an instance's own rate, as Eq. 8 reads, leaves no rate at 20 dB."""
+With a step of 0.01 along the gradient of a single instance, as in Eq. 8, the ascent fails at 20 dB."""
 
 
 class MTSAOLift(Solver):
     """Weighted sum rate by T layers, each a transformer and Q steps of gradient ascent; O(T Q K N (K + N)).
 
-    From regularised zero forcing (Eq. 5), layer t sees the auxiliary channel and the beams and changes both, and
-    ascent on the true rate follows (Eqs. 8 and 10)::
+    Initial beams are regularised zero forcing (Eq. 5). Layer t updates the auxiliary channel and the beams, and
+    gradient ascent on the rate of the true channel follows (Eqs. 8 and 10)::
 
         H_t, W_t0 = layer_t(H_(t-1), W_(t-1)),     W_t = ascent(W_t0, Q),     H_0 = H
 
-    The answer of an instance is its best W_t, regularised zero forcing included. Users and antennas without a channel
-    are masked: they change nothing, and get nothing.
+    The solution of an instance is the best W_t, including regularised zero forcing. Users and antennas without a
+    channel are masked: they have no influence and no power.
 
-    With ``tokens = "coordinates"`` and ``metric = "euclidean"`` the layers and steps are the published ones. The
-    tokens of ``"invariants"`` are powers, rates and angles, so that relabelled users or antennas have relabelled beams;
-    in the metric ``"auxiliary"``, ``H_t^H H_t + m I``, an ascent step is WMMSE's where the layer makes it so.
+    With ``tokens = "coordinates"`` and ``metric = "euclidean"`` the layers and steps are the published ones. The tokens
+    ``"invariants"`` are powers, rates and angles, for which the method is permutation equivariant in users and
+    antennas. In the metric ``"auxiliary"``, ``H_t^H H_t + m I``, an ascent step is a WMMSE step for suitable H_t.
 
-    ascent_steps  Q after every layer; left out, as many as the weights were trained with.
-    checkpoint    "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
-                  gradients, unless asked for by `requires_grad_`.
-    size          largest K and N, where the weights are random; so are all that follow.
-    layers        T.       width  of a token.     heads  of the attention along each axis.
-    tokens        "invariants" or "coordinates".  depth  numbers that a head has of a token.
+    ascent_steps  Q after every layer; None for the number used in training.
+    checkpoint    "shipped", "random" (untrained), or a file written by `beamforge train`; only random weights are
+                  trainable, unless `requires_grad_` is called. The settings below are for random weights.
+    size          largest K and N.
+    layers        number T of layers.
+    width         dimension of a token.
+    heads         number of attention heads per axis.
+    depth         dimension of a head.
+    tokens        "invariants" or "coordinates".
     metric        "auxiliary" or "euclidean".
 
-    Raises `UnsupportedProblem` for more users or antennas than the weights are for.
+    Raises `UnsupportedProblem` for more users or antennas than the weights support, `ConfigError` for invalid settings.
 
     >>> from beamforge.core.named_problems import build_problem
     >>> from beamforge.scenarios import Rayleigh
@@ -81,7 +84,7 @@ class MTSAOLift(Solver):
     scope = f"up to {SHIPPED} users and {SHIPPED} antennas, or as many as its own weights were trained for"
     model: ClassVar[str] = "mt-sao-lift"
     lifts: ClassVar[bool] = True
-    """Whether layers change the auxiliary channel, or it stays the true one (Eq. 11)."""
+    """Whether layers update the auxiliary channel; otherwise it is the true channel (Eq. 11)."""
 
     def __init__(
         self,
@@ -116,7 +119,7 @@ class MTSAOLift(Solver):
         size, layers = form.pop("size"), form.pop("layers")
         self.ascent_steps = 2 if ascent_steps is None else int(ascent_steps)
         self.size, self.tokens, self.metric = size, tokens, metric
-        self.window = range(layers)  # of the layers that learn
+        self.window = range(layers)  # of trained layers
         self.layers = nn.ModuleList(
             InvariantLayer(**form) if tokens == "invariants" else CoordinateLayer(size, **form) for _ in range(layers)
         )
@@ -153,7 +156,7 @@ class MTSAOLift(Solver):
         return Solution(W, status, torch.full_like(best, len(self.layers) * self.ascent_steps), trace)
 
     def check_size(self, K: int, N: int) -> None:
-        """`UnsupportedProblem` for more users or antennas than the weights are for."""
+        """Raise `UnsupportedProblem` for more users or antennas than the weights support."""
         if max(K, N) > self.size:
             raise UnsupportedProblem(
                 f"{self.model} has weights for up to {self.size} users and {self.size} antennas, got {K} and {N}; "
@@ -161,7 +164,7 @@ class MTSAOLift(Solver):
             )
 
     def walk(self, H: Tensor, masks: Masks, weights: Tensor) -> list[Tensor]:
-        """Beams of full power [B, N, K] before the first layer and after each; in training, up to the window's last."""
+        """Beams of full power [B, N, K] before the first and after each layer; in training, up to the window's end."""
         H = applied(H, masks)
         W, auxiliary = lmmse(H, masks.users), H
         found = [W]
@@ -185,7 +188,7 @@ class MTSAOLift(Solver):
         return auxiliary, ascend(H, W, weights, self.ascent_steps, length, factor)
 
     def focus(self, window: range) -> None:
-        """Let the layers of a window learn, those before it only be gone through, and leave out those behind it."""
+        """Train the layers of a window; earlier layers are evaluated without gradients, later ones are skipped."""
         self.window = window
 
     def depth(self) -> int:
@@ -193,10 +196,10 @@ class MTSAOLift(Solver):
         return len(self.layers)
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """``-mean_t log R(W_t)`` over the layers t of the window, the mean over the batch.
+        """``-mean_t log R(W_t)`` over the layers t of the window, averaged over the batch.
 
-        Logarithms make a percent of a small instance count as much as one of a large instance, where the sum of rates
-        has instances of one size alone (Eqs. 7 and 25). Validation looks at the last layer.
+        With logarithms, relative gains of small and large instances have equal weight; the sum of rates (Eqs. 7 and 25)
+        suits instances of one size. In validation the loss is that of the last layer.
 
         instance  broadcast channels with `p_max` and, where they are not one, `weights` in their context; users and
                   antennas without a channel are masked.
@@ -211,14 +214,14 @@ class MTSAOLift(Solver):
 
 
 class MTSAO(MTSAOLift):
-    """`mt-sao-lift` without the lift: the auxiliary channel is the true one in every layer (Eq. 11)."""
+    """`mt-sao-lift` without the lift: the auxiliary channel is the true channel in every layer (Eq. 11)."""
 
     model = "mt-sao"
     lifts = False
 
 
 class DTSAOLift(MTSAOLift):
-    """`mt-sao-lift` for one size alone: K = N = `size`, 8 with the shipped weights, and nobody masked in training."""
+    """`mt-sao-lift` for a single size K = N = `size`, 8 with the shipped weights; trained without masks."""
 
     model = "dt-sao-lift"
     tried_on = (DEDICATED, DEDICATED)

@@ -1,4 +1,4 @@
-"""Who takes part in an instance: masks of users and antennas, and instances of several sizes as one batch."""
+"""Masks of users and antennas, for instances of several sizes in one batch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class Masks(NamedTuple):
-    """Boolean masks, true for the users [B, K] and antennas [B, N] that take part; their product is M_s of Eq. 12."""
+    """Boolean masks, true for active users [B, K] and antennas [B, N]; their product is M_s of Eq. 12."""
 
     users: Tensor
     antennas: Tensor
 
     @classmethod
     def of(cls, H: Tensor) -> Masks:
-        """Whoever has a channel: rows and columns of H [B, K, N] that are not zero throughout.
+        """Users and antennas with a channel: rows and columns of H [B, K, N] with a nonzero entry.
 
         >>> import torch
         >>> H = torch.tensor([[[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]]], dtype=torch.complex64)
@@ -28,21 +28,21 @@ class Masks(NamedTuple):
         return cls(there.any(-1), there.any(-2))
 
     def samples(self) -> Tensor:
-        """M_s [B, K, N], true where both the user and the antenna take part."""
+        """M_s [B, K, N], true where both the user and the antenna are active."""
         return self.users.unsqueeze(-1) & self.antennas.unsqueeze(-2)
 
     def active(self) -> Tensor:
-        """Users [B] that take part, at least one."""
+        """Number of active users [B], at least one."""
         return self.users.sum(-1).clamp_min(1)
 
 
 def applied(H: Tensor, masks: Masks) -> Tensor:
-    """``H o M_s``, zero wherever a user or an antenna is masked, whatever stands there (Eq. 12)."""
+    """``H o M_s``: entries of masked users and antennas are zero, whatever their value in H (Eq. 12)."""
     return torch.where(masks.samples(), H, 0)
 
 
 def padded(H: Tensor, size: int) -> Tensor:
-    """H [B, K, N] with rows and columns of zeros up to [B, size, size]: users and antennas that are masked.
+    """H [B, K, N] padded with zeros to [B, size, size]; the additional users and antennas are masked.
 
     >>> import torch
     >>> padded(torch.ones(2, 3, 4), 5).sum((-2, -1)).tolist()

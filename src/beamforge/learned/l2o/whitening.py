@@ -1,4 +1,4 @@
-"""What is asked of a method here, in units in which noise and power are one; and layers in any precision."""
+"""Problem data in units in which noise and power are one, and evaluation of layers in any precision."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from beamforge.core.utilities import SumRate
 
 
 def whitened(network: Network, power: Tensor) -> Tensor:
-    """H [B, K, N] in units in which each user's noise and the power [B] are one."""
+    """H [B, K, N] in units in which the noise of each user and the power limit [B] are one."""
     return network.channel * (power.sqrt().unsqueeze(-1) * network.noise.rsqrt()).unsqueeze(-1)
 
 
 def posed(instance: Instance) -> tuple[Tensor, Tensor]:
-    """The whitened channels [B, K, N] and the weights [B, K] of a batch of training data."""
+    """Whitened channels [B, K, N] and rate weights [B, K] of a batch of training data."""
     network = instance.observation.network
     problem = build_problem("sum-rate", instance.context).bind(network)
     assert isinstance(problem.maximise, SumRate)
@@ -28,7 +28,7 @@ def posed(instance: Instance) -> tuple[Tensor, Tensor]:
 
 
 def call(layer: nn.Module, H: Tensor, *arguments: Any) -> Any:
-    """A layer in the precision and on the device of the channels, whatever its own."""
+    """Evaluate a layer in the precision and on the device of the channels."""
     own = next(layer.parameters())
     if (own.dtype, own.device) == (H.real.dtype, H.device):
         return layer(H, *arguments)

@@ -1,1 +1,1 @@
-"""Joint sensing and communication: sum rate and share of instances whose targets are met, as published and here."""
+"""Joint sensing and communication: sum rate and share of feasible instances, published and measured."""

@@ -1,4 +1,4 @@
-"""Downlinks of every size up to the largest, the absent users and antennas masked, in stages from easy to hard."""
+"""Downlinks of all sizes up to the largest, with masked users and antennas, as a curriculum from easy to hard."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from beamforge.scenarios.base import complex_normal, from_decibels, require, uni
 
 @dataclass(frozen=True)
 class Masked:
-    """``[data]``: Rayleigh fading from one transmitter, K of L users and N of L antennas there, which is random.
+    """``[data]``: Rayleigh fading from one transmitter, with random subsets of K of L users and N of L antennas.
 
-    ``H = H' o M`` with ``H'_kn ~ CN(0, 1)``, p_max = 1 W, noise ``1 / SNR``, and M zero in the rows and columns of who
-    is not there. So one batch has instances of several sizes.
+    ``H = H' o M`` with ``H'_kn ~ CN(0, 1)``, p_max = 1 W, noise ``1 / SNR``, and M zero in the rows and columns of
+    inactive users and antennas, so that one batch has instances of several sizes.
 
-    size         L.
-    sizes        how many different K, and N, there are: L/n, 2L/n, .., L with n of them.
-    snr_db       drawn uniformly from this range.
-    stage_steps  steps of each stage of the curriculum. A stage is a pair (K, N); all N follow each other, from few to
-                 many, for the least K, then for the next; and after the last pair the first one. With 0 there are no
-                 stages: every instance is of any pair.
-    replay       the share of a batch that is of stages already gone through, all alike, that which is on included.
+    size         L, the largest number of users and of antennas.
+    sizes        number n of different K, and of different N: L/n, 2L/n, .., L.
+    snr_db       range of the uniformly distributed SNR.
+    stage_steps  steps of each stage of the curriculum. A stage is a pair (K, N), in increasing order of K, then of N;
+                 after the last stage the first one follows. With 0 there are no stages, and all pairs are equally
+                 likely.
+    replay       share of a batch from the stages so far, including the current one, with equal probability.
 
-    Validation is without stages. Every batch states ``p_max`` [B] in its context. Raises `ConfigError` for entries out
-    of range.
+    Validation has no stages. The context of a batch has ``p_max`` [B]. Raises `ConfigError` for entries out of range.
 
     Source: Sections III-C2 and III-C3 of the transformer-based learning-to-optimise paper.
     """
@@ -64,11 +63,11 @@ class Masked:
 
     @property
     def held_out(self) -> Masked:
-        """What validation draws from: every pair alike."""
+        """Data for validation, with all pairs equally likely."""
         return replace(self, stage_steps=0)
 
     def draw_at(self, generator: torch.Generator, count: int, step: int) -> dict[str, Tensor]:
-        """The batch of a step of the curriculum, in random numbers."""
+        """Random numbers for the batch of a step of the curriculum."""
         stages = len(self.stages())
         if not self.stage_steps:
             return self.filled(generator, (uniform(generator, count) * stages).long())
@@ -79,11 +78,11 @@ class Masked:
         return self.filled(generator, torch.where(again, earlier, now))
 
     def draw(self, generator: torch.Generator, count: int) -> dict[str, Tensor]:
-        """A batch without stages, in random numbers, float64, each with `count` rows."""
+        """Random numbers for a batch without stages, float64, each with `count` rows."""
         return self.held_out.draw_at(generator, count, 0)
 
     def filled(self, generator: torch.Generator, stage: Tensor) -> dict[str, Tensor]:
-        """Numbers for instances of the given stages [B]."""
+        """Random numbers for instances of the given stages [B]."""
         count, pairs = len(stage), torch.tensor(self.stages())[stage]
 
         def chosen() -> Iterator[Tensor]:
@@ -101,7 +100,7 @@ class Masked:
         }
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
-        """Instances [B] from the numbers drawn for them, in double precision."""
+        """Instances [B] for these random numbers, in double precision."""
         there = draws["users"].unsqueeze(-1) & draws["antennas"].unsqueeze(-2)
         noise = from_decibels(-draws["snr_db"])
         network = Network.broadcast(torch.where(there, draws["fading"], 0), noise.unsqueeze(-1).expand(-1, self.size))
