@@ -47,6 +47,8 @@ from beamforge.learned.fairness.wit import WiT
 from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
 from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
 from beamforge.learned.interference.multipliers import MaxMinInterference, SumRateInterference
+from beamforge.learned.isac.dnn import IsacDNN
+from beamforge.learned.isac.sao import SAOIsac
 from beamforge.learned.l2o.graph_transformer import GraphTransformer
 from beamforge.learned.l2o.hpe_transformer import HPETransformer
 from beamforge.learned.l2o.masked_transformer import MTSAO, DTSAOLift, MTSAOLift
@@ -90,7 +92,9 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "nfl": (NaiveFeatureLearning,),
     "dbl": (DirectBeamLearning,),
     "isac-wmmse": (SensingWMMSE,),
+    "sao-isac": (SAOIsac,),
     "isac-sdr": (SensingSDR,),
+    "isac-dnn": (IsacDNN,),
     "rzf-null-space": (NullSpaceSensing,),
 }
 
@@ -113,6 +117,8 @@ MODELS: dict[str, type[Solver]] = {
     "dt-sao-lift": DTSAOLift,
     "hpe-transformer": HPETransformer,
     "graph-transformer": GraphTransformer,
+    "sao-isac": SAOIsac,
+    "isac-dnn": IsacDNN,
 }
 """Trainable models, by their names in recipes and headers of weights; a method may have one model per problem."""
 

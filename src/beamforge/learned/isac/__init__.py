@@ -1,1 +1,1 @@
-"""Joint sensing and communication by learned layers: sum rate under sensing SNR targets."""
+"""Learned methods for joint sensing and communication: sum rate under sensing SNR targets."""

@@ -1,18 +1,17 @@
-"""The logarithmic barrier of the sensing SNRs, continued below the bound, where the logarithm has no value."""
+"""Logarithmic barrier of the sensing SNR targets, continued below the target, where the logarithm is undefined."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 EDGE = 0.01
-"""Margin over the bound, as a share of it, below which the barrier of the ascent is a parabola."""
+"""Relative margin over the target below which the barrier of the ascent is a parabola."""
 
 
 class Barrier(NamedTuple):
-    """Values, first derivatives, and second derivatives with the sign changed: all of the shape of the margins."""
+    """Values, first derivatives, and negated second derivatives, of the shape of the margins."""
 
     value: Tensor
     slope: Tensor
@@ -27,15 +26,15 @@ def barrier(margin: Tensor, edge: float = EDGE) -> Barrier:
     margin  any shape: ``SNR_m / level_m - 1``, at least -1.
     edge    e, positive.
 
-    Value and both derivatives are continuous, and phi is concave and finite everywhere, so beams that miss a target
-    are drawn towards it.
+    Value and both derivatives are continuous, and phi is concave and finite everywhere, so that its ascent also starts
+    from beams that violate a target.
 
+    >>> import torch
     >>> found = barrier(torch.tensor([1.0, 0.1, -1.0]), edge=0.1)
     >>> found.value.round(decimals=4), found.slope
     (tensor([  0.0000,  -2.3026, -73.8026]), tensor([  1.,  10., 120.]))
 
-    Source: the logarithm of Eqs. 30, 31 and 35 of the masked-transformer paper, which have no value below the bound;
-    the continuation is ours.
+    Source: Eqs. 30, 31 and 35 of the masked-transformer paper have the logarithm; the continuation is ours.
     """
     inside = margin.clamp_min(edge)
     u = (margin - edge).clamp_max(0) / edge

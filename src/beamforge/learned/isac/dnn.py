@@ -1,4 +1,4 @@
-"""Three fully connected networks for one size, as a baseline: data beams, sensing streams and the division of power."""
+"""Baseline of three fully connected networks for data beams, sensing streams and power split."""
 
 from __future__ import annotations
 
@@ -13,31 +13,37 @@ from beamforge.core.instance import Instance
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
 from beamforge.io.weights import trained_weights
+from beamforge.learned.isac.isac_data import IsacData
 from beamforge.learned.isac.learned_sensing import LearnedSensing
-from beamforge.learned.isac.power_split import balanced, first
-from beamforge.learned.isac.question import Question
+from beamforge.learned.isac.streams import initial
 from beamforge.learned.l2o.ascent import of_full_power
 from beamforge.learned.l2o.whitening import call
 
 SHIPPED = 16
-"""Users, and antennas, of the shipped weights."""
+"""Number of users and of antennas of the shipped weights."""
 
 
 class IsacDNN(LearnedSensing):
-    """Weighted sum rate with sensing SNRs to keep, by three fully connected networks for K = N = `size`.
+    """Weighted sum rate under sensing SNR targets by three fully connected networks, for K = N = `size`; any M.
 
-    The first sees the channels and changes the data beams, the second sees channels and a target and changes its
-    stream, the third sees them too and divides the power. They begin with regularised zero forcing and streams towards
-    the targets, and learn in turns, each while the others stand still. In the end the power is divided exactly, as
-    `sao-isac` does it, and an instance whose targets are then not met is infeasible for this method.
+    A communication network maps the channels to corrections of the data beams, a sensing network maps the channels and
+    the steering vector of a target to a correction of its stream, and a power network maps the same input to the power
+    split. Initial beams and the exact repair in the end are those of `sao-isac`. The networks are trained alternately,
+    each with the other two fixed. An instance whose targets are not met is flagged infeasible for this method.
 
-    checkpoint  "shipped", "random" (untrained), or a file that `beamforge train` wrote.
-    size        K and N, where the weights are random.     width  of the hidden layers.
+    checkpoint  "shipped", "random" (untrained), or a file written by `beamforge train`.
+    size        K and N, for random weights.
+    width       dimension of the hidden layers, for random weights.
 
-    Raises `UnsupportedProblem` for another number of users or antennas, `ConfigError` for settings out of range.
+    Raises `UnsupportedProblem` for other numbers of users or antennas, `ConfigError` for invalid settings.
 
-    Source: the baseline "DNN" of the masked-transformer paper, Section IV-C. What its networks see, their widths, and
-    what they begin with are ours.
+    >>> from beamforge.core.named_problems import build_problem
+    >>> from beamforge.scenarios import Isac
+    >>> instance = Isac(users=16, antennas=16).sample(count=2, seed=1)
+    >>> IsacDNN().solve(build_problem("isac", instance.context), instance).W.shape
+    torch.Size([2, 16, 32])
+
+    Source: the baseline "DNN" of the masked-transformer paper, Section IV-C; inputs, widths and initial beams are ours.
     """
 
     tried_on = (SHIPPED, SHIPPED)
@@ -74,32 +80,32 @@ class IsacDNN(LearnedSensing):
                 "isac-wmmse serves any number"
             )
 
-    def walk(self, asked: Question) -> list[tuple[Tensor, Tensor]]:
-        """What the networks begin with, and what they make of it."""
-        W, F = first(asked, balanced(asked))
+    def walk(self, data: IsacData) -> list[tuple[Tensor, Tensor]]:
+        """Initial beams, and those of the networks."""
+        W, F = initial(data)
         share = F.abs().square().sum((-2, -1))
-        seen = numbers(asked.H.flatten(1))
-        moved = joined(call(self.communication, seen), asked.H.shape[-2])
-        data = of_full_power(W / (1 - share).sqrt()[:, None, None] + moved.mT / self.size)
-        each = torch.cat([seen.unsqueeze(1).expand(-1, F.shape[-1], -1), numbers(asked.C.mT)], -1)
+        seen = numbers(data.H.flatten(1))
+        moved = joined(call(self.communication, seen), data.H.shape[-2])
+        beams = of_full_power(W / (1 - share).sqrt()[:, None, None] + moved.mT / self.size)
+        each = torch.cat([seen.unsqueeze(1).expand(-1, F.shape[-1], -1), numbers(data.C.mT)], -1)
         turned = joined(call(self.sensing, each), 1).squeeze(-2)  # [B, M, N]
-        streams = F + torch.where(asked.targets.unsqueeze(-1), turned, 0).mT * F.abs().square().sum(-2, True).sqrt()
+        streams = F + torch.where(data.targets.unsqueeze(-1), turned, 0).mT * F.abs().square().sum(-2, True).sqrt()
         towards = call(self.power, each).squeeze(-1)
-        count = asked.targets.sum(-1).clamp_min(1)
-        ratio = share / (1 - share) * (torch.where(asked.targets, towards, 0).sum(-1) / count).clamp(-6, 6).exp()
+        count = data.targets.sum(-1).clamp_min(1)
+        ratio = share / (1 - share) * (torch.where(data.targets, towards, 0).sum(-1) / count).clamp(-6, 6).exp()
         streams = of_full_power(streams) * ratio.sqrt()[:, None, None]
-        both = of_full_power(torch.cat([data, streams], -1))
+        both = of_full_power(torch.cat([beams, streams], -1))
         return [(W, F), (both[..., : W.shape[-1]], both[..., W.shape[-1] :])]
 
     def turn(
         self, part: str, instance: Instance, generator: torch.Generator
     ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """The loss, of which one network at a time is moved."""
+        """The loss for the update of one network; it is the same for all three."""
         return self.loss(instance, generator)
 
 
 def perceptron(inputs: int, width: int, outputs: int) -> nn.Sequential:
-    """Two hidden layers; all outputs are zero at first."""
+    """A network with two hidden layers whose outputs are zero before training."""
     layers = nn.Sequential(
         nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, outputs)
     )
@@ -111,13 +117,13 @@ def perceptron(inputs: int, width: int, outputs: int) -> nn.Sequential:
 
 
 def numbers(vectors: Tensor) -> Tensor:
-    """Real and imaginary parts [..., 2 n] of complex vectors [..., n], in units of their root mean square."""
+    """Real and imaginary parts [..., 2 n] of complex vectors [..., n], with mean square one."""
     parts = torch.cat([vectors.real, vectors.imag], -1)
     size = parts.square().mean(-1, keepdim=True)
     return parts * torch.where(size > 0, size, 1).rsqrt()
 
 
 def joined(parts: Tensor, rows: int) -> Tensor:
-    """Complex [..., rows, n] of real and imaginary parts [..., 2 rows n] side by side."""
+    """Complex matrices [..., rows, n] from real and imaginary parts [..., 2 rows n]."""
     real, imaginary = parts.chunk(2, -1)
     return torch.complex(real, imaginary).unflatten(-1, (rows, -1))

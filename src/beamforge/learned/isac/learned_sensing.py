@@ -1,4 +1,4 @@
-"""Base class of the learned methods: from beams and streams of every layer to the best that meets all targets."""
+"""Base class of the learned methods: exact repair of the beams of all layers, and choice of the best."""
 
 from __future__ import annotations
 
@@ -22,43 +22,46 @@ from beamforge.core.solver import Solver
 from beamforge.core.utilities import SumRate
 from beamforge.io.weights import Weights
 from beamforge.learned.isac.barrier import barrier
-from beamforge.learned.isac.power_split import Answer, balanced, fitted, repaired
-from beamforge.learned.isac.question import Question
+from beamforge.learned.isac.isac_data import IsacData
+from beamforge.learned.isac.power_split import Answer, fitted, repaired
+from beamforge.learned.isac.streams import steered
 
 WEIGHT, LOSS_EDGE = 2e-3, 0.1
-"""Of the barrier in the loss, beside the logarithm of the rate; and the margin below which it is a parabola there."""
+"""Weight of the barrier in the loss relative to the logarithm of the rate, and its relative margin (see `barrier`)."""
 
 
 class LearnedSensing(Solver):
-    """A map from users and targets to data beams and sensing streams, by networks.
+    """Base: data beams and sensing streams by networks, with an exact power split that meets all targets.
 
-    A method supplies `model`, its name, and `walk`: pairs (W, F) of a `Question`, the last one its answer. `check_size`
-    may refuse a size, `learning` says which pairs the loss looks at, and `steps` counts iterations.
+    A subclass supplies its name `model` and `walk`, the pairs (W, F) before and after each of its layers; it may refuse
+    sizes by `check_size`, choose the pairs for the loss by `learning`, and state its iterations by `steps`. The
+    beams of `solve` have no gradients.
     """
 
     capabilities = (
         Capability(SumRate, (Form.BROADCAST,), needs=(TotalPower, SensingSnrAtLeast), handles=(Feature.SENSING,)),
     )
+    differentiable = False
     model: ClassVar[str]
 
-    def walk(self, asked: Question) -> list[tuple[Tensor, Tensor]]:
-        """Beams W [B, N, K] and streams F [B, N, M] of power one together."""
+    def walk(self, data: IsacData) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of data beams W [B, N, K] and sensing streams F [B, N, M] of total power one."""
         raise NotImplementedError
 
     def check_size(self, K: int, N: int) -> None:
-        """`UnsupportedProblem` for a size that the weights are not for."""
+        """Raise `UnsupportedProblem` for numbers of users and antennas that the weights do not support."""
 
     def learning(self, found: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """Those pairs that the loss looks at."""
+        """The pairs that contribute to the loss."""
         return found[-1:]
 
     @property
     def steps(self) -> int:
-        """Iterations of an answer."""
+        """Number of iterations."""
         return 0
 
     def filled(self, trained: Weights | None, checkpoint: str) -> None:
-        """Load trained weights, if there are any; `ConfigError` for those of another form."""
+        """Load trained weights, if any; raise `ConfigError` if they do not fit."""
         if trained is None:
             return
         try:
@@ -67,30 +70,31 @@ class LearnedSensing(Solver):
             raise ConfigError(f"checkpoint must fit this version's {self.model}, got others in {checkpoint}") from None
         self.requires_grad_(False)
 
+    @torch.no_grad()
     def solve_batch(
         self, problem: Problem, observation: Observation, start: Tensor | None, generator: torch.Generator | None
     ) -> Solution:
         network, dtype = observation.network, observation.network.H.dtype
         self.check_size(network.users, network.antennas)
         wide_problem, wide = batching.tree_map(doubled, (problem, observation))
-        asked = Question.of(wide.network, wide_problem)
-        best, trace = self.best(asked)
-        best = fitted(asked, best, network.streams.count - network.users)
+        data = IsacData.of(wide.network, wide_problem)
+        best, trace = self.best(data)
+        best = fitted(data, best, network.streams.count - network.users)
         W = torch.cat([best.W, best.F], -1) * wide_problem.get(TotalPower).limit.sqrt()[:, None, None]
         W = W.to(dtype)
         limit = problem.get(SensingSnrAtLeast)
         met = (limit.sensing_snr(W) >= limit.level * (1 - 4 * torch.finfo(dtype.to_real()).eps)).all(-1)
-        status = torch.where(best.met & met, int(Status.CONVERGED), int(Status.INFEASIBLE))
+        status = torch.where(best.feasible & met, int(Status.CONVERGED), int(Status.INFEASIBLE))
         return Solution(W, status, torch.full_like(status, self.steps), trace.to(dtype.to_real()))
 
-    def best(self, asked: Question) -> tuple[Answer, Tensor]:
-        """The best repaired pair of each instance, and the rates [B, pairs] in bits of the best one so far.
+    def best(self, data: IsacData) -> tuple[Answer, Tensor]:
+        """The best feasible pair of each instance after repair, and the best rate so far [B, pairs] in bits.
 
-        Zero stands for none that meets all targets; where there is none in the end, the last pair is the answer.
+        The rate is zero before the first feasible pair; without any, the answer is the last pair.
         """
-        streams = balanced(asked)
-        answers = [repaired(asked, W, F, streams) for W, F in self.walk(asked)]
-        rates = torch.stack([torch.where(each.met, each.rate, 0).nan_to_num(0) for each in answers], -1)
+        streams = steered(data)
+        answers = [repaired(data, W, F, streams) for W, F in self.walk(data)]
+        rates = torch.stack([torch.where(each.feasible, each.rate, 0).nan_to_num(0) for each in answers], -1)
         last = torch.full_like(rates[:, 0], len(answers) - 1, dtype=torch.long)
         place = torch.where(rates.amax(-1) > 0, rates.argmax(-1), last)
         rows = torch.arange(len(place), device=place.device)
@@ -98,24 +102,22 @@ class LearnedSensing(Solver):
         return chosen, rates.cummax(-1).values / math.log(2)
 
     def loss(self, instance: Instance, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """``-log R - w sum_m phi(SNR_m / level_m - 1)``, the mean over layers and batch (Eqs. 30 and 31).
+        """``-log R - w sum_m phi(SNR_m / level_m - 1)``, averaged over layers and batch (Eqs. 30 and 31).
 
-        R is the rate after the power was divided exactly, where that meets all targets, and else the plain one; the
-        barrier looks at the plain pair. The logarithm makes a percent of every instance count the same.
+        R is the sum rate after the exact power split, and left out where that does not meet all targets; the barrier is
+        that of the beams before it. With the logarithm, relative gains of all instances have equal weight.
 
-        instance  of the scenario or the training data `isac`.
+        instance  a batch of the scenario or the training data `isac`.
         """
-        asked = Question.posed(instance)
-        self.check_size(*asked.H.shape[-2:])
-        streams = balanced(asked)
-        losses, answer = [], None
-        for W, F in self.learning(self.walk(asked)):
-            answer = repaired(asked, W, F, streams)
-            missed = barrier(asked.sensed(torch.cat([W, F], -1)) - 1, LOSS_EDGE).value
-            missed = torch.where(asked.targets, missed, 0).sum(-1)
-            rate = answer.rate.clamp_min(torch.finfo(answer.rate.dtype).tiny ** 0.5)
-            losses.append(-rate.log() - WEIGHT * missed)
-        assert answer is not None
-        met = answer.met.to(answer.rate)
-        figures = {"sum_rate": (answer.rate * met).sum() / met.sum().clamp_min(1) / math.log(2), "met": met.mean()}
-        return torch.stack(losses).mean(), {name: value.detach() for name, value in figures.items()}
+        data = IsacData.posed(instance)
+        self.check_size(*data.H.shape[-2:])
+        directed, losses, answers = steered(data), [], []
+        for W, F in self.learning(self.walk(data)):
+            answers.append(repaired(data, W, F, directed))
+            missed = barrier(data.margins(torch.cat([W, F], -1)), LOSS_EDGE).value
+            missed = torch.where(data.targets, missed, 0).sum(-1)
+            rate = answers[-1].rate.clamp_min(torch.finfo(missed.dtype).tiny ** 0.5)
+            losses.append(-torch.where(answers[-1].feasible, rate.log(), 0) - WEIGHT * missed)
+        feasible = answers[-1].feasible.to(losses[-1].dtype)
+        rate = (answers[-1].rate.detach() * feasible).sum() / feasible.sum().clamp_min(1) / math.log(2)
+        return torch.stack(losses).mean(), {"sum_rate": rate, "feasible": feasible.mean()}

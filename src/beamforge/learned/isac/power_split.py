@@ -1,4 +1,4 @@
-"""The exact division of power: the least share for sensing with which every target is met."""
+"""Exact power split: the least share of the power for sensing that meets all targets."""
 
 from __future__ import annotations
 
@@ -8,110 +8,91 @@ import torch
 from torch import Tensor
 
 from beamforge.core.network import squared_magnitude
-from beamforge.learned.isac.question import Question
-from beamforge.learned.l2o.ascent import lmmse, of_full_power
+from beamforge.learned.isac.isac_data import IsacData
+from beamforge.learned.l2o.ascent import of_full_power
 
 MARGIN = 2e-7
-"""Share by which a sensing SNR is asked for too much, so that rounding breaks no limit."""
+"""Relative increase of the targets that prevents violations by rounding."""
 
-ROUNDS = 8
-"""Of the balancing of streams."""
-
-SPARE = 1.2
-"""Power of the first sensing streams over what meets all targets."""
+NEGLIGIBLE = 1e-10
+"""Share of the power below which sensing streams are replaced by zero."""
 
 
 class Answer(NamedTuple):
-    """Beams W [B, N, K], streams F [B, N, 2 M] of power one together, their rate [B] in nats, who meets all [B]."""
+    """W [B, N, K] and F [B, N, S] of total power one, their rate [B] in nats, and whether all targets are met [B]."""
 
     W: Tensor
     F: Tensor
     rate: Tensor
-    met: Tensor
+    feasible: Tensor
 
 
 def least_share(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """The least p [B] in [0, 1] with ``(1 - p) u_m + p v_m >= 1`` for all m, and whether there is one [B].
+    """The least p [B] in [0, 1] with ``(1 - p) u_m + p v_m >= 0`` for all m, and whether it exists [B].
 
-    one, other  u, v [B, M], sensing SNRs of two sets of streams with all the power each, over those asked for.
+    one, other  margins u, v [B, M] of two sets of streams at full power, ``SNR_m / level_m - 1``.
 
-    >>> least_share(torch.tensor([[0.5, 2.0]]), torch.tensor([[4.5, 0.0]]))
+    p is zero where it does not exist.
+
+    >>> least_share(torch.tensor([[-0.5, 1.0]]), torch.tensor([[3.5, -1.0]]))
     (tensor([0.1250]), tensor([True]))
     """
-    need, gain = 1 + MARGIN - one, other - one
+    need, gain = MARGIN - one, other - one
     slope = torch.where(gain == 0, 1, gain)
     least = torch.where(gain > 0, need / slope, 0).amax(-1).clamp_min(0)
     most = torch.where(gain < 0, need / slope, 1).amin(-1).clamp_max(1)
-    possible = (least <= most) & ((need <= 0) | (gain != 0)).all(-1)
-    return torch.where(possible, least, 0), possible
-
-
-def balanced(asked: Question) -> Tensor:
-    """Streams F [B, N, M] of power one towards the targets, ``f_m ~ sqrt(p_m) c_m``: powers that make SNRs equal.
-
-    p is multiplied by ``1 / SNR_m``, some times. Of the instances in which all targets can be met with the power,
-    these streams meet them all in about 98 % (five targets, 16 antennas).
-    """
-    size = squared_magnitude(asked.C).sum(-2, keepdim=True)
-    F = of_full_power(asked.C / torch.where(size > 0, size, 1))
-    for _ in range(ROUNDS):
-        seen = asked.sensed(F).unsqueeze(-2)
-        F = of_full_power(F * torch.where(seen > 0, seen, 1).rsqrt())
-    return F
-
-
-def first(asked: Question, streams: Tensor) -> tuple[Tensor, Tensor]:
-    """Regularised zero forcing and streams F [B, N, M] with somewhat more than the least share of the power."""
-    W = lmmse(asked.H, asked.masks.users)
-    least, possible = least_share(asked.sensed(W), asked.sensed(streams))
-    return mixed(W, streams, torch.where(possible, SPARE * least, 0.5).clamp(0.02, 0.98))
+    exists = (least <= most) & ((need <= 0) | (gain != 0)).all(-1)
+    return torch.where(exists, least, 0), exists
 
 
 def mixed(W: Tensor, F: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """W with the power ``1 - p`` of it, F with p [B]."""
-    share = share.clamp(1e-12, 1 - 1e-12)[:, None, None]  # square roots have no slope at zero
+    """``sqrt(1 - p) W`` and ``sqrt(p) F`` for a share p [B], kept off 0 and 1, where the square root has no slope."""
+    share = share.clamp(1e-12, 1 - 1e-12)[:, None, None]
     return W * (1 - share).sqrt(), F * share.sqrt()
 
 
-def repaired(asked: Question, W: Tensor, F: Tensor, streams: Tensor) -> Answer:
-    """The better of two ways in which all targets are met exactly, each of them with the least share of the power:
+def repaired(data: IsacData, W: Tensor, F: Tensor, steered: Tensor) -> Answer:
+    """The better of two exact repairs, each with the least share p that meets all targets; F becomes [B, N, 2 M].
 
-    that of F [B, N, M] beside W, or that of balanced streams [B, N, M] beside both. The rate falls with either share,
-    so a larger one would do no good. Where neither way meets all targets the streams stay as they are.
+    One changes the power split of W [B, N, K] and F [B, N, M], the other adds `steered` streams [B, N, M] of power p to
+    both. The rate decreases in p in either case, so that the least share is optimal. Instances in which neither repair
+    meets all targets are unchanged.
     """
-    data, sensing = of_full_power(W), of_full_power(F)
-    share, met = least_share(asked.sensed(data), asked.sensed(sensing))
-    one = mixed(data, sensing, share)
-    extra, met_too = least_share(asked.sensed(torch.cat([W, F], -1)), asked.sensed(streams))
-    both, added = mixed(torch.cat([W, F], -1), streams, extra)
-    other = both[..., : W.shape[-1]], torch.cat([both[..., W.shape[-1] :], added], -1)
-    rates = asked.rate(*one), asked.rate(*other)
     wide = torch.nn.functional.pad
-    if_met = met & (~met_too | (rates[0] >= rates[1]))
-    M = F.shape[-1]
-    pairs = (one[0], wide(one[1], (0, M))), other, (W, wide(F, (0, M)))
-    chosen = [
-        torch.where(if_met[:, None, None], a, torch.where(met_too[:, None, None], b, c))
-        for a, b, c in zip(*pairs, strict=True)
-    ]
-    rate = torch.where(if_met, rates[0], torch.where(met_too, rates[1], asked.rate(W, F)))
-    return Answer(chosen[0], chosen[1], rate, met | met_too)
+    K, M = W.shape[-1], F.shape[-1]
+    beams, X = of_full_power(W), torch.cat([W, F], -1)
+    power = squared_magnitude(F).sum((-2, -1), keepdim=True)
+    sensing = of_full_power(torch.where(power > NEGLIGIBLE, F, 0))
+    share, feasible = least_share(data.margins(beams), data.margins(sensing))
+    one = mixed(beams, wide(sensing, (0, M)), share)
+    share, feasible_too = least_share(data.margins(X), data.margins(steered))
+    both, added = mixed(X, steered, share)
+    other = both[..., :K], torch.cat([both[..., K:], added], -1)
+    rates = torch.stack([data.rate(*one), data.rate(*other), data.rate(W, F)])
+    first = feasible & (~feasible_too | (rates[0] >= rates[1]))
+
+    def choose(one: Tensor, other: Tensor, neither: Tensor) -> Tensor:
+        shape = (-1, *[1] * (one.ndim - 1))
+        return torch.where(first.view(shape), one, torch.where(feasible_too.view(shape), other, neither))
+
+    F = choose(one[1], other[1], wide(F, (0, M)))
+    return Answer(choose(one[0], other[0], W), F, choose(*rates), feasible | feasible_too)
 
 
-def fitted(asked: Question, answer: Answer, count: int) -> Answer:
-    """The answer with `count` sensing streams [B, N, count] of the same covariance, or its strongest directions.
+def fitted(data: IsacData, answer: Answer, count: int) -> Answer:
+    """The answer with `count` sensing streams [B, N, count]: of the same covariance, or the strongest directions.
 
-    Where these are too few for it, the power is divided anew.
+    If `count` is too small for the covariance, the power split is computed anew.
     """
-    F = answer.F
+    F, enough = answer.F, count >= min(answer.F.shape[-2:])
     if count < F.shape[-1]:
         U, size, _ = torch.linalg.svd(F, full_matrices=False)
         F = (U * size.unsqueeze(-2))[..., :count]
     F = torch.nn.functional.pad(F, (0, count - F.shape[-1]))
-    if count >= min(answer.F.shape[-2:]):
+    if enough:
         return answer._replace(F=F)
-    data = of_full_power(answer.W)
-    share, met = least_share(asked.sensed(data), asked.sensed(of_full_power(F)))
-    W, F = mixed(data, of_full_power(F), share)
-    W = torch.where((share > 0)[:, None, None], W, data)
-    return Answer(W, F, asked.rate(W, F), met)
+    beams, sensing = of_full_power(answer.W), of_full_power(F)
+    share, feasible = least_share(data.margins(beams), data.margins(sensing))
+    W, F = mixed(beams, sensing, share)
+    W = torch.where((share > 0)[:, None, None], W, beams)
+    return Answer(W, F, data.rate(W, F), feasible)

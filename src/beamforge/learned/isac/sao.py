@@ -1,4 +1,4 @@
-"""The transformer that learns to optimise, for joint sensing and communication: a block for users, one for targets.
+"""Learning-to-optimise transformer for joint sensing and communication: layers of two blocks, and joint ascent.
 
 Source: Y. Zhang, X.-Y. Liu, X. Wang, "Transformer-based learning-to-optimize approach for scalable and generalizable
 beamforming", arXiv 2510.13077, Section IV and Algorithm 2; equations are cited by their numbers there.
@@ -16,23 +16,23 @@ from beamforge.core.network import Network
 from beamforge.core.problem import Problem
 from beamforge.io.weights import trained_weights
 from beamforge.learned.isac.ascent import ascend
+from beamforge.learned.isac.isac_data import IsacData
 from beamforge.learned.isac.learned_sensing import LearnedSensing
-from beamforge.learned.isac.power_split import balanced, first
-from beamforge.learned.isac.question import Question
 from beamforge.learned.isac.sensing_block import SensingBlock
+from beamforge.learned.isac.streams import initial
 from beamforge.learned.l2o.ascent import of_full_power
 from beamforge.learned.l2o.invariant_layer import InvariantLayer
 from beamforge.learned.l2o.whitening import call
 
 SHIPPED = 16
-"""Largest number of users and of antennas that there are weights for."""
+"""Largest number of users and of antennas of the shipped weights."""
 
-PULL = (0.3, 0.1)
-"""Weights of the barriers in nats, at first and in the last layer, before any training."""
+PENALTY = (0.3, 0.1)
+"""Barrier weights in nats in the first and in the last layer before training."""
 
 
 class SAOLayer(nn.Module):
-    """The blocks of one layer: communication on users and antennas, sensing on targets (Fig. 9)."""
+    """Communication block on users and antennas, and sensing block on targets (Fig. 9)."""
 
     def __init__(self, width: int, heads: int, depth: int) -> None:
         super().__init__()
@@ -41,32 +41,37 @@ class SAOLayer(nn.Module):
 
 
 class SAOIsac(LearnedSensing):
-    """Weighted sum rate with sensing SNRs to keep, by T layers of two blocks and Q steps of joint ascent each.
+    """Weighted sum rate under sensing SNR targets by T layers, each with two blocks and Q steps of joint ascent.
 
-    From regularised zero forcing and streams towards the targets, layer t changes the auxiliary channel G, the data
-    beams W, the streams F, their share of the power and the weights v of the barriers, and ascent follows::
+    Initial beams are regularised zero forcing and sensing streams in the regularised null space of the users
+    (`initial`). Layer t updates the auxiliary channel G, data beams W, barrier weights v, sensing streams F and the
+    power split, and the ascent follows::
 
-        G_t, W_t0 = CB_t(G_(t-1), W_(t-1)),   v_t, F_t0 = SB_t(v_(t-1), F_(t-1))              (Eqs. 32 and 34)
-        W_t, F_t = ascent of R + sum_m v_m phi(SNR_m / level_m - 1), Q steps, full power      (Eqs. 33 and 35)
+        G_t, W_t0 = CB_t(G_(t-1), W_(t-1)),     v_t, F_t0 = SB_t(v_(t-1), F_(t-1))          (Eqs. 32 and 34)
+        W_t, F_t = Q steps on R + sum_m v_m phi(SNR_m / level_m - 1), at full power         (Eqs. 33 and 35)
 
-    phi is the logarithm, continued below the bound (`barrier`). What differs from the paper: data beams climb the
-    barrier too, since they light targets as much as sensing streams do (Eq. 27); steps are those of Gauss and Newton
-    (`ascent`); tokens are powers, rates and angles, as those of `mt-sao-lift`. Untrained blocks change no beam.
+    where phi is the logarithmic barrier, continued below the target (`barrier`). Differences from the paper: the
+    barrier is a function of W as well as F, because data beams contribute to sensing SNRs (Eq. 27); steps are
+    Gauss-Newton steps (`ascent`); tokens are invariants, as in `mt-sao-lift`, for which the method is permutation
+    equivariant in users and targets. Before training, blocks do not change the beams.
 
-    In the end the power of every (W_t, F_t) is divided exactly: sensing gets the least share with which all targets are
-    met, by F_t or by further streams towards the targets (`power_split.repaired`), and the best answer is kept. An
-    instance in which no layer meets all targets is infeasible for this method, not for every one.
+    At the end (W_t, F_t) of every layer is repaired exactly: sensing gets the least share of the power that meets all
+    targets, with F_t or with additional streams steered to the targets (`power_split.repaired`). The solution is the
+    best of all layers, including the initial beams. An instance for which no layer meets all targets is flagged
+    infeasible for this method.
 
-    O(T Q (N^3 + (K + M) N^2 + M^2 N (K + M))).
+    The cost is O(T Q (N^3 + (K + M) N^2 + M^2 N (K + M))).
 
-    ascent_steps  Q after every layer; left out, as many as the weights were trained with.
-    checkpoint    "shipped", "random" (untrained), or a file that `beamforge train` wrote; only random ones have
-                  gradients, unless asked for by `requires_grad_`.
-    size          largest K and N, where the weights are random; so are all that follow.
-    layers        T.       width  of a token.     heads, depth  of the attention, and the numbers of each head.
+    ascent_steps  Q after every layer; None for the number used in training.
+    checkpoint    "shipped", "random" (untrained), or a file written by `beamforge train`; only random weights are
+                  trainable, unless `requires_grad_` is called. The settings below are for random weights.
+    size          largest K and N.
+    layers        number T of layers.
+    width         dimension of a token.
+    heads         number of attention heads.
+    depth         dimension of a head.
 
-    Raises `UnsupportedProblem` for more users or antennas than the weights are for, `ConfigError` for settings out of
-    range.
+    Raises `UnsupportedProblem` for more users or antennas than the weights support, `ConfigError` for invalid settings.
 
     >>> from beamforge.core.named_problems import build_problem
     >>> from beamforge.scenarios import Isac
@@ -102,7 +107,7 @@ class SAOIsac(LearnedSensing):
                 raise ConfigError(f"{name} must be at least 1, got {number}")
         self.size, layers = form.pop("size"), form.pop("layers")
         self.ascent_steps = 2 if ascent_steps is None else int(ascent_steps)
-        self.window = range(layers)  # of the layers that learn
+        self.window = range(layers)  # of trained layers
         self.layers = nn.ModuleList(SAOLayer(**form) for _ in range(layers))
         self.filled(trained, checkpoint)
 
@@ -120,36 +125,36 @@ class SAOIsac(LearnedSensing):
                 "isac-wmmse serves any number"
             )
 
-    def walk(self, asked: Question) -> list[tuple[Tensor, Tensor]]:
-        """Beams and streams of power one before the first layer and after each; in training, up to the window's last."""
-        W, F = first(asked, balanced(asked))
-        auxiliary, pull = asked.H, torch.full_like(asked.C[:, 0].real, PULL[0])
+    def walk(self, data: IsacData) -> list[tuple[Tensor, Tensor]]:
+        """(W, F) of total power one before the first and after each layer; in training, up to the window's end."""
+        W, F = initial(data)
+        auxiliary, penalty = data.H, torch.full_like(data.C[:, 0].real, PENALTY[0])
         found = [(W, F)]
-        fall = (PULL[1] / PULL[0]) ** (1 / max(1, len(self.layers) - 1))
+        fall = (PENALTY[1] / PENALTY[0]) ** (1 / max(1, len(self.layers) - 1))
         window = self.window if self.training else range(len(self.layers))
         for place, layer in enumerate(self.layers[: window.stop]):
             assert isinstance(layer, SAOLayer)
             with torch.set_grad_enabled(torch.is_grad_enabled() and place >= window.start):
-                auxiliary, pull, W, F = self.advance(layer, asked, auxiliary, pull, W, F)
-            pull = pull * fall
+                auxiliary, penalty, W, F = self.advance(layer, data, auxiliary, penalty, W, F)
+            penalty = penalty * fall
             found.append((W, F))
         return found
 
     def advance(
-        self, layer: SAOLayer, asked: Question, auxiliary: Tensor, pull: Tensor, W: Tensor, F: Tensor
+        self, layer: SAOLayer, data: IsacData, auxiliary: Tensor, penalty: Tensor, W: Tensor, F: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Auxiliary channel, weights of the barriers, beams and streams after a layer and its ascent."""
-        H = asked.H * (1 + asked.leakage(F)).rsqrt().unsqueeze(-1)  # sensing streams are noise to the users
-        auxiliary, moved, of_beams = call(layer.communication, H, auxiliary, W, asked.weights, asked.masks)
-        pull, F, of_streams = call(layer.sensing, H, asked, pull, W, F)
-        data = W.abs().square().sum((-2, -1))
-        W = of_full_power(torch.where(asked.masks.samples().mT, moved, 0)) * data.sqrt()[:, None, None]
+        """Auxiliary channel, barrier weights, data beams and sensing streams after a layer and its ascent steps."""
+        H = data.H * (1 + data.leakage(F)).rsqrt().unsqueeze(-1)  # sensing streams act as noise
+        auxiliary, moved, of_beams = call(layer.communication, H, auxiliary, W, data.weights, data.masks)
+        penalty, F, of_streams = call(layer.sensing, H, data, penalty, W, F)
+        power = W.abs().square().sum((-2, -1))
+        W = of_full_power(torch.where(data.masks.samples().mT, moved, 0)) * power.sqrt()[:, None, None]
         W, F = of_full_power(torch.cat([W, F], -1)).split([W.shape[-1], F.shape[-1]], -1)
         length = torch.cat([of_beams, of_streams], -1)
-        return auxiliary, pull, *ascend(asked, auxiliary, W, F, pull, length, self.ascent_steps)
+        return auxiliary, penalty, *ascend(data, auxiliary, W, F, penalty, length, self.ascent_steps)
 
     def focus(self, window: range) -> None:
-        """Let the layers of a window learn, those before it only be gone through, and leave out those behind it."""
+        """Train the layers of a window; earlier layers are evaluated without gradients, later ones are skipped."""
         self.window = window
 
     def depth(self) -> int:

@@ -1,4 +1,4 @@
-"""Users and sensing targets of every number up to the largest, absent ones masked, as training data."""
+"""Downlinks with sensing targets, of all sizes up to the largest, as training data."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from beamforge.training.data.masked import Masked
 
 @dataclass(frozen=True)
 class MaskedIsac(Masked):
-    """``[data]`` with ``source = "isac"``: the channels of `Masked`, and the targets of the scenario `isac`.
+    """``[data]`` with ``source = "isac"``: channels of `Masked` and targets of the scenario `isac`.
 
-    Targets are at angles uniform on [0, pi/2] with gains CN(0, 1); there are as many sensing streams as antennas. A
-    target that is not there has a gain of zero.
+    Angles of targets are uniform on [0, pi/2] and gains CN(0, 1); inactive targets have gain zero. There are `size`
+    sensing streams.
 
-    targets          how many there are, uniform in this range, drawn for each instance.
-    sensing_snr_db   asked for at every target, uniform in this range.
-    sensing_noise    watts at the sensing receiver.
+    targets         range of the uniformly distributed number of targets of an instance.
+    sensing_snr_db  range of the uniformly distributed sensing SNR target.
+    sensing_noise   noise power of the sensing receiver, watts.
 
     The context of a batch is that of the scenario. Raises `ConfigError` for entries out of range.
 
-    Source: Section IV-C of the transformer-based learning-to-optimise paper, which has one number of targets.
+    Source: Section IV-C of the transformer-based learning-to-optimise paper, with a fixed number of targets.
     """
 
     snr_db: tuple[float, float] = (0.0, 20.0)
@@ -45,11 +45,11 @@ class MaskedIsac(Masked):
 
     @property
     def held_out(self) -> MaskedIsac:
-        """What validation draws from: every pair alike."""
+        """The source of validation data, without stages."""
         return replace(self, stage_steps=0)
 
     def filled(self, generator: torch.Generator, stage: Tensor) -> dict[str, Tensor]:
-        """Numbers for instances of the given stages [B]."""
+        """Random numbers of instances of the given stages [B]."""
         count, (fewest, most) = len(stage), self.targets
         least, largest = self.sensing_snr_db
         number = fewest + (uniform(generator, count, 1) * (most + 1 - fewest)).long()
@@ -61,7 +61,7 @@ class MaskedIsac(Masked):
         }
 
     def build(self, draws: dict[str, Tensor]) -> Instance:
-        """Instances [B] from the numbers drawn for them, in double precision."""
+        """Instances [B] from their random numbers, in double precision."""
         channels = super().build(draws)
         truth = channels.truth
         network = Network.broadcast(truth.channel, truth.noise, sensing_streams=self.size)
@@ -74,5 +74,3 @@ class MaskedIsac(Masked):
             sensing_noise=self.sensing_noise * one,
             sensing_snr_target=from_decibels(draws["sensing_snr_db"]),
         )
-
-

@@ -1,4 +1,4 @@
-"""An `isac` problem in units in which the noise, the power and every sensing SNR asked for are one."""
+"""Data of `isac` problems in units in which noise, power limit and sensing SNR targets are one."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from beamforge.learned.l2o.masks import Masks, applied
 from beamforge.learned.l2o.whitening import whitened
 
 
-class Question(NamedTuple):
-    """Users, targets, and who takes part; data beams W [B, N, K] and sensing streams F [B, N, S] share the power one.
+class IsacData(NamedTuple):
+    """Channels of users and targets; data beams W [B, N, K] and sensing streams F [B, N, S] have total power one.
 
-    H        complex [B, K, N], rows h_k^H, for noise of one.
+    H        complex [B, K, N], rows h_k^H, for unit noise.
     C        complex [B, N, M], columns c_m: target m is met where ``|c_m^H W|^2 + |c_m^H F|^2 >= 1``.
     weights  [B, K], of the rates.
-    masks    users and antennas that take part.
-    targets  boolean [B, M], targets that take part.
+    masks    of active users and antennas.
+    targets  boolean [B, M], active targets.
     """
 
     H: Tensor
@@ -36,8 +36,8 @@ class Question(NamedTuple):
     targets: Tensor
 
     @classmethod
-    def of(cls, network: Network, problem: Problem) -> Question:
-        """A bound problem; users, antennas and targets without a channel are masked."""
+    def of(cls, network: Network, problem: Problem) -> IsacData:
+        """Data of a bound problem; users, antennas and targets without a channel are masked."""
         assert isinstance(problem.maximise, SumRate)
         power, limit = problem.get(TotalPower).limit, problem.get(SensingSnrAtLeast)
         scale = (power.unsqueeze(-1) / limit.level).sqrt()
@@ -45,24 +45,24 @@ class Question(NamedTuple):
         return cls.masked(H, C, problem.maximise.weights, Masks.of(H), (C != 0).any(-2))
 
     @classmethod
-    def posed(cls, instance: Instance) -> Question:
-        """A batch of training data, with the context entries of the scenario `isac`."""
+    def posed(cls, instance: Instance) -> IsacData:
+        """Data of a training batch with the context entries of the scenario `isac`."""
         network = instance.observation.network
         return cls.of(network, build_problem("isac", instance.context).bind(network))
 
     @classmethod
-    def masked(cls, H: Tensor, C: Tensor, weights: Tensor, masks: Masks, targets: Tensor) -> Question:
-        """Channels with zeros wherever a user, an antenna or a target is masked, whatever they hold there (Eq. 12)."""
+    def masked(cls, H: Tensor, C: Tensor, weights: Tensor, masks: Masks, targets: Tensor) -> IsacData:
+        """Data with zero entries for masked users, antennas and targets, whatever their values (Eq. 12)."""
         there = masks.antennas.unsqueeze(-1) & targets.unsqueeze(-2)
         return cls(applied(H, masks), torch.where(there, C, 0), weights, masks, targets)
 
     def received(self, W: Tensor, F: Tensor) -> Received:
-        """What the users receive; sensing streams are interference (Eq. 28)."""
+        """Received powers of the users, where sensing streams are interference (Eq. 28)."""
         seen = Received.of(self.H, W)
         return seen._replace(interference=seen.interference + self.leakage(F))
 
     def leakage(self, F: Tensor) -> Tensor:
-        """Power [B, K] of the sensing streams at the users."""
+        """Interference [B, K] of the sensing streams at the users."""
         return squared_magnitude(self.H @ F).sum(-1)
 
     def rate(self, W: Tensor, F: Tensor) -> Tensor:
@@ -70,5 +70,9 @@ class Question(NamedTuple):
         return self.received(W, F).rate(self.weights)
 
     def sensed(self, X: Tensor) -> Tensor:
-        """Sensing SNRs [B, M] of streams X [B, N, D] over those asked for (Eq. 27)."""
+        """Sensing SNRs [B, M] of streams X [B, N, D] divided by their targets (Eq. 27)."""
         return squared_magnitude(self.C.mH @ X).sum(-1)
+
+    def margins(self, X: Tensor) -> Tensor:
+        """``SNR_m / level_m - 1`` [B, M] for streams X [B, N, D]; one for masked targets."""
+        return torch.where(self.targets, self.sensed(X) - 1, 1)
