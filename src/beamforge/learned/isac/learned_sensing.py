@@ -25,6 +25,7 @@ from beamforge.learned.isac.barrier import barrier
 from beamforge.learned.isac.isac_data import IsacData
 from beamforge.learned.isac.power_split import Answer, fitted, repaired
 from beamforge.learned.isac.streams import steered
+from beamforge.learned.l2o.ascent import of_full_power
 
 WEIGHT, LOSS_EDGE = 2e-3, 0.1
 """Weight of the barrier in the loss relative to the logarithm of the rate, and its relative margin (see `barrier`)."""
@@ -80,8 +81,8 @@ class LearnedSensing(Solver):
         data = IsacData.of(wide.network, wide_problem)
         best, trace = self.best(data)
         best = fitted(data, best, network.streams.count - network.users)
-        W = torch.cat([best.W, best.F], -1) * wide_problem.get(TotalPower).limit.sqrt()[:, None, None]
-        W = W.to(dtype)
+        power = wide_problem.get(TotalPower).limit
+        W = (of_full_power(torch.cat([best.W, best.F], -1)) * power.sqrt()[:, None, None]).to(dtype)
         limit = problem.get(SensingSnrAtLeast)
         met = (limit.sensing_snr(W) >= limit.level * (1 - 4 * torch.finfo(dtype.to_real()).eps)).all(-1)
         status = torch.where(best.feasible & met, int(Status.CONVERGED), int(Status.INFEASIBLE))
