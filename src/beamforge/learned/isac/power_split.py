@@ -14,8 +14,8 @@ from beamforge.learned.l2o.ascent import of_full_power
 MARGIN = 2e-7
 """Relative increase of the targets that prevents violations by rounding."""
 
-NEGLIGIBLE = 1e-10
-"""Share of the power below which sensing streams are replaced by zero."""
+NEGLIGIBLE = 1e-8
+"""Share of the power below which sensing streams count as zero, so that derivatives are finite."""
 
 
 class Answer(NamedTuple):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from beamforge.core.network import squared_magnitude
 from beamforge.learned.isac.isac_data import IsacData
+from beamforge.learned.isac.power_split import NEGLIGIBLE
 from beamforge.learned.l2o.attention import AxisNetwork
 from beamforge.learned.l2o.invariants import cosine, share
 
@@ -53,9 +54,9 @@ def of_targets(data: IsacData, penalty: Tensor, W: Tensor, F: Tensor) -> Tensor:
     by_data, total = data.sensed(W), data.sensed(torch.cat([W, F], -1))
     leaked = squared_magnitude(data.H @ F)  # [B, K, M]
     prices = data.received(W, F).prices(data.weights).unsqueeze(-1)
-    power = squared_magnitude(F).sum(-2)
+    power = torch.where(data.targets, squared_magnitude(F).sum(-2) + NEGLIGIBLE, 0)
     count = data.targets.sum(-1, keepdim=True).to(power)
-    ratio = (power.sum(-1) + 1e-6) / (squared_magnitude(W).sum((-2, -1)) + 1e-6)
+    ratio = (power.sum(-1) + NEGLIGIBLE) / (squared_magnitude(W).sum((-2, -1)) + NEGLIGIBLE)
     features = [
         total.log1p(),
         by_data.log1p(),
@@ -65,7 +66,7 @@ def of_targets(data: IsacData, penalty: Tensor, W: Tensor, F: Tensor) -> Tensor:
         share(power, count.clamp_min(1)),
         leaked.sum(-2).log1p(),
         (prices * leaked).sum(-2).log1p(),
-        penalty.clamp_min(1e-12).log(),
+        penalty.log(),
         ratio.log().unsqueeze(-1).expand_as(power),
     ]
     return torch.where(data.targets.unsqueeze(-1), torch.stack(features, -1), 0)
