@@ -8,6 +8,7 @@ from beamforge.reproduce.decentralised.tables import decentralised
 from beamforge.reproduce.exhibits import Paper
 from beamforge.reproduce.fairness.tables import fairness
 from beamforge.reproduce.interference.tables import interference
+from beamforge.reproduce.isac.networks import isac_networks
 from beamforge.reproduce.isac.tables import isac
 from beamforge.reproduce.l2o.tables import l2o_transformer
 from beamforge.reproduce.multipliers.tables import multipliers
@@ -19,6 +20,7 @@ PAPERS: Mapping[str, Paper] = {
     "fairness": fairness,
     "power-control": power_control,
     "isac": isac,
+    "isac-networks": isac_networks,
     "neural-sum-rate-shared": neural_sum_rate_shared,
     "decentralised": decentralised,
     "interference": interference,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 
+from beamforge.bench.timing import one_thread
 from beamforge.classical.isac.null_space import NullSpaceSensing
 from beamforge.classical.isac.sdr import SensingSDR
 from beamforge.classical.isac.wmmse import SensingWMMSE
@@ -58,8 +59,14 @@ FEASIBLE = 95.0
 """Percent of instances that are to be solved."""
 
 
-def networks(options: Options) -> Generator[Exhibit, None, list[Goal]]:
-    """Tables and figures by SNR and by targets; returns the goals."""
+def isac_networks(options: Options) -> Iterator[Exhibit]:
+    """Figs. 10 and 11 of the masked-transformer paper at the size of the shipped weights, with the learned methods."""
+    with torch.no_grad(), one_thread():
+        yield from exhibits(options)
+
+
+def exhibits(options: Options) -> Iterator[Exhibit]:
+    """Tables and figures by SNR and by targets, and the goals."""
     count = QUICK if options.quick else COUNT
     by_snr: Results = {}
     for snr_db in QUICK_SNRS if options.quick else SNRS:
@@ -70,13 +77,13 @@ def networks(options: Options) -> Generator[Exhibit, None, list[Goal]]:
     yield snr_table(by_snr, count)
     lines = points(by_snr, lambda one: one.mean)
     rate = "Mean sum rate of solved instances (bit/s/Hz)"
-    yield Picture("figure-11-networks", png(curves(lines, "SNR of the users (dB)", rate)))
+    yield Picture("figure-11-snr", png(curves(lines, "SNR of the users (dB)", rate)))
     fewer = max(QUICK, count // 5)
     by_targets = {
         level: against_targets(options, fewer, level) for level in (QUICK_LEVELS if options.quick else LEVELS)
     }
     yield targets_table(by_targets, fewer)
-    return [*goals(by_snr)]
+    yield Goal.table([*goals(by_snr)])
 
 
 def held_out(count: int, **fields: Any) -> Instance:
@@ -107,7 +114,7 @@ def targets_table(found: Mapping[float, Results], count: int) -> Table:
     title = f"Fig. 10: `{OURS}` by targets, {SIZE}×{SIZE}, 15 dB ({count} instances; rates of those solved)"
     percent = f"Percent of {BEST}, both met"
     columns = ["Sensing SNR", "Targets", "Sum rate (bit/s/Hz)", "Met (%)", f"Met by {BEST} (%)", percent]
-    return Table("figure-10-networks", title, columns, rows, heads=2)
+    return Table("figure-10-targets", title, columns, rows, heads=2)
 
 
 def ratio(results: Results, x: float) -> Any:
@@ -124,7 +131,7 @@ def snr_table(results: Results, count: int) -> Table:
     size = f"{SIZE}×{SIZE}, 5 targets, sensing SNR 5 dB"
     title = f"Fig. 11: methods by SNR, {size} ({count} instances; rates of those solved)"
     columns = ["", "SNR (dB)", "Sum rate (bit/s/Hz)", "Met (%)", f"Percent of {BEST}, both met", "ms per instance"]
-    return Table("figure-11-networks", title, columns, rows, heads=2)
+    return Table("figure-11-snr", title, columns, rows, heads=2)
 
 
 def goals(results: Results) -> Iterator[Goal]:
