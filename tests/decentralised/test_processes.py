@@ -148,7 +148,7 @@ def test_refusals():
         pytest.raises(ConfigError, match=r"in \[0, 1\], got 2"),
     ):
         operator.solve(problem, instance)
-    with apart(Polite(), 2) as operator, pytest.raises(ConfigError, match="must be as many as processes .2., got 3"):
+    with apart(Polite(), 2) as operator, pytest.raises(ConfigError, match="must be as many as processes"):
         operator.solve(problem, instance)
     nothing = replace(problem, maximise=MinRate(torch.tensor([0.0, 0.0, 0.0], dtype=torch.float64)))
     with apart(Polite(), 3) as operator, pytest.raises(ConfigError, match="weights must be positive for some user"):

@@ -85,7 +85,7 @@ class SensingSnrAtLeast(Targets, Lower):
     Two such constraints merge into one for the targets of both.
 
     >>> network = Network.broadcast(torch.eye(2, dtype=torch.complex64), noise=1.0)
-    >>> limit = SensingSnrAtLeast(angle=torch.tensor([0.0]), gain=torch.tensor([1.0]), level=torch.tensor([3.0]))
+    >>> limit = SensingSnrAtLeast(angle=torch.tensor([0.0]), gain=torch.tensor([1 + 0j]), level=torch.tensor([3.0]))
     >>> limit.bind(network).violation(Instance.perfect(network), Beams(0.1 * torch.eye(2, dtype=torch.complex64)))
     tensor(0.6667)
     """

@@ -43,8 +43,8 @@ def test_one_user_and_one_target_against_grid_search():
     best = 0
     for share in np.linspace(0, 1, 101):
         signal, noise = 4 * share * (w @ h) ** 2, 1 + 4 * (1 - share) * (w @ h) ** 2
-        seen = share * (w @ a)[:, None] ** 2 + (1 - share) * (w @ a)[None] ** 2
-        value = np.log2(1 + signal[:, None] / noise[None]) + 0.8 * np.log2(1 + seen / 0.05)
+        sensing = share * (w @ a)[:, None] ** 2 + (1 - share) * (w @ a)[None] ** 2
+        value = np.log2(1 + signal[:, None] / noise[None]) + 0.8 * np.log2(1 + sensing / 0.05)
         best = max(best, value.max())
     assert found == pytest.approx(best, abs=2e-3) and found >= best - 1e-4
 
@@ -90,8 +90,8 @@ def test_rate_with_its_barrier_never_falls():
             T = torch.linalg.inv(X)
             S = W @ W.mH + data.barrier[:, None, None] * T
             slack = 1 - S.diagonal(dim1=-2, dim2=-1).real.sum(-1)
-            seen = (data.C.conj() * (S @ data.C)).sum(-2).real - data.level
-            logs = torch.logdet(S - W @ W.mH).real + slack.log() + seen.log().sum(-1)
+            sensing = (data.C.conj() * (S @ data.C)).sum(-2).real - data.level
+            logs = torch.logdet(S - W @ W.mH).real + slack.log() + sensing.log().sum(-1)
             value = rate * np.log(2) + data.barrier * logs
             assert last is None or (value >= last - 1e-9 * value.abs()).all()
             last = value

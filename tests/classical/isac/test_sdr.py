@@ -61,7 +61,7 @@ def test_target_in_the_direction_of_the_user():
 
 def test_infeasible_instance_zero_weight_and_zero_channel():
     problem, instance = sampled(4)
-    alone = SensingSDR().solve(problem, instance)
+    unchanged = SensingSDR().solve(problem, instance)
     context = {**instance.context, "target_gain": instance.context["target_gain"].clone()}
     context["target_gain"][1, 0] = 0  # infeasible
     context["weights"] = torch.ones(4, 3, dtype=torch.float64)
@@ -76,7 +76,7 @@ def test_infeasible_instance_zero_weight_and_zero_channel():
     assert report.feasible[[0, 2, 3]].all() and (solution.W[1] == 0).all()
     assert report.sinr[2, 1] < 1e-3 and report.sinr[3, 2] == 0
     assert (report.rate[2, [0, 2]] > 1).all() and (report.rate[3, :2] > 1).all()
-    torch.testing.assert_close(solution.W[0], alone.W[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(solution.W[0], unchanged.W[0], rtol=1e-4, atol=1e-5)
 
 
 def test_more_users_and_targets_than_antennas():

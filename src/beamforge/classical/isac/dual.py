@@ -90,8 +90,8 @@ def value(data: SensingQuadratic, x: Tensor) -> Tensor:
     half = torch.linalg.solve_triangular(factor, data.B, upper=False)
     logs = data.barrier * 2 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
     logs = logs + (weights(data) * x.clamp_min(1e-300).log()).sum(-1)
-    found = -half.abs().square().sum((-2, -1)) - x[:, 0] * data.power + (x[:, 1:] * data.level).sum(-1)
-    return torch.where(definite, found + logs, -torch.inf)
+    objective = -half.abs().square().sum((-2, -1)) - x[:, 0] * data.power + (x[:, 1:] * data.level).sum(-1)
+    return torch.where(definite, objective + logs, -torch.inf)
 
 
 def barrier(data: SensingQuadratic, x: Tensor) -> Barrier:

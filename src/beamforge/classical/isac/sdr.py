@@ -82,8 +82,8 @@ class SensingSDR(Solver):
         count = network.streams.count - network.users
         F = (vectors * size.clamp_min(0).sqrt().unsqueeze(-2)).flip(-1)[..., :count]
         W = basis @ torch.cat([W, torch.nn.functional.pad(F, (0, count - F.shape[-1]))], -1)
-        spent = squared_magnitude(W).sum((-2, -1))
-        W = W * (limit / torch.where(spent > 0, spent, 1))[:, None, None].sqrt()
+        transmit_power = squared_magnitude(W).sum((-2, -1))
+        W = W * (limit / torch.where(transmit_power > 0, transmit_power, 1))[:, None, None].sqrt()
         status = torch.where(converged, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
         status = torch.where(factor > 0, status, int(Status.NUMERICAL_FAILURE))
         status = torch.where(feasible, status, int(Status.INFEASIBLE))
@@ -139,18 +139,18 @@ def largest_factor(
             infeasible = dual(data, solved) > power
             z = torch.where(infeasible.unsqueeze(-1), z, solved)
             W, S = covariance(data, z)
-            spent = own(S).real.sum(-1)
+            transmit_power = own(S).real.sum(-1)
             central = ~infeasible & (shortfall(data, W, S) <= MARGIN / 2)
-            proven = central & (spent <= power) & (factor >= low)
+            proven = central & (transmit_power <= power) & (factor >= low)
             best = torch.where(proven[:, None, None], W, best[0]), torch.where(proven[:, None, None], S, best[1])
             low = torch.where(proven, factor, low)
             high = torch.where(infeasible, torch.minimum(high, factor), high)
-            slack = power - spent
+            slack = power - transmit_power
             converged = central & (slack.abs() <= POWER_TOLERANCE * weight * power)
             if converged.all():
                 break
             slope = (power_derivatives(data, z, S) * sinr / (1 + factor.unsqueeze(-1) * sinr).square()).sum(-1)
-            step = factor + torch.where(slope > 0, slack / slope * (spent / power).clamp_max(1), 0)
+            step = factor + torch.where(slope > 0, slack / slope * (transmit_power / power).clamp_max(1), 0)
             inside = central & (step > low) & (step < high)
             step = torch.where(inside, step, torch.where(low > 0, (low * high).sqrt(), factor / 8))
             factor = torch.where(converged, factor, step)

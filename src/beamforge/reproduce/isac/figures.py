@@ -13,11 +13,11 @@ Point = tuple[float, float | None, float]
 
 
 @styled
-def curves(found: Mapping[str, Sequence[Point]], x_label: str, y_label: str) -> Figure:
+def curves(lines: Mapping[str, Sequence[Point]], x_label: str, y_label: str) -> Figure:
     """Two panels: a quantity, and the share of instances with all targets met."""
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for place, (name, points) in enumerate(found.items()):
+    for place, (name, points) in enumerate(lines.items()):
         rates = [(x, rate) for x, rate, _ in points if rate is not None]
         left.plot(*(zip(*rates, strict=True) if rates else ([], [])), label=name, **line(place))
         right.plot([x for x, _, _ in points], [100 * share for _, _, share in points], **line(place))
