@@ -58,7 +58,7 @@ class SAOIsac(LearnedSensing):
     At the end (W_t, F_t) of every layer is repaired exactly: sensing gets the least share of the power that meets all
     targets, with F_t or with additional streams steered to the targets (`power_split.repaired`). The solution is the
     best of all layers, including the initial beams. An instance for which no layer meets all targets is flagged
-    infeasible for this method.
+    infeasible for this method. Users, antennas and targets without a channel are masked: they have no influence.
 
     The cost is O(T Q (N^3 + (K + M) N^2 + M^2 N (K + M))).
 

@@ -37,7 +37,7 @@ LEVELS, QUICK_LEVELS = (0.0, 5.0, 10.0), (5.0,)
 """Required sensing SNRs in dB."""
 
 COUNT, QUICK = 40, 4
-"""Number of instances per SNR; half of it per number of targets."""
+"""Number of instances per SNR; a quarter of it per number of targets."""
 
 OURS, DNN = "sao-isac", "isac-dnn"
 BASELINES = ("isac-sdr", DNN, "rzf-null-space")
@@ -78,7 +78,7 @@ def exhibits(options: Options) -> Iterator[Exhibit]:
     lines = points(by_snr, lambda one: one.mean)
     rate = "Mean sum rate of solved instances (bit/s/Hz)"
     yield Picture("figure-11-snr", png(curves(lines, "SNR of the users (dB)", rate)))
-    fewer = max(1, count // 2)
+    fewer = max(1, count // 4)
     by_targets = {
         level: against_targets(options, fewer, level) for level in (QUICK_LEVELS if options.quick else LEVELS)
     }
