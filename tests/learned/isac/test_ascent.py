@@ -73,15 +73,15 @@ def test_steps_raise_the_objective_keep_the_power_and_reach_the_targets():
 
 
 def test_derivatives_of_steps_are_those_of_finite_differences():
-    data = problem(batch=2)
+    data = problem(batch=1, users=2, antennas=3, targets=2)
     W, F = beams(data)
-    auxiliary, penalty = normal(2, 4, 5, seed=9), PENALTY.repeat(2, 1)
-    length = torch.full((2, 7), 0.5, dtype=torch.float64)
+    auxiliary, penalty = normal(1, 2, 3, seed=9), PENALTY[:, :2].clone()
+    length = torch.full((1, 4), 0.5, dtype=torch.float64)
     leaves = [leaf.clone().requires_grad_() for leaf in (W, F, auxiliary, penalty, length)]
 
     def after(W, F, auxiliary, penalty, length):
         X = of_full_power(torch.cat([W, F], -1))
-        return objective(data, *ascend(data, auxiliary, X[..., :4], X[..., 4:], penalty, length, 1), PENALTY)
+        return objective(data, *ascend(data, auxiliary, X[..., :2], X[..., 2:], penalty, length, 1), PENALTY[:, :2])
 
     assert torch.autograd.gradcheck(after, leaves, eps=1e-6, atol=1e-4, rtol=1e-4)
 

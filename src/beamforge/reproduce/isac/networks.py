@@ -78,7 +78,7 @@ def exhibits(options: Options) -> Iterator[Exhibit]:
     lines = points(by_snr, lambda one: one.mean)
     rate = "Mean sum rate of solved instances (bit/s/Hz)"
     yield Picture("figure-11-snr", png(curves(lines, "SNR of the users (dB)", rate)))
-    fewer = max(1, count // 4)
+    fewer = max(QUICK, count // 4)
     by_targets = {
         level: against_targets(options, fewer, level) for level in (QUICK_LEVELS if options.quick else LEVELS)
     }
@@ -146,7 +146,8 @@ def goals(results: Results) -> Iterator[Goal]:
     ours, best, dnn = ([results[name, x] for x in snrs] for name in (OURS, BEST, DNN))
     met = min(one.share for one in ours)
     yield Goal(f"{OURS}: percent met of all instances, least over the SNRs", 100 * met, FEASIBLE)
-    met = min(float(one.solved[all_.solved].mean()) for one, all_ in zip(ours, best, strict=True))
+    pairs = [(one.solved, other.solved) for one, other in zip(ours, best, strict=True) if other.solved.any()]
+    met = min((float(solved[feasible].mean()) for solved, feasible in pairs), default=1.0)
     yield Goal(f"{OURS}: percent met of the feasible instances, least over the SNRs", 100 * met, FEASIBLE)
     margin = min(one.share - other.share for one, other in zip(ours, dnn, strict=True))
     yield Goal(f"{OURS}: percentage points met above {DNN}, least over the SNRs", 100 * margin, 0.0)
