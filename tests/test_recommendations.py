@@ -15,11 +15,13 @@ from beamforge.registry import METHODS, methods_for
 
 REPOSITORY = Path(__file__).parent.parent
 
+SENSING = {"target_angles": torch.zeros(1), "target_gain": torch.ones(1), "sensing_snr_target": 1.0}
 QUESTIONS = {
     "the largest sum rate": ("sum-rate", {}),
     "... and how close it is to the optimum": ("sum-rate", {}),
     "the largest least rate or SINR": ("max-min", {}),
     "the least power for SINR targets": ("min-power", {"sinr_target": 1.0}),
+    "the sum rate with sensing SNR targets": ("isac", SENSING),
     "a closed form": ("sum-rate", {}),
     "the sum rate under a prescribed fairness": ("fair-sum-rate", {"jain": 0.9}),
     "fairness by a parameter, in closed form": ("sum-rate", {}),

@@ -47,7 +47,9 @@ from beamforge.learned.fairness.wit import WiT
 from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
 from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
 from beamforge.learned.interference.multipliers import MaxMinInterference, SumRateInterference
+from beamforge.learned.isac.dnn import IsacDNN
 from beamforge.learned.isac.multipliers import SensingMultipliers
+from beamforge.learned.isac.sao import SAOIsac
 from beamforge.learned.l2o.bicnn import BiCNN
 from beamforge.learned.l2o.graph_transformer import GraphTransformer
 from beamforge.learned.l2o.hpe_transformer import HPETransformer
@@ -95,7 +97,9 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "itnet-dualnet": (SumRateITNet, MaxMinITNet),
     "nfl": (NaiveFeatureLearning,),
     "dbl": (DirectBeamLearning,),
+    "sao-isac": (SAOIsac,),
     "isac-sdr": (SensingSDR,),
+    "isac-dnn": (IsacDNN,),
     "rzf-null-space": (NullSpaceSensing,),
 }
 
@@ -121,6 +125,8 @@ MODELS: dict[str, type[Solver]] = {
     "graph-transformer": GraphTransformer,
     "rnn-optimizer": RNNOptimizer,
     "bicnn": BiCNN,
+    "sao-isac": SAOIsac,
+    "isac-dnn": IsacDNN,
 }
 """Trainable models, by their names in recipes and headers of weights; a method may have one model per problem."""
 

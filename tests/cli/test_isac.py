@@ -32,7 +32,7 @@ def sensing_snr(W):
     return (np.abs(a.conj().swapaxes(1, 2) @ W) ** 2).sum(-1) / 0.01
 
 
-@pytest.mark.parametrize("method", ["isac-wmmse", "isac-sdr", "rzf-null-space"])
+@pytest.mark.parametrize("method", ["isac-wmmse", "sao-isac", "isac-sdr", "rzf-null-space"])
 def test_file_without_stream_user_gets_n_sensing_streams(tmp_path, capsys, method):
     source, out = channels(tmp_path), tmp_path / "s.npz"
     assert solve(source, out, "--method", method, "--sensing-snr-db", "5", problem="isac") == 0

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from beamforge.reproduce.decentralised.tables import decentralised
 from beamforge.reproduce.exhibits import Paper
 from beamforge.reproduce.fairness.tables import fairness
+from beamforge.reproduce.isac.networks import isac_networks
 from beamforge.reproduce.isac.tables import isac
 from beamforge.reproduce.l2o.tables import l2o_transformer
 from beamforge.reproduce.multipliers.tables import multipliers
@@ -18,6 +19,7 @@ PAPERS: Mapping[str, Paper] = {
     "fairness": fairness,
     "power-control": power_control,
     "isac": isac,
+    "isac-networks": isac_networks,
     "neural-sum-rate-shared": neural_sum_rate_shared,
     "decentralised": decentralised,
     "l2o-transformer": l2o_transformer,

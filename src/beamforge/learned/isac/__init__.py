@@ -1,1 +1,1 @@
-"""Joint sensing and communication by learned multipliers, one for each user and one for each target."""
+"""Learned methods for joint sensing and communication: sum rate under sensing SNR targets."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from beamforge.api import solve
-from beamforge.bench.statistics import Estimate, Values, paired_difference, percent_of_mean
+from beamforge.bench.statistics import Estimate, Values, percent_of_mean
 from beamforge.bench.timing import one_thread
 from beamforge.classical.isac.null_space import NullSpaceSensing
 from beamforge.classical.isac.sdr import SensingSDR
@@ -25,8 +22,9 @@ from beamforge.learned.isac.multipliers import SensingMultipliers
 from beamforge.plot.beam_pattern import beam_pattern
 from beamforge.plot.style import png
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
-from beamforge.reproduce.isac.figures import Point, curves
-from beamforge.reproduce.isac.score import TOLERANCE, score
+from beamforge.reproduce.isac.figures import curves
+from beamforge.reproduce.isac.runs import BEST, Results, Run, first_targets, percent_of_best, points, run
+from beamforge.reproduce.isac.score import TOLERANCE
 from beamforge.scenarios import Isac
 from beamforge.scenarios.base import TEST_SEEDS
 
@@ -45,7 +43,7 @@ SNRS, QUICK_SNRS = (0.0, 5.0, 10.0, 15.0, 20.0), (0.0, 10.0, 20.0)
 COUNT, QUICK = 20, 4
 """Number of instances per point."""
 
-BEST, LEARNED = "isac-wmmse", "multipliers"
+LEARNED = "multipliers"
 METHODS: Mapping[str, Callable[[], Solver]] = {
     BEST: SensingWMMSE,
     "isac-wmmse, 3 iterations": lambda: SensingWMMSE(max_iterations=3),
@@ -53,50 +51,7 @@ METHODS: Mapping[str, Callable[[], Solver]] = {
     "isac-sdr": SensingSDR,
     "rzf-null-space": NullSpaceSensing,
 }
-"""Compared methods; 3 iterations are for each weight of the barrier. The paper's network is not included."""
-
-Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Run:
-    """Results of a method on some instances.
-
-    rate      sum rates [B] by `score`.
-    solved    instances [B] reported as solved.
-    violated  instances [B] reported as solved although a constraint is violated.
-    seconds   time per instance.
-    """
-
-    rate: Values
-    solved: Flags
-    violated: Flags
-    seconds: float
-
-    @property
-    def share(self) -> float:
-        """Share of solved instances."""
-        return float(self.solved.mean())
-
-    @property
-    def mean(self) -> Estimate | None:
-        """Mean sum rate of the solved instances, with its confidence interval."""
-        if not self.solved.any():
-            return None
-        values = self.rate[self.solved]
-        results = paired_difference(values, 0 * values)
-        return Estimate(float(values.mean()), (results.high - results.low) / 2)
-
-
-def run(solver: Solver, instance: Instance) -> Run:
-    """Results of a method on instances."""
-    problem = build_problem("isac", instance.context)
-    started = time.perf_counter()
-    solution = solver.solve(problem, instance)
-    seconds = (time.perf_counter() - started) / len(solution.status)
-    rate, excess = score(instance, solution.W.resolve_conj().cpu().numpy())
-    solved = solution.solved.cpu().numpy()
-    return Run(rate, solved, solved & ~(excess <= TOLERANCE), seconds)
+"""Compared methods; 3 iterations are for each weight of the barrier. Learned methods are compared in `networks`."""
 
 
 def isac(options: Options) -> Iterator[Exhibit]:
@@ -118,19 +73,9 @@ def isac(options: Options) -> Iterator[Exhibit]:
     yield Goal.table([*goals(by_targets, by_snr)])
 
 
-Results = dict[tuple[str, float], Run]
-"""Results by name of the curve and x."""
-
-
 def held_out(count: int, **fields: Any) -> Instance:
     """Held-out instances of the scenario."""
     return Isac(users=SIZE, antennas=SIZE, **fields).sample(count, seed=TEST_SEEDS[0], dtype=torch.complex128)
-
-
-def first_targets(instance: Instance, targets: int) -> Instance:
-    """The same instances with only the first targets, so that the sets of targets are nested."""
-    kept = {name: instance.context[name][:, :targets] for name in ("target_angles", "target_gain")}
-    return Instance.perfect(instance.truth, **{**instance.context, **kept})
 
 
 def against_targets(options: Options, count: int) -> tuple[Results, Values]:
@@ -156,15 +101,6 @@ def against_snr(options: Options, count: int) -> Results:
             options.report(f"{name}, {snr_db:g} dB")
             results[name, snr_db] = run(create(), instance)
     return results
-
-
-def points(results: Results, quantity: Callable[[Run], Estimate | None]) -> dict[str, list[Point]]:
-    """Curves of the figures."""
-    lines: dict[str, list[Point]] = {}
-    for (name, x), one in results.items():
-        value = quantity(one)
-        lines.setdefault(name, []).append((x, None if value is None else value.value, one.share))
-    return lines
 
 
 def percent_of_unconstrained(one: Run, unconstrained: Values) -> Estimate | None:
@@ -194,13 +130,6 @@ def snr_table(results: Results, count: int) -> Table:
     title = f"Fig. 11: methods by SNR, {size} ({count} instances; rates of those solved)"
     columns = ["", "SNR (dB)", "Sum rate (bit/s/Hz)", "Met (%)", f"Percent of {BEST}, both met", "ms per instance"]
     return Table("figure-11-snr", title, columns, rows, heads=2)
-
-
-def percent_of_best(results: Results, name: str, x: float) -> Estimate | None:
-    """Percent of the sum rate of `isac-wmmse`, on the instances that both solve."""
-    ours, best = results[name, x], results[BEST, x]
-    both = ours.solved & best.solved
-    return percent_of_mean(ours.rate[both], best.rate[both]) if both.any() else None
 
 
 def pattern(options: Options) -> Picture:

@@ -8,6 +8,7 @@ from beamforge.training.data.cells import Cells
 from beamforge.training.data.downlink import Downlink
 from beamforge.training.data.interference import Interference
 from beamforge.training.data.interference_grid import InterferenceGrid
+from beamforge.training.data.isac import MaskedIsac
 from beamforge.training.data.isac_grid import IsacGrid
 from beamforge.training.data.labelled import Labelled
 from beamforge.training.data.links import Links
@@ -22,5 +23,6 @@ SOURCES: dict[str, type[Any]] = {
     "interference-grid": InterferenceGrid,
     "isac-grid": IsacGrid,
     "masked": Masked,
+    "isac": MaskedIsac,
 }
 """Dataclasses whose fields are the entries of ``[data]``, each a `beamforge.training.stream.Source`."""
