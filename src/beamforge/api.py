@@ -61,7 +61,7 @@ def solve(
     jain               target of fair-sum-rate: mean of Jain's index over the batch, in (1/K, 1].
     target_angles      radians, [M] or [..., M]: sensing targets of isac, which gets N sensing streams.
     target_gain        complex reflection gains of the targets, [M] or [..., M].
-    sensing_snr_target least sensing SNR of every target, linear, scalar or [...].
+    sensing_snr_target  least sensing SNR of every target, linear, scalar or [...].
     sensing_noise      noise power of the sensing receiver in watts, scalar or [...] (default 0.01).
     axes               one letter per axis of H, in order (see `beamforge.from_axes`); users may have several antennas.
     checkpoint         a file of trained weights of a learned method, instead of the shipped ones.
