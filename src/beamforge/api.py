@@ -47,25 +47,25 @@ def solve(
 ) -> Solution:
     """Optimise beams or powers by a method, for one instance or a batch.
 
-    H                  complex [..., K, N] (one transmitter), complex [..., T, K, N] together with `serving` [K] or
-                       [..., K], or real power gains G [..., K, K] (rx, tx). With `axes`, complex of any shape.
-    noise              watts, scalar or [..., K].
-    p_max              watts: the total for one transmitter and for G; with `serving`, the limit of each transmitter
-                       (scalar or [..., T]).
-    problem            a name ("sum-rate", "max-min", "min-power", "fair-sum-rate", "isac") or a `Problem`.
-    method             a name from `beamforge list methods`; by default the recommended method.
-    weights            weights of the rates, [K] or [..., K].
-    sinr_target        linear, [K] or [..., K]; 0 for a user without a requirement.
-    p_max_transmitter  limit of each transmitter or link in watts, [T] or [..., T].
-    p_max_antenna      limit of each antenna in watts, [N], [T, N] or [..., T, N].
-    jain               target of fair-sum-rate: mean of Jain's index over the batch, in (1/K, 1].
-    target_angles      radians, [M] or [..., M]: sensing targets of isac, which gets N sensing streams.
-    target_gain        complex reflection gains of the targets, [M] or [..., M].
+    H                   complex [..., K, N] (one transmitter), complex [..., T, K, N] together with `serving` [K] or
+                        [..., K], or real power gains G [..., K, K] (rx, tx). With `axes`, complex of any shape.
+    noise               watts, scalar or [..., K].
+    p_max               watts: the total for one transmitter and for G; with `serving`, the limit of each transmitter
+                        (scalar or [..., T]).
+    problem             a name ("sum-rate", "max-min", "min-power", "fair-sum-rate", "isac") or a `Problem`.
+    method              a name from `beamforge list methods`; by default the recommended method.
+    weights             weights of the rates, [K] or [..., K].
+    sinr_target         linear, [K] or [..., K]; 0 for a user without a requirement.
+    p_max_transmitter   limit of each transmitter or link in watts, [T] or [..., T].
+    p_max_antenna       limit of each antenna in watts, [N], [T, N] or [..., T, N].
+    jain                target of fair-sum-rate: mean of Jain's index over the batch, in (1/K, 1].
+    target_angles       radians, [M] or [..., M]: sensing targets of isac, which gets N sensing streams.
+    target_gain         complex reflection gains of the targets, [M] or [..., M].
     sensing_snr_target  least sensing SNR of every target, linear, scalar or [...].
-    sensing_noise      noise power of the sensing receiver in watts, scalar or [...] (default 0.01).
-    axes               one letter per axis of H, in order (see `beamforge.from_axes`); users may have several antennas.
-    checkpoint         a file of trained weights of a learned method, instead of the shipped ones.
-    settings           settings of the method, by name.
+    sensing_noise       noise power of the sensing receiver in watts, scalar or [...] (default 0.01).
+    axes                one letter per axis of H, in order (see `beamforge.from_axes`); users may have several antennas.
+    checkpoint          a file of trained weights of a learned method, instead of the shipped ones.
+    settings            settings of the method, by name.
 
     Raises a `BeamforgeError` that says what to change. Beams are ``solution.W`` [..., N, D] (powers for G are |W|^2);
     ``solution.rate``, ``solution.sinr`` and ``solution.utility`` are what they achieve. If H is a NumPy array, all of
