@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +17,12 @@ Sizes = Mapping[tuple[int, int], Mapping[str, Estimate]]
 
 PERCENT = "Percent of converged WMMSE from RZF"
 
+REFERENCES: Mapping[str, Mapping[str, Any]] = {
+    "rzf": {"color": "#888888", "linestyle": ":"},
+    "capacity (DPC)": {"color": "#000000", "linewidth": 1.0},
+}
+"""Styles of the reference curves."""
+
 
 @styled
 def by_size(found: Sizes, numbers: Sequence[int], pair: tuple[str, str]) -> Figure:
@@ -25,7 +32,7 @@ def by_size(found: Sizes, numbers: Sequence[int], pair: tuple[str, str]) -> Figu
     most, middle = numbers[-1], numbers[len(numbers) // 2]
     draw(left, numbers, {name: [found[most, N][name] for N in numbers] for name in pair})
     left.set(xlabel=f"Antennas N (K = {most})", ylabel=PERCENT)
-    left.legend()
+    left.legend(loc="lower right")
     draw(right, numbers, {name: [found[K, middle][name] for K in numbers] for name in found[most, most]})
     right.set(xlabel=f"Users K (N = {middle})")
     figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=5)
@@ -44,15 +51,16 @@ def by_column(steps: Table, levels: Table) -> Figure:
         rows = {f"K×N = {row[0]}": [row[place] for place, _ in columns] for row in table.rows}
         draw(ax, [x for _, x in columns], rows)
         ax.set(xlabel=label)
-        ax.legend()
     left.set(ylabel=PERCENT)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 
 def draw(ax: Axes, x: Sequence[float], curves: Mapping[str, Sequence[Estimate]]) -> None:
     """A curve for each name, with 95 % intervals."""
     for index, (name, values) in enumerate(curves.items()):
-        ax.errorbar(x, [one.value for one in values], [one.half for one in values], label=name, **line(index))
+        style = REFERENCES.get(name) or line(index)
+        ax.errorbar(x, [one.value for one in values], [one.half for one in values], label=name, **style)
     ax.set_xticks(list(x))
 
 
