@@ -41,7 +41,9 @@ def rate_regions(options: Options) -> list[Exhibit]:
     instance = CELL.sample(40 if options.quick else SEARCHED)
     rates, _ = boundary(instance.truth, instance.context["p_max_transmitter"].double(), POINTS)
     bulge = convexity(rates)
-    chosen = torch.stack([bulge.argmax(), bulge.argmin()])
+    order = bulge.argsort()
+    convex = order[bulge[order] > 0]  # the most convex regions are nearly rectangles: the median shows more
+    chosen = torch.stack([convex[len(convex) // 2] if len(convex) else order[-1], order[0]])
     cases = batching.take(instance, chosen)
     reached = {name: swept(cases, method, utility) for name, (method, utility, *_) in METHODS.items()}
     figure = regions(rates[chosen].numpy(), {name: found.numpy() for name, found in reached.items()})
@@ -74,10 +76,13 @@ def regions(rates: Values, reached: dict[str, Values]) -> Figure:
     """A panel for each case."""
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
     for case, ax in enumerate(figure.subplots(1, 2)):
-        ax.plot(*rates[case].T, color="black", linewidth=1.0, label="Pareto boundary (exact)")
+        x, y = rates[case].T
+        ax.plot(
+            [0, *x, x.max()], [y.max(), *y, 0], color="black", linewidth=1.0, label="Boundary of the region (exact)"
+        )
         for name, (_, _, marker, colour) in METHODS.items():
             ax.plot(*reached[name][case].T, marker, color=colour, markersize=4, label=name, markerfacecolor="none")
         ax.set(xlabel="Rate of user 1 (bit/s/Hz)", ylabel="Rate of user 2 (bit/s/Hz)", title=CASES[case])
-        ax.set(xlim=(0, None), ylim=(0, None))
+        ax.set(xlim=(0, 1.05 * x.max()), ylim=(0, 1.05 * y.max()))
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
