@@ -71,6 +71,7 @@ def rate_by_bytes(table: Table) -> Figure:
         local = next(row[5].value for row in table.rows if row[:2] == [problem, "slnr"])
         ax.axhline(local, color="black", linewidth=0.8, zorder=0)
         ax.annotate("slnr, no messages", (ax.get_xlim()[1], local), (-4, 3), textcoords="offset points", ha="right")
+        ax.ticklabel_format(axis="y", useOffset=False)
         ax.set(xscale="log", xlabel="Bytes per coherence block, all base stations", title=problem)
     figure.axes[0].set_ylabel("Percent of the centralised reference")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)

@@ -77,9 +77,8 @@ def regions(rates: Values, reached: dict[str, Values]) -> Figure:
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
     for case, ax in enumerate(figure.subplots(1, 2)):
         x, y = rates[case].T
-        ax.plot(
-            [0, *x, x.max()], [y.max(), *y, 0], color="black", linewidth=1.0, label="Boundary of the region (exact)"
-        )
+        edge = [x.max(), *x, 0], [0, *y, y.max()]
+        ax.plot(*edge, color="black", linewidth=1.0, label="Boundary of the region (exact)")
         for name, (_, _, marker, colour) in METHODS.items():
             ax.plot(*reached[name][case].T, marker, color=colour, markersize=4, label=name, markerfacecolor="none")
         ax.set(xlabel="Rate of user 1 (bit/s/Hz)", ylabel="Rate of user 2 (bit/s/Hz)", title=CASES[case])

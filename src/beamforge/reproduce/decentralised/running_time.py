@@ -90,9 +90,11 @@ def by_cell(seconds: dict[tuple[int, int], dict[str, float]]) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     for index, name in enumerate(TIMED):
         by_users = sorted((users, 1e3 * taken[name] / BATCH) for (users, snr), taken in seconds.items() if snr == AT[1])
-        left.plot(*zip(*by_users, strict=True), label=name, **line(index))
+        style = line(index) if name != "duality" else {**line(index), "color": "#888888"}
+        left.plot(*zip(*by_users, strict=True), label=name, **style)
         by_snr = sorted((snr, 1e3 * taken[name] / BATCH) for (users, snr), taken in seconds.items() if users == AT[0])
-        right.plot(*zip(*by_snr, strict=True), **line(index))
+        right.plot(*zip(*by_snr, strict=True), **style)
+    left.set_xticks(USERS)
     left.set(xlabel="Base stations K (10 dB)", ylabel="Time per realisation (ms)", yscale="log")
     right.set(xlabel=f"SNR (dB), K = {AT[0]}")
     figure.legend(loc="outside upper center", ncols=5)
