@@ -5,13 +5,16 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import torch
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Machine:
         return cls(processor(), torch.get_num_threads(), torch.__version__, platform.python_version(), commit())
 
 
-def interleaved(tasks: Mapping[str, Callable[[int], object]], repeats: int) -> dict[str, float]:
+def interleaved(tasks: Mapping[Name, Callable[[int], object]], repeats: int) -> dict[Name, float]:
     """Median seconds of each task over `repeats` rounds; a task gets the number of the round.
 
     Every task runs once untimed, then in each round all tasks run one after another, so that a disturbance of the
@@ -38,7 +41,7 @@ def interleaved(tasks: Mapping[str, Callable[[int], object]], repeats: int) -> d
     """
     for task in tasks.values():
         task(0)
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    seconds: dict[Name, list[float]] = {name: [] for name in tasks}
     for index in range(repeats):
         for name, task in tasks.items():
             wait()

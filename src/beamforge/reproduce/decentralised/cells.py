@@ -16,6 +16,7 @@ from beamforge.core.evaluate import evaluate
 from beamforge.core.instance import Instance
 from beamforge.core.named_problems import build_problem
 from beamforge.core.problem import Problem
+from beamforge.core.solver import Solver
 from beamforge.registry import create
 from beamforge.scenarios import Interference
 from beamforge.scenarios.base import TEST_SEEDS
@@ -60,7 +61,11 @@ class Method:
 
     def beams(self, problem: Problem, instance: Instance) -> Tensor:
         """W [B, N, K]."""
-        return create(problem, instance.truth, self.name, self.settings).solve(problem, instance).W
+        return self.solver(problem, instance).solve(problem, instance).W
+
+    def solver(self, problem: Problem, instance: Instance) -> Solver:
+        """The solver for this problem and network, with its weights loaded."""
+        return create(problem, instance.truth, self.name, self.settings)
 
 
 class WmmseFromZeroForcing:
