@@ -1,5 +1,7 @@
 """`beamforge.solve`, its errors, and the registry."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,20 @@ from beamforge.core.utilities import MinRate, MinSinr, SumRate
 from beamforge.registry import METHODS, configure, methods_for
 
 H = torch.randn(5, 3, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+
+
+def test_public_names_are_imported_at_first_use():
+    """The command line shows its help without PyTorch, which takes seconds to import."""
+    code = (
+        "import sys, beamforge.cli; assert 'torch' not in sys.modules; beamforge.solve; assert 'torch' in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE).stderr == b""
+    listed = {name for names in beamforge.MODULES.values() for name in names}
+    assert listed | {"__version__"} == set(beamforge.__all__) <= set(dir(beamforge))
+    for name in listed:
+        assert getattr(beamforge, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'slove'"):
+        beamforge.slove  # noqa: B018
 
 
 def test_named_problem_problem_object_and_solver_give_the_same_beams():

@@ -31,10 +31,10 @@ def run(folder, *arguments, lines, unbuffered=False):
     return process.wait(), said
 
 
-@pytest.mark.parametrize("attempt", range(10))
-def test_closed_pipe_is_reliable(folder, attempt):
-    status, said = run(folder, "list", lines=attempt % 3, unbuffered=attempt % 2 == 0)
-    assert (status, said) == (0, "")
+@pytest.mark.parametrize(("command", "attempts"), [("--help", 10), ("list", 3)])
+def test_closed_pipe_is_reliable(folder, command, attempts):
+    for attempt in range(attempts):
+        assert run(folder, command, lines=attempt % 3, unbuffered=attempt % 2 == 0) == (0, ""), attempt
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,11 @@ def test_closed_pipe_is_reliable(folder, attempt):
         ("solve", "downlink.npz", "--problem", "sum-rate", "--json", "--out", "json.npz"),
         ("sample", "rayleigh", "--count", "2", "--seed", "0", "--out", "sampled.npz"),
         ("list", "methods"),
-        ("--help",),
         ("solve", "--help"),
     ],
 )
-@pytest.mark.parametrize("unbuffered", [False, True])
-def test_every_command_that_prints(folder, arguments, unbuffered):
-    assert run(folder, *arguments, lines=0, unbuffered=unbuffered) == (0, "")
+def test_every_command_that_prints(folder, arguments):
+    assert run(folder, *arguments, lines=0) == (0, "")
 
 
 def test_tables_printed_by_rich_too(folder):
@@ -77,6 +75,6 @@ def test_a_full_disk_is_not_a_closed_pipe(folder):
     if not os.path.exists("/dev/full"):
         pytest.skip("no device that is always full")
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "beamforge", "list"]
+        command = [sys.executable, "-m", "beamforge", "--help"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "No space left" in done.stderr

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from training import toy_fair
+from training.runs import TWO_PROCESSES, end, run_here, start
 
 from beamforge.core.errors import ConfigError
 from beamforge.training import log
@@ -45,31 +42,15 @@ def test_numbers_out_of_range_are_refused(wrong):
         DualAscent(0.8, **wrong)
 
 
-def start(folder, *arguments, launcher=(), **environment):
-    (folder / "toy.toml").write_text(toy_fair.RECIPE)
-    command = [sys.executable, *launcher, str(Path(toy_fair.__file__)), "train", "toy.toml", *arguments]
-    known = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.Popen(
-        command, cwd=folder, env=os.environ | known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def end(process, status=0):
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == status, err
-
-
 def prices(run):
     return [line["price"] for line in log.read(run / "log.jsonl") if "price" in line]
 
 
 def test_two_processes_agree_on_the_price_and_a_killed_run_resumes_it(tmp_path):
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d")
-    shared = start(tmp_path, "--out", "shared", launcher=(*torchrun, "--rdzv-endpoint", "localhost:0"))
-    whole = start(tmp_path, "--out", "whole")
-    end(start(tmp_path, "--out", "parts", TOY_SIGNAL=f"{signal.SIGKILL:d}@13"), -signal.SIGKILL)
-    end(start(tmp_path, "--out", "parts", "--resume"))
-    end(whole)
+    shared = start(toy_fair, tmp_path, "--out", "shared", launcher=TWO_PROCESSES)
+    run_here(toy_fair, tmp_path, "--out", "whole")
+    end(start(toy_fair, tmp_path, "--out", "parts", TOY_SIGNAL=f"{signal.SIGKILL:d}@13"), -signal.SIGKILL)
+    end(start(toy_fair, tmp_path, "--out", "parts", "--resume"))
     end(shared)
     one, two, three = (load_file(tmp_path / run / "weights.safetensors") for run in ("whole", "parts", "shared"))
     assert all(torch.equal(two[name], value) for name, value in one.items())
@@ -78,8 +59,7 @@ def test_two_processes_agree_on_the_price_and_a_killed_run_resumes_it(tmp_path):
     assert prices(tmp_path / "whole") == prices(tmp_path / "parts")
     assert prices(tmp_path / "shared") == pytest.approx(prices(tmp_path / "whole"), rel=1e-9)
     assert len(set(prices(tmp_path / "whole"))) > 10, "the price never moved"
-    half = start(tmp_path, "--out", "half", "--set", "run.precision=16", "--set", "run.steps=2")
-    end(half)
+    run_here(toy_fair, tmp_path, "--out", "half", "--set", "run.precision=16", "--set", "run.steps=2")
     kept = load_file(tmp_path / "half" / "weights.safetensors")
     assert kept["net.0.weight"].dtype == torch.bfloat16 and kept["dual.price"].dtype == torch.float32
     assert (tmp_path / "whole" / "curves.png").stat().st_size > 10_000

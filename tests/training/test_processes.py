@@ -2,54 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from training import toy
+from training.runs import TWO_PROCESSES, end, run_here, start
 
 from beamforge.io import weights
 from beamforge.training import log
 from beamforge.training.processes import Processes
 
-TOY = Path(toy.__file__)
-
-
-def start(folder, *arguments, launcher=(), **environment):
-    (folder / "toy.toml").write_text(toy.RECIPE)
-    command = [sys.executable, *launcher, str(TOY), "train", "toy.toml", *arguments]
-    known = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.Popen(
-        command, cwd=folder, env=os.environ | known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def end(process, status=0):
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == status, err
-    return out, err
-
 
 def test_a_killed_and_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
-    whole = start(tmp_path, "--out", "whole")
-    end(start(tmp_path, "--out", "parts", TOY_SIGNAL=f"{signal.SIGKILL:d}@25"), -signal.SIGKILL)
+    run_here(toy, tmp_path, "--out", "whole")
+    end(start(toy, tmp_path, "--out", "parts", TOY_SIGNAL=f"{signal.SIGKILL:d}@25"), -signal.SIGKILL)
     assert not (tmp_path / "parts" / "weights.safetensors").exists()
     assert log.read(tmp_path / "parts" / "log.jsonl")[-1]["step"] == 24  # four steps after the last checkpoint
 
     for number, step in ((signal.SIGINT, 23), (signal.SIGTERM, 26)):
-        _, err = end(start(tmp_path, "--out", "parts", "--resume", TOY_SIGNAL=f"{number:d}@3"), 1)
+        _, err = end(start(toy, tmp_path, "--out", "parts", "--resume", TOY_SIGNAL=f"{number:d}@3"), 1)
         told = rf"interrupted after {step} steps; resume with: beamforge train toy\.toml --resume --out parts\n"
         assert re.fullmatch(told, err), err
 
-    out, err = end(start(tmp_path, "--out", "parts", "--resume"))
+    out, err = end(start(toy, tmp_path, "--out", "parts", "--resume"))
     assert "validation loss" in out and re.match(r"step 40/40  .* steps/s  loss .*  validation .* min left", err)
-    end(whole)
     one, other = (weights.load("toy", tmp_path / run / "weights.safetensors") for run in ("whole", "parts"))
     assert all(torch.equal(value, other.tensors[name]) for name, value in one.tensors.items())
     told = [{name: value for name, value in file.header.items() if name != "seconds"} for file in (one, other)]
@@ -68,11 +47,9 @@ def test_two_processes_give_the_results_of_one_on_the_same_batches(tmp_path):
         for setting in ("run.steps=12", "run.validate_every=6", "run.precision=64", "model.dropout=0.0")
         for part in ("--set", setting)
     ]
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d")
-    torchrun = (*torchrun, "--rdzv-endpoint", "localhost:0")
-    alone = start(tmp_path, "--out", "alone", *settings)
-    shared, _ = end(start(tmp_path, "--out", "shared", *settings, launcher=torchrun))
-    end(alone)
+    shared = start(toy, tmp_path, "--out", "shared", *settings, launcher=TWO_PROCESSES)
+    run_here(toy, tmp_path, "--out", "alone", *settings)
+    shared, _ = end(shared)
     assert shared.count("validation loss") == 1
     one, two = (load_file(tmp_path / run / "weights.safetensors") for run in ("alone", "shared"))
     assert one["net.0.weight"].dtype == torch.float64

@@ -73,6 +73,8 @@ class Toy(Solver):
         return loss, {"least_rate": rate.amin(-1).mean().detach(), "users": float(rate.shape[-1])}
 
 
+MODEL = ("toy", Toy)
+
 if __name__ == "__main__":
     from beamforge.cli import main
 

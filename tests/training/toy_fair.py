@@ -34,6 +34,8 @@ class ToyFair(toy.Toy):
         self.dual.adapt(figures["least_rate"])
 
 
+MODEL = ("toy-fair", ToyFair)
+
 if __name__ == "__main__":
     from beamforge.cli import main
 

@@ -166,10 +166,10 @@ def test_brute_force_is_not_better_at_the_same_fairness(limit):
         assert S[b] <= best * 1.05  # the grid is fine enough to say so
 
 
-@pytest.mark.parametrize("limit", [0.6, 0.75, 0.9])
+@pytest.mark.parametrize("limit", [0.6, 0.9])
 def test_solutions_in_a_gap_of_the_frontier_are_above_weighted_slnr(limit):
     """With a limit on each instance, in a gap that no price leads into: compared at the fairness of each instance."""
-    H = channels(12, 3, 4, seed=1) * np.sqrt(10.0 ** np.linspace(-2, 1, 3))[:, None]
+    H = channels(6, 3, 4, seed=1) * np.sqrt(10.0 ** np.linspace(-2, 1, 3))[:, None]
     S, J = per_instance(H, limit)
     problem = Problem(SumRate(), (EqualPower(POWER), JainAtLeast(limit)))
     slnr = WeightedSLNR().solve(problem, Network.broadcast(torch.as_tensor(H), NOISE))

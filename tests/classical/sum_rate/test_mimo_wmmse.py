@@ -31,10 +31,11 @@ def total(network, W):
     return network.rate(W).sum(-1)
 
 
-@pytest.mark.parametrize(("K", "M", "N"), [(4, 2, 8), (6, 2, 8), (3, 3, 4)])
-@pytest.mark.parametrize("snr_db", [0, 15, 30])
+@pytest.mark.parametrize(
+    ("K", "M", "N", "snr_db"), [(4, 2, 8, 0), (4, 2, 8, 30), (6, 2, 8, 15), (3, 3, 4, 0), (3, 3, 4, 30)]
+)
 def test_the_textbook_iteration_from_the_same_starts_is_not_better(K, M, N, snr_db):
-    count, noise = 8, 10 ** (-snr_db / 10)
+    count, noise = 5, 10 ** (-snr_db / 10)
     network = Network.broadcast(gaussian(count, K * M, N, seed=K), noise, receive_antennas=M)
     method = ReducedMimoWMMSE()
     found = total(network, method.solve(PROBLEM, network).W).numpy()

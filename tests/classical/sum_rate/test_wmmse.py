@@ -247,7 +247,7 @@ def random_best(problem, net, starts):
 @pytest.mark.parametrize("serving", [[0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1]])
 def test_one_of_two_identical_users_is_switched_off(limits, serving):
     T, N = max(serving) + 1, 8 // (max(serving) + 1)
-    H = network(T, 2, N, batch=5, seed=8).H.repeat_interleave(2, 2)
+    H = network(T, 2, N, batch=3, seed=8).H.repeat_interleave(2, 2)
     net = Network.multicell(H, 0.01, torch.tensor(serving))
     problem = Problem(SumRate(), LIMITS[limits](1.0, T, N))
     solution = create(problem, net, "wmmse").solve(problem, net)
