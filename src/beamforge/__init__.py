@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from beamforge.api import solve
+    from beamforge.compiled.function import compile
     from beamforge.core.errors import BeamforgeError, ChannelFileError, ConfigError, ShapeError, UnsupportedProblem
     from beamforge.core.evaluate import Report, evaluate
     from beamforge.core.instance import Instance
@@ -33,6 +34,7 @@ __all__ = [
     "Status",
     "UnsupportedProblem",
     "__version__",
+    "compile",
     "evaluate",
     "from_axes",
     "solve",
@@ -40,6 +42,7 @@ __all__ = [
 
 MODULES = {
     "api": ("solve",),
+    "compiled.function": ("compile",),
     "core.errors": ("BeamforgeError", "ChannelFileError", "ConfigError", "ShapeError", "UnsupportedProblem"),
     "core.evaluate": ("Report", "evaluate"),
     "core.instance": ("Instance",),

@@ -19,7 +19,7 @@ from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution
 from beamforge.core.terms import Number
 from beamforge.io.axes import Axes
-from beamforge.registry import create
+from beamforge.registry import chosen, remembered
 
 
 def solve(
@@ -107,7 +107,7 @@ def solve(
             raise ConfigError(f"{name} must be left out with {problem}, got some")
     if checkpoint is not None:
         settings["checkpoint"] = os.fspath(checkpoint)
-    solver = create(question, network, method, settings)
+    solver = remembered(chosen(question, network, method, settings), settings, method)
     instance = Instance.perfect(network)
     found = replace(solver.solve(question, instance, start=start, generator=generator), asked=(question, instance))
     return numpy_answer(found) if as_numpy else found

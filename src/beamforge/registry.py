@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, get_type_hints
 
 from beamforge.classical.duality.max_min import MaxMin
@@ -156,23 +158,35 @@ def create(
     Raises `ConfigError` for an unknown name or setting, with the nearest known one, and `UnsupportedProblem`, with the
     methods that support the problem and network, if this one does not.
     """
-    suitable = methods_for(problem, network, decentralised=decentralised)
-    if method is None and suitable:
-        method = suitable[0]
+    kind = chosen(problem, network, method, settings, decentralised=decentralised)
+    return configure(kind, settings or {}, method)
+
+
+def chosen(
+    problem: Problem,
+    network: Network,
+    method: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    decentralised: bool = False,
+) -> type[Solver]:
+    """The solver class of `create`."""
+    method = method or next(iter(methods_for(problem, network, decentralised=decentralised)), None)
     if method is not None and method not in METHODS:
         raise ConfigError(unknown("method", method, METHODS))
     kinds = kinds_of(method or "", decentralised)
-    if method not in suitable:
-        for kind in kinds if "checkpoint" in (settings or {}) else ():
-            if (trained := configure(kind, settings or {}, method)).fits(problem, network):
-                return trained
-        would = f"methods that do: {', '.join(suitable)}" if suitable else "no method does"
-        asks = {kind.scope for kind in kinds if kind.scope}
-        name = " ".join([method or "beamforge", *(f"({words})" for words in sorted(asks))])
-        alone = " with base stations that decide alone" if decentralised else ""
-        raise UnsupportedProblem(f"{name} does not serve {describe(problem, network)}{alone}; {would}")
-    kind = next(kind for kind in kinds if kind.supports(problem, network))
-    return configure(kind, settings or {}, method)
+    for kind in kinds:
+        if kind.supports(problem, network):
+            return kind
+    for kind in kinds if "checkpoint" in (settings or {}) else ():
+        if configure(kind, settings or {}, method).fits(problem, network):
+            return kind
+    suitable = methods_for(problem, network, decentralised=decentralised)
+    would = f"methods that do: {', '.join(suitable)}" if suitable else "no method does"
+    asks = {kind.scope for kind in kinds if kind.scope}
+    name = " ".join([method or "beamforge", *(f"({words})" for words in sorted(asks))])
+    alone = " with base stations that decide alone" if decentralised else ""
+    raise UnsupportedProblem(f"{name} does not serve {describe(problem, network)}{alone}; {would}")
 
 
 def trainable(model: str, settings: Mapping[str, Any]) -> Solver:
@@ -181,6 +195,25 @@ def trainable(model: str, settings: Mapping[str, Any]) -> Solver:
         raise ConfigError(unknown("model", model, MODELS))
     plain = {name: value if isinstance(value, list) else str(value) for name, value in settings.items()}
     return configure(MODELS[model], plain).requires_grad_()
+
+
+def remembered(kind: type[Solver], settings: Mapping[str, Any], method: str | None = None) -> Solver:
+    """`configure`, but a later call with the same settings in the same thread gets the same solver.
+
+    A loop over single channels thus builds a network and reads its weights once. Solvers with weights of a file, which
+    may change, or with random weights are new at every call.
+    """
+    named = tuple(sorted(settings.items()))
+    if "checkpoint" in settings or not all(isinstance(value, str | int | float | None) for _, value in named):
+        return configure(kind, settings, method)
+    key: Any = (kind, method, tuple((*each, type(each[1])) for each in named), threading.get_ident())
+    return _remembered(key)
+
+
+@lru_cache(maxsize=64)
+def _remembered(key: Any) -> Solver:
+    kind, method, settings, _ = key
+    return configure(kind, {name: value for name, value, _ in settings}, method)
 
 
 def configure(kind: type[Solver], settings: Mapping[str, Any], method: str | None = None) -> Solver:

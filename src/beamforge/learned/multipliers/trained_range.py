@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from beamforge.classical.sum_rate.reduced_wmmse import WhitenedChannel
@@ -40,9 +39,14 @@ class TrainedRange(NamedTuple):
         The number of antennas is rounded as in training; an instance with a user without a channel is outside.
         """
         K, N = data.H.shape[-2:]
-        if max(1, round(K / self.load)) > N:
-            return torch.ones_like(data.power, dtype=torch.bool)
+        middle, width = self.mean_log_gain(K, N)
+        return ~((own(data.gram).real.log().mean(-1) - middle).abs() <= width)
+
+    def mean_log_gain(self, users: int, antennas: int) -> tuple[float, float]:
+        """Middle and half width of the range of the mean over users of ``log |h|^2``, channels in units of noise over
+        power; the half width is negative if the load is above the range."""
+        if max(1, round(users / self.load)) > antennas:
+            return 0.0, -1.0
         least, most = self.snr_db
-        middle = (least + most) / 2 * math.log(10) / 10 + math.log(N)
-        width = ((most - least) / 2 + MARGIN_DB) * math.log(10) / 10
-        return (own(data.gram).real.log().mean(-1) - middle).abs() > width
+        middle = (least + most) / 2 * math.log(10) / 10 + math.log(antennas)
+        return middle, ((most - least) / 2 + MARGIN_DB) * math.log(10) / 10

@@ -1,0 +1,1 @@
+"""Methods for one channel at a time, in NumPy and LAPACK: no framework call, no batch, no gradients."""
