@@ -68,35 +68,30 @@ def seconds(tasks: dict[str, Callable[[Array], object]], users: int, antennas: i
     return {name: value / CALLS for name, value in taken.items()}
 
 
+def table(method: str, floor: Callable[[Array], object], sizes: list[tuple[int, int]], repeats: int) -> None:
+    """One row for each size."""
+    stated = {"noise": NOISE, "p_max": 1.0}
+    tasks = {
+        "compiled": beamforge.compile(method, **stated),
+        "solve": lambda H: beamforge.solve(H, method=method, **stated),
+        floor.__name__: floor,
+    }
+    print(f"\n{method} (ms)")
+    print("   K    N", *(f"{name:>15}" for name in tasks), "  compiled over the last  solve over compiled")
+    for users, antennas in sizes:
+        taken = seconds(tasks, users, antennas, repeats)
+        ours, eager, least = taken.values()
+        times = (f"{1e3 * value:15.3f}" for value in taken.values())
+        print(f"{users:4d} {antennas:4d}", *times, f"{ours / least:24.1f} {eager / ours:20.1f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=30)
     repeats = parser.parse_args().repeats
     print(Machine.here())
-    stated = {"noise": NOISE, "p_max": 1.0}
-    beams, rzf = beamforge.compile("multipliers", **stated), beamforge.compile("rzf", **stated)
-    print("\nmultipliers, 3 steps (ms)")
-    print("   K    N   compiled      solve   7 inverses   compiled / inverses   solve / compiled")
-    for users, antennas in ((16, 16), (16, 64), (40, 40), (64, 64)):
-        tasks = {
-            "compiled": beams,
-            "solve": lambda H: beamforge.solve(H, method="multipliers", **stated),
-            "inverses": seven_inverses,
-        }
-        taken = seconds(tasks, users, antennas, repeats)
-        ours, eager, floor = (1e3 * taken[name] for name in tasks)
-        print(
-            f"{users:4d} {antennas:4d} {ours:10.3f} {eager:10.3f} {floor:12.3f} {ours / floor:20.1f} {eager / ours:18.1f}"
-        )
-    print("\nrzf (ms)")
-    print("   K    N   compiled      solve        NumPy      compiled / NumPy   solve / compiled")
-    for users, antennas in ((16, 16), (64, 64), (16, 1024)):
-        tasks = {"compiled": rzf, "solve": lambda H: beamforge.solve(H, method="rzf", **stated), "numpy": numpy_rzf}
-        taken = seconds(tasks, users, antennas, repeats)
-        ours, eager, floor = (1e3 * taken[name] for name in tasks)
-        print(
-            f"{users:4d} {antennas:4d} {ours:10.3f} {eager:10.3f} {floor:12.3f} {ours / floor:20.1f} {eager / ours:18.1f}"
-        )
+    table("multipliers", seven_inverses, [(16, 16), (16, 64), (40, 40), (64, 64)], repeats)
+    table("rzf", numpy_rzf, [(16, 16), (64, 64), (16, 1024)], repeats)
 
 
 if __name__ == "__main__":
