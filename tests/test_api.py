@@ -49,6 +49,28 @@ def test_settings_are_passed_to_the_method_and_parsed_from_strings():
     assert few.iterations.tolist() == [2] * 5
 
 
+def test_a_solver_as_the_method():
+    solver = ReducedWMMSE(max_iterations=3, starts=1)
+    found = beamforge.solve(H, noise=0.1, p_max=2.0, method=solver)
+    named = beamforge.solve(H, noise=0.1, p_max=2.0, method="wmmse", max_iterations=3, starts=1)
+    assert torch.equal(found.W, named.W) and found.asked.method == "wmmse"
+
+    class Mine(ReducedWMMSE):
+        """A method that has no name."""
+
+    assert str(beamforge.solve(H, noise=0.1, p_max=2.0, method=Mine())).startswith("Solution by Mine\n")
+
+
+def test_a_solver_is_made_once_for_equal_settings(monkeypatch):
+    made = []
+    monkeypatch.setattr("beamforge.registry.configure", lambda *a: made.append(a) or configure(*a))
+    for steps in (1, 1, 2, 1):
+        beamforge.solve(H, noise=0.1, p_max=2.0, method="multipliers", steps=steps, width=24)
+    assert len(made) == 2
+    random = [beamforge.solve(H, noise=0.1, p_max=2.0, method="multipliers", checkpoint="random") for _ in range(2)]
+    assert len(made) == 4 and random[0].W.shape == random[1].W.shape
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
@@ -86,7 +108,8 @@ def test_settings_are_passed_to_the_method_and_parsed_from_strings():
         ({"problem": "max-min", "jain": 0.9}, ConfigError, "jain must be left out with max-min"),
         ({"sinr_target": torch.ones(3)}, ConfigError, "sinr_target must be left out with sum-rate"),
         ({"problem": None}, ConfigError, "problem must be a name or a Problem, got None"),
-        ({"method": 3}, ConfigError, "method must be a name or None, got 3"),
+        ({"method": 3}, ConfigError, "method must be a name, a solver or None, got 3"),
+        ({"method": ReducedWMMSE(), "starts": 2}, ConfigError, "starts must be left out with a solver"),
         ({"method": "wmmse", "tolerance": None}, ConfigError, "tolerance must be float, got None"),
         ({"method": "wmmse", "tolerance": torch.nan}, ConfigError, "tolerance must be float, got nan"),
         ({"method": "wmmse", "max_iterations": 2.5}, ConfigError, "max_iterations must be int, got 2.5"),

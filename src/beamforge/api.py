@@ -16,10 +16,11 @@ from beamforge.core.instance import Instance
 from beamforge.core.named_problems import ONLY_FOR, build_problem
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
-from beamforge.core.solution import Solution
+from beamforge.core.solution import Asked, Solution
+from beamforge.core.solver import Solver
 from beamforge.core.terms import Number
 from beamforge.io.axes import Axes
-from beamforge.registry import chosen, remembered
+from beamforge.registry import chosen, name_of, remembered
 
 
 def solve(
@@ -28,7 +29,7 @@ def solve(
     noise: Number,
     p_max: Number | None = None,
     problem: str | Problem = "sum-rate",
-    method: str | None = None,
+    method: str | Solver | None = None,
     weights: Number | None = None,
     sinr_target: Number | None = None,
     p_max_transmitter: Number | None = None,
@@ -53,7 +54,8 @@ def solve(
     p_max               watts: the total for one transmitter and for G; with `serving`, the limit of each transmitter
                         (scalar or [..., T]).
     problem             a name ("sum-rate", "max-min", "min-power", "fair-sum-rate", "isac") or a `Problem`.
-    method              a name from `beamforge list methods`; by default the recommended method.
+    method              a name from `beamforge list methods`, or a solver, also one of your own; by default the
+                        recommended method.
     weights             weights of the rates, [K] or [..., K].
     sinr_target         linear, [K] or [..., K]; 0 for a user without a requirement.
     p_max_transmitter   limit of each transmitter or link in watts, [T] or [..., T].
@@ -78,8 +80,10 @@ def solve(
     """
     if not isinstance(problem, str | Problem):
         raise ConfigError(f"problem must be a name or a Problem, got {problem!r}")
-    if not isinstance(method, str | None):
-        raise ConfigError(f"method must be a name or None, got {method!r}")
+    if not isinstance(method, str | Solver | None):
+        raise ConfigError(f"method must be a name, a solver or None, got {method!r}")
+    if isinstance(method, Solver) and (given := [*settings, *(["checkpoint"] if checkpoint is not None else [])]):
+        raise ConfigError(f"{' and '.join(given)} must be left out with a solver, which has its own settings, got some")
     if isinstance(weights, str | os.PathLike):
         raise ConfigError(f"weights must be those of the rates; trained weights are checkpoint={os.fspath(weights)!r}")
     as_numpy = isinstance(H, np.ndarray)
@@ -107,9 +111,13 @@ def solve(
             raise ConfigError(f"{name} must be left out with {problem}, got some")
     if checkpoint is not None:
         settings["checkpoint"] = os.fspath(checkpoint)
-    solver = remembered(chosen(question, network, method, settings), settings, method)
+    if isinstance(method, Solver):
+        solver = method
+    else:
+        solver = remembered(chosen(question, network, method, settings), settings, method)
     instance = Instance.perfect(network)
-    found = replace(solver.solve(question, instance, start=start, generator=generator), asked=(question, instance))
+    asked = Asked(question, instance, method if isinstance(method, str) else name_of(type(solver)))
+    found = replace(solver.solve(question, instance, start=start, generator=generator), asked=asked)
     return numpy_answer(found) if as_numpy else found
 
 
@@ -165,6 +173,6 @@ def numpy_answer(solution: Solution) -> Solution:
         return leaf.resolve_conj().detach().cpu().numpy()
 
     report = solution.report
-    found = replace(tree_map(array, replace(solution, asked=None)))
+    found = replace(tree_map(array, replace(solution, asked=None)), asked=solution.asked)
     vars(found)["report"] = tree_map(array, report)
     return found

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from functools import lru_cache
+from importlib.metadata import entry_points
 from typing import Any, get_type_hints
 
 from beamforge.classical.duality.max_min import MaxMin
@@ -63,6 +65,34 @@ from beamforge.learned.links.neural_sum_rate_shared import NeuralSumRateShared
 from beamforge.learned.links.td3 import TD3
 from beamforge.learned.multipliers.sum_rate import SumRateMultipliers
 
+GROUP = "beamforge.methods"
+"""Entry points by which installed packages add methods: a name, and a solver class or a tuple of solver classes."""
+
+
+def installed(known: Collection[str]) -> dict[str, tuple[type[Solver], ...]]:
+    """Methods of installed packages; one that has a known name, or cannot be imported, is left out with a warning.
+
+    In the `pyproject.toml` of such a package::
+
+        [project.entry-points."beamforge.methods"]
+        my-method = "my_package:MyMethod"
+    """
+    found: dict[str, tuple[type[Solver], ...]] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            loaded = entry.load()
+            kinds = loaded if isinstance(loaded, tuple) else (loaded,)
+            wrong = "its name is taken" if entry.name in known else ""
+            wrong = wrong or ("" if all(issubclass(kind, Solver) for kind in kinds) else "it is no Solver class")
+        except Exception as error:  # whatever a foreign package raises must not stop the other methods
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong:
+            warnings.warn(f"method {entry.name!r} of {entry.value!r} is left out: {wrong}", stacklevel=2)
+        else:
+            found[entry.name] = kinds
+    return found
+
+
 METHODS: dict[str, tuple[type[Solver], ...]] = {
     "perron-frobenius": (PerronFrobenius,),
     "duality": (Duality, PowerLimitedMinPower, MaxMin, PowerLimitedMaxMin),
@@ -105,6 +135,8 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "rzf-null-space": (NullSpaceSensing,),
 }
 
+METHODS |= installed(METHODS)
+
 MODELS: dict[str, type[Solver]] = {
     "multipliers": SumRateMultipliers,
     "fair-multipliers": FairMultipliers,
@@ -136,6 +168,11 @@ MODELS: dict[str, type[Solver]] = {
 def kinds_of(method: str, decentralised: bool = False) -> list[type[Solver]]:
     """The solver classes of a method, or those of them whose base stations decide alone."""
     return [kind for kind in METHODS.get(method, ()) if not decentralised or issubclass(kind, DecentralisedSolver)]
+
+
+def name_of(kind: type[Solver]) -> str:
+    """The name of the method of a solver class, or the name of the class."""
+    return next((name for name, kinds in METHODS.items() if kind in kinds), kind.__name__)
 
 
 def methods_for(problem: Problem, network: Network, *, decentralised: bool = False) -> list[str]:

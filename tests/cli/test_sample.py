@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -95,6 +96,22 @@ def test_list_is_complete(capsys):
     assert "`" not in whole
     assert main(["list", "method"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_list_shows_the_settings_of_every_method_with_meaning_and_default(capsys):
+    for method, kinds in METHODS.items():
+        assert main(["list", "methods", method]) == 0
+        said = capsys.readouterr().out
+        for kind in kinds:
+            own = " ".join(said.partition(f"\n{kind.__name__}: ")[2].partition("\n\n")[0].split())
+            for name, parameter in inspect.signature(kind.__init__).parameters.items():
+                if parameter.default is not parameter.empty:
+                    told = own.partition(f"--set {name}= ")[2].partition(" --set ")[0]
+                    assert told.endswith(f"(default {parameter.default})"), f"{kind.__name__}: {name}"
+                    assert len(told.partition("(default")[0].split()) >= 1, f"{kind.__name__}: no meaning of {name}"
+    assert main(["list", "methods", "wmse"]) == 2 and "did you mean 'wmmse'" in capsys.readouterr().err
+    assert main(["list", "suites", "munich"]) == 2 and "must be left out" in capsys.readouterr().err
+    assert main(["list", "papers"]) == 0 and "decentralised  " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [[], ["sing"], ["--loud"], ["solve"], ["solve", "a", "b"]])

@@ -24,6 +24,7 @@ from beamforge.core.constraints import (
     TotalPower,
 )
 from beamforge.core.observation import Observation
+from beamforge.core.solution import Asked
 from beamforge.core.streams import Streams
 from beamforge.core.terms import number
 from beamforge.core.utilities import SumRate, TransmitPower
@@ -316,6 +317,6 @@ def test_a_solution_has_rates_and_utility_if_it_has_its_problem_and_instance():
     solution = ReducedWMMSE().solve(problem, network)
     with pytest.raises(LookupError, match="evaluate"):
         _ = solution.rate
-    asked = replace(solution, asked=(problem, Instance.perfect(network)))
+    asked = replace(solution, asked=Asked(problem, Instance.perfect(network), "mine"))
     torch.testing.assert_close(asked.rate, network.rate(solution.W))
     torch.testing.assert_close(asked.utility, network.rate(solution.W).sum(-1))

@@ -1,7 +1,10 @@
-"""``beamforge list``: problems, methods, scenarios, recipes and models by name."""
+"""``beamforge list``: what there is by name, and the settings of a method."""
 
 from __future__ import annotations
 
+import inspect
+import re
+import textwrap
 from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -11,10 +14,13 @@ from typing import Any
 import click
 import torch
 
+from beamforge.bench.suites import SUITES
+from beamforge.core.errors import ConfigError, unknown
 from beamforge.core.named_problems import PROBLEMS, build_problem
 from beamforge.core.network import Network
 from beamforge.io.weights import card, extra, names
 from beamforge.registry import METHODS
+from beamforge.reproduce import PAPERS
 from beamforge.scenarios import SCENARIOS, summary
 from beamforge.training.recipe import shipped as recipes
 
@@ -22,23 +28,83 @@ EXTRA = " (in the extra weights)"
 """Note on trained weights that do not come with the package itself."""
 
 
+KINDS = ("problems", "methods", "scenarios", "suites", "papers", "recipes", "models")
+
+
 @click.command("list")
-@click.argument("kind", type=click.Choice(["problems", "methods", "scenarios", "recipes", "models"]), required=False)
-def command(kind: str | None) -> None:
-    """List the problems, methods, scenarios, recipes or models; all of them by default."""
-    tables = {
-        "problems": {name: (builder.__doc__ or "").partition("\n")[0] for name, builder in PROBLEMS.items()},
-        "methods": {name: supported(name) for name in METHODS},
-        "scenarios": {name: summary(name) for name in SCENARIOS},
-        "recipes": {name: description(files("beamforge") / "recipes" / f"{name}.toml") for name in recipes()},
-        "models": {name: description(card(name)) + (EXTRA if name in extra().train else "") for name in names()},
-    }
-    for name in [kind] if kind else tables:
+@click.argument("kind", type=click.Choice(KINDS), required=False)
+@click.argument("name", required=False)
+def command(kind: str | None, name: str | None) -> None:
+    """List the problems, methods, scenarios, suites, papers, recipes or models; all of them by default.
+
+    `beamforge list methods NAME` shows the settings of a method, with meaning and default.
+    """
+    if name is not None:
+        if kind != "methods":
+            raise ConfigError(f"NAME must be left out with {kind}, got {name}")
+        settings_of(name)
+        return
+    for each in [kind] if kind else KINDS:
+        entries = entries_of(each)
         if not kind:
-            print(f"{name}:" if tables[name] else f"{name}: none")
-        width = max(map(len, tables[name]), default=0)
-        for entry, told in tables[name].items():
+            print(f"{each}:" if entries else f"{each}: none")
+        width = max(map(len, entries), default=0)
+        for entry, told in entries.items():
             print(f"{'' if kind else '  '}{entry:{width}}  {told}".replace("`", "").rstrip())
+
+
+def entries_of(kind: str) -> dict[str, str]:
+    """Names of a kind, and a description of each."""
+    if kind == "problems":
+        return {name: (builder.__doc__ or "").partition("\n")[0] for name, builder in PROBLEMS.items()}
+    if kind == "methods":
+        return {name: supported(name) for name in METHODS}
+    if kind == "scenarios":
+        return {name: summary(name) for name in SCENARIOS}
+    if kind == "suites":
+        return {name: suite.description for name, suite in SUITES.items()}
+    if kind == "papers":
+        return {name: (paper.__doc__ or "").partition("\n")[0] for name, paper in PAPERS.items()}
+    if kind == "recipes":
+        return {name: description(files("beamforge") / "recipes" / f"{name}.toml") for name in recipes()}
+    return {name: description(card(name)) + (EXTRA if name in extra().train else "") for name in names()}
+
+
+def settings_of(method: str) -> None:
+    """Print what a method serves, and the settings of its solvers."""
+    if method not in METHODS:
+        raise ConfigError(unknown("method", method, METHODS))
+    paragraph = textwrap.TextWrapper(80, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
+    print(f"{method}: {supported(method)}".rstrip())
+    for kind in METHODS[method]:
+        about = (inspect.getdoc(kind) or kind.__name__).partition("\n")[0]
+        print(f"\n{kind.__name__}: {about}".replace("`", ""))
+        told = meanings(kind)
+        for name, parameter in inspect.signature(kind.__init__).parameters.items():
+            if name != "self" and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                default = "" if parameter.default is parameter.empty else f" (default {parameter.default})"
+                words = f"--set {name}=  {told.get(name, '')}{default}".replace("`", "")
+                print(paragraph.fill(words))
+
+
+ENTRY = re.compile(r"^(\w+(?:, \w+)*)  +(\S.*)\n?((?:^ +\S.*\n?)*)", re.MULTILINE)
+"""Names and their meaning in a docstring, with its further lines indented."""
+
+
+def meanings(kind: type) -> dict[str, str]:
+    """Meanings of the settings of a solver class, from lines "name  meaning" of its docstring and of its bases'.
+
+    >>> from beamforge.classical.sum_rate.reduced_wmmse import ReducedWMMSE
+    >>> meanings(ReducedWMMSE)["starts"]
+    'how many of these; a start given to solve replaces them all.'
+    """
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        document = inspect.cleandoc(vars(base).get("__doc__") or "")
+        for settings, first, rest in ENTRY.findall(document):
+            words = " ".join(f"{first} {rest}".split()).replace("`", "")
+            found |= dict.fromkeys(settings.split(", "), words)
+    return found
 
 
 STATED: Mapping[str, dict[str, Any]] = {

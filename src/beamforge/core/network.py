@@ -10,10 +10,11 @@ from torch import Tensor
 
 from beamforge.core.errors import ShapeError
 from beamforge.core.streams import NO_DATA, Streams, numbers, whole_numbers
+from beamforge.core.summaries import Summarised, array, counted, spread
 
 
-@dataclass(frozen=True)
-class Network:
+@dataclass(frozen=True, repr=False)
+class Network(Summarised):
     """Channels, noise and streams: ``y = H W s + n`` with ``E[s s^H] = I``.
 
     H                 complex [..., T, K M, N]: T transmitters of N antennas, K users of M antennas, whose M rows follow
@@ -42,6 +43,32 @@ class Network:
         if self.noise.shape != sizes or self.streams.transmitter.shape[:-1] != batch:
             came = f"{tuple(self.noise.shape)} and {tuple(self.streams.transmitter.shape)}"
             raise ShapeError(f"noise and streams must be {sizes} and {(*batch, 'D')} like the channel, got {came}")
+
+    def summary(self) -> tuple[str, dict[str, str]]:
+        """Sizes, precision, mean gain and noise, for `print`."""
+        gain = (abs(array(self.H)) ** 2).mean()
+        rows = {
+            "size": self.sizes,
+            "channel": f"{str(self.H.dtype).removeprefix('torch.')}, mean |h|^2 of an antenna {gain:.3g}",
+            "noise": f"{spread(self.noise)} W",
+        }
+        count, sensing = self.streams.count, self.streams.count - self.users
+        if self.streams.user is not None:
+            rows["streams"] = str(count)
+        elif sensing > 0:
+            rows["streams"] = f"{count}, {sensing} of them for sensing"
+        return "Network", rows
+
+    @property
+    def sizes(self) -> str:
+        """Numbers of instances, transmitters, antennas and users, in words."""
+        instances = f"{counted(math.prod(self.batch_shape), 'instance')} of " if self.batch_shape else ""
+        if self.antennas == 1 and self.transmitters == self.users:
+            return f"{instances}{counted(self.users, 'single-antenna link')}"
+        M = self.receive_antennas
+        users = counted(self.users, "user") + (f" of {M} antennas" if M > 1 else "")
+        sent = f"{counted(self.transmitters, 'transmitter')} with {counted(self.antennas, 'antenna')}"
+        return f"{instances}{sent}, {users}"
 
     @classmethod
     def multicell(

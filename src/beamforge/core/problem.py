@@ -11,13 +11,14 @@ from beamforge.core.beams import Beams
 from beamforge.core.constraints import Constraint
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network
+from beamforge.core.summaries import Summarised, term
 from beamforge.core.utilities import Utility
 
 Kind = TypeVar("Kind", bound=Constraint)
 
 
-@dataclass(frozen=True)
-class Problem:
+@dataclass(frozen=True, repr=False)
+class Problem(Summarised):
     """Maximise the utility `maximise` (minimise it if its sense is -1) subject to all constraints.
 
     >>> from beamforge.core.constraints import TotalPower
@@ -29,6 +30,13 @@ class Problem:
 
     maximise: Utility
     subject_to: tuple[Constraint, ...] = ()
+
+    def summary(self) -> tuple[str, dict[str, str]]:
+        """The utility and every constraint, for `print`."""
+        rows = {"maximise" if self.maximise.sense > 0 else "minimise": term(self.maximise)}
+        for number, limit in enumerate(self.subject_to):
+            rows["subject to" if number == 0 else " " * number] = term(limit)
+        return "Problem", rows
 
     def find(self, kind: type[Kind]) -> Kind | None:
         """The first constraint of type `kind`, or None; a `merged` problem has at most one of each type."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from beamforge.core.beams import Beams, Factors
 from beamforge.core.evaluate import Report, evaluate
 from beamforge.core.instance import Instance
 from beamforge.core.problem import Problem
+from beamforge.core.summaries import Summarised, array, counted, counts, spread
 
 
 class Status(IntEnum):
@@ -35,8 +37,16 @@ class Status(IntEnum):
         }[self]
 
 
-@dataclass(frozen=True)
-class Solution:
+class Asked(NamedTuple):
+    """What was solved: the problem, the instance, and the name of the method."""
+
+    problem: Problem
+    instance: Instance
+    method: str
+
+
+@dataclass(frozen=True, repr=False)
+class Solution(Summarised):
     """Beams and how they were found; every tensor leads with the batch dimensions.
 
     W           complex [..., N, D]; 0 for an instance that is infeasible or failed.
@@ -46,8 +56,9 @@ class Solution:
                 has stopped, its last value is repeated.
     info        further tensors [..., *] by name: dual variables, bounds, certificates, as the method documents.
     factors     the factors of hybrid beams (see `hybrid`), else None.
-    asked       the problem and the instance that were solved, used by `report`, `rate`, `sinr` and `utility`;
-                `beamforge.solve` sets it.
+    asked       what was solved, used by `report`, `rate`, `sinr`, `utility` and `power`; `beamforge.solve` sets it.
+
+    Printed, a solution is a few lines: method, sizes, counts of statuses, utility, power and iterations.
     """
 
     W: Tensor
@@ -56,7 +67,7 @@ class Solution:
     trace: Tensor | None = None
     info: Mapping[str, Tensor] = field(default_factory=dict)
     factors: Factors | None = None
-    asked: tuple[Problem, Instance] | None = field(default=None, repr=False)
+    asked: Asked | None = None
 
     @classmethod
     def closed_form(cls, W: Tensor, **info: Tensor) -> Solution:
@@ -94,7 +105,7 @@ class Solution:
         """
         if self.asked is None:
             raise LookupError("this solution does not know its problem and instance: score it with beamforge.evaluate")
-        found = evaluate(*self.asked, self.beams)
+        found = evaluate(self.asked.problem, self.asked.instance, self.beams)
         return replace(found, utility=torch.where(self.solved, found.utility, torch.nan))
 
     @property
@@ -111,6 +122,34 @@ class Solution:
     def utility(self) -> Tensor:
         """[...] in the problem's unit; NaN for an instance without beams."""
         return self.report.utility
+
+    @property
+    def power(self) -> Tensor:
+        """[..., T] watts sent by each transmitter; 0 for an instance without beams."""
+        return self.report.power
+
+    @property
+    def status_counts(self) -> dict[str, int]:
+        """How many instances have each status, by its name; statuses without an instance are left out."""
+        return counts(self.status, [status.name.lower() for status in Status])
+
+    def summary(self) -> tuple[str, dict[str, str]]:
+        """Method, sizes, counts of statuses, utility, power and iterations, for `print`."""
+        N, D = self.W.shape[-2:]
+        size = f"{counted(array(self.status).size, 'instance')} of {N} x {D} beams"
+        rows = {
+            "size": size if self.asked is None else self.asked.instance.truth.sizes,
+            "status": ", ".join(f"{count} {name}" for name, count in self.status_counts.items()),
+        }
+        solved = array(self.solved)
+        if self.asked is None:
+            rows["power"] = f"{spread((abs(array(self.W)) ** 2).sum((-2, -1))[solved])} W"
+        elif solved.any():
+            goal = type(self.asked.problem.maximise).__name__
+            rows["utility"] = f"{spread(array(self.utility)[solved])} {self.report.unit} ({goal})"
+            rows["power"] = f"{spread(array(self.power).sum(-1)[solved])} W"
+        rows["iterations"] = spread(self.iterations)
+        return "Solution" if self.asked is None else f"Solution by {self.asked.method}", rows
 
     def settled(self) -> Solution:
         """The solution where NaN or Inf in W gives the status `NUMERICAL_FAILURE`, and unsolved instances get W = 0."""

@@ -30,6 +30,10 @@ class ManyStarts(Solver):
     Every start (see `spread`) is climbed some way by `LinkWMMSE`'s map, all of an instance's in one matrix product; the
     leaders go on to the end. A `start` given to `solve` joins them.
 
+    starts          how many.
+    tolerance       relative change of the utility at which a leader stops.
+    max_iterations  map evaluations after which a leader is stopped.
+
     >>> from beamforge.scenarios.power_control import ThreeLinks
     >>> from beamforge.core.named_problems import build_problem
     >>> instance = ThreeLinks().sample(1, dtype=torch.complex128)
