@@ -85,8 +85,8 @@ def faults(name: str, value: np.ndarray, sizes: Mapping[str, int], *, gains: boo
 
 def indefinite(value: np.ndarray) -> tuple[int, str] | None:
     """The first instance of matrices [n, K, N, N] with one that is not a covariance, and why; None if all are."""
-    R = torch.from_numpy(np.ascontiguousarray(value)).to(torch.complex128)
-    rounding = 1e-4 if value.dtype in (np.complex64, np.float32) else 1e-8
+    R = torch.from_numpy(value.astype(np.complex128, order="C"))
+    rounding = 1e-4 if value.dtype.itemsize <= 8 else 1e-8
     size = R.diagonal(dim1=-2, dim2=-1).real.mean(-1).clamp_min(1e-30)
     skew = (R - R.mH).abs().amax((-2, -1)) > rounding * R.abs().amax((-2, -1))
     eye = torch.eye(R.shape[-1], dtype=R.dtype)
