@@ -150,7 +150,7 @@ def test_every_problem_has_a_default_method_on_every_form_of_network():
         Network.power_control(H.abs()[..., :3], 0.1),
     ]
     for name in PROBLEMS:
-        for network in networks[:1] if name in ("fair-sum-rate", "isac") else networks:
+        for network in networks[:1] if name in ("fair-sum-rate", "isac", "hybrid-min-power") else networks:
             assert methods_for(build_problem(name, stated), network), f"{name} on {network.H.shape}"
     assert methods_for(build_problem("sum-rate", stated), networks[0])[0] == "wmmse"
     assert set(methods_for(build_problem("min-power", stated), networks[0])) >= {"duality"}

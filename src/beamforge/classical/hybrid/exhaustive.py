@@ -26,6 +26,8 @@ class ExhaustiveHybrid(HybridSolver):
     Bounds on the powers (`Race`) decide which subsets are solved, but all C over M of them are compared; more than
     `max_subsets` are refused. Subsets of linearly dependent codewords are left out.
 
+    max_subsets  most subsets that are compared.
+
     >>> from beamforge.core.constraints import SinrAtLeast
     >>> from beamforge.core.hybrid import AnalogCodebook
     >>> from beamforge.core.network import Network
