@@ -49,6 +49,7 @@ CASES = {
     "pilots": broadcast(
         H_estimate=normal(B, K, N, seed=1), csi_quality=RNG.random((B, K)), covariance=semidefinite(B, K, N)
     ),
+    "a quality for each instance": broadcast(H_estimate=normal(B, K, N, seed=1), csi_quality=RNG.random(B)),
     "sensing": broadcast(target_angles=RNG.random((B, 2)), target_gain=normal(B, 2, seed=3)),
     "positions": broadcast(user_position=RNG.random((B, K, 3))),
 }
@@ -70,6 +71,8 @@ def expected(arrays):
             name, value = "p_max_transmitter", np.broadcast_to(value, (B, T))
         elif name == "p_max":
             value = np.broadcast_to(value, (B,))
+        elif name == "csi_quality" and value.ndim == 1:
+            value = np.broadcast_to(value[:, None], (B, K))
         elif name == "p_max_antenna":
             value = np.broadcast_to(value, (B, T, N))
         elif name in ("H", "G", "noise", "serving", "H_estimate"):

@@ -105,9 +105,11 @@ class ChannelFile(ChannelLayout):
 
         def side(name: str) -> Tensor:
             """An array with numbers that instances, users or transmitters share repeated for each."""
-            value, axes = tensor(name), self._options(name)[-1][1:]
-            lengths = [self.sizes.get(axis) or value.shape[place - len(axes)] for place, axis in enumerate(axes)]
-            return value.expand(size, *lengths)
+            value, axes = tensor(name), self._options(name)[-1]
+            own = dict(zip(self.axes[name], value.shape, strict=True))
+            lengths = [own.get(axis, 1) for axis in axes]
+            whole = [self.sizes.get(axis) or length for axis, length in zip(axes[1:], lengths[1:], strict=True)]
+            return value.reshape(lengths).expand(size, *whole)
 
         noise = side("noise")
         if self.main == "G":
