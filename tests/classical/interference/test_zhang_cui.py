@@ -54,7 +54,7 @@ def test_two_users_end_on_the_boundary(goal):
     problem, instance = question(goal, cells=2, weights=False, count=4)
     W = GOALS[goal](iterations=80).solve(problem, instance).W
     rate = instance.truth.rate(W)
-    ends, _ = boundary(instance.truth, instance.context["p_max_transmitter"], points=401)
+    ends, _ = boundary(instance.truth, instance.context["p_max_transmitter"], points=801)
     better = (ends / rate.unsqueeze(1)).amin(-1).amax(-1)
     assert (better < 1.002).all() and (better > 1 - 1e-3).all()
 
