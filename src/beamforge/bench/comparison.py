@@ -19,7 +19,6 @@ from beamforge.core import batching
 from beamforge.core.errors import BeamforgeError
 from beamforge.core.evaluate import Report, evaluate
 from beamforge.core.instance import Instance
-from beamforge.core.named_problems import build_problem
 from beamforge.core.problem import Problem
 from beamforge.core.solution import Solution, Status
 from beamforge.core.solver import Solver
@@ -161,14 +160,14 @@ def compare(suite: Suite, progress: Callable[[str], object] = lambda doing: None
     """
     instance = suite.instances()
     size = instance.truth.batch_shape[0]
-    problem = build_problem(suite.problem, {**instance.context, **suite.stated}).bind(instance.truth)
+    problem = suite.build(instance.context).bind(instance.truth)
     alone = [batching.take((problem, instance), slice(i, i + 1)) for i in range(min(size, 4 * ROUNDS))]
     errors: dict[str, str] = {}
 
     def answer(candidate: Candidate) -> tuple[Solver, Solution, Report]:
         solver = registry.create(problem, instance.observation.network, candidate.method, candidate.settings)
         solution = solver.solve(problem, instance)
-        return solver, solution, evaluate(problem, instance, solution.W)
+        return solver, solution, evaluate(problem, instance, solution.beams)
 
     answers = {}
     for candidate in suite.candidates:

@@ -10,6 +10,8 @@ import torch
 
 from beamforge.core.errors import ConfigError, unknown
 from beamforge.core.instance import Instance
+from beamforge.core.named_problems import build_problem
+from beamforge.core.problem import Problem
 from beamforge.scenarios import Fairness, Interference, Rayleigh, Recorded, Strong
 from beamforge.scenarios.base import TEST_SEEDS, Scenario
 
@@ -53,6 +55,10 @@ class Suite:
     def instances(self) -> Instance:
         """The instances, one batch dimension, in double precision."""
         return self.source.sample(self.count, seed=TEST_SEEDS[0], dtype=torch.complex128)
+
+    def build(self, context: Mapping[str, Any]) -> Problem:
+        """The problem for instances with this context."""
+        return build_problem(self.problem, {**context, **self.stated})
 
 
 def candidates(*methods: str | Candidate) -> tuple[Candidate, ...]:
