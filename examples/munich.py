@@ -26,12 +26,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from beamforge.bench.figures import rate_cdf
 from beamforge.classical.bounds import bound
 from beamforge.cli import main as beamforge
 from beamforge.core.constraints import jain_index
 from beamforge.core.named_problems import build_problem
 from beamforge.io.channels import ChannelFile
+from beamforge.plot import rate_cdf
 from beamforge.plot.style import png, styled
 from beamforge.scenarios.raytraced import AZIMUTH, BASE_STATION, DOWNTILT, site
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from beamforge.bench.comparison import Comparison, Row
-from beamforge.plot.style import COLOURS, DASHES, MARKERS, png, styled
+from beamforge.plot import rate_cdf
+from beamforge.plot.style import COLOURS, MARKERS, png, styled
 
 
 def figures(comparison: Comparison) -> dict[str, bytes]:
@@ -21,22 +21,6 @@ def figures(comparison: Comparison) -> dict[str, bytes]:
         "utility-time": png(utility_time(rows, comparison.unit)),
         "difference": png(differences(rows, comparison.suite.baseline, comparison.unit)),
     }
-
-
-@styled
-def rate_cdf(rates: Mapping[str, np.ndarray]) -> Figure:
-    """Empirical distribution of the users' rates (bit/s/Hz) by method; NaN is left out."""
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-    ax = figure.subplots()
-    for index, (label, rate) in enumerate(rates.items()):
-        values = np.sort(rate[np.isfinite(rate)])
-        share = np.arange(1, len(values) + 1) / max(len(values), 1)
-        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
-        ax.step([0, *values], [0, *share], where="post", label=label, color=colour, linestyle=dash)
-    ax.set(xlabel="User rate (bit/s/Hz)", ylabel="Share of users at or below", ylim=(0, 1))
-    ax.set_xlim(left=0)
-    figure.legend(loc="outside upper center", ncols=4, handlelength=2.6)
-    return figure
 
 
 @styled

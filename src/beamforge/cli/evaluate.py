@@ -27,7 +27,7 @@ from beamforge.core.settings import device_of
 from beamforge.core.solution import Status
 from beamforge.io.solutions import STATED_TYPES, STATUS_NAMES, SolutionFile, stated_request
 from beamforge.io.writers import check_writable, partial_path
-from beamforge.plot.beam_pattern import beam_pattern
+from beamforge.plot.pattern import beam_pattern
 from beamforge.plot.style import png
 
 

@@ -19,7 +19,7 @@ from beamforge.core.instance import Instance
 from beamforge.core.named_problems import build_problem
 from beamforge.core.solver import Solver
 from beamforge.learned.isac.multipliers import SensingMultipliers
-from beamforge.plot.beam_pattern import beam_pattern
+from beamforge.plot.pattern import beam_pattern
 from beamforge.plot.style import png
 from beamforge.reproduce.exhibits import Exhibit, Goal, Options, Picture, Table
 from beamforge.reproduce.isac.figures import curves

@@ -7,7 +7,7 @@ import torch
 from beamforge import Network, ShapeError
 from beamforge.classical.isac.null_space import NullSpaceSensing
 from beamforge.core.named_problems import build_problem
-from beamforge.plot.beam_pattern import beam_pattern, power_towards, strongest_direction
+from beamforge.plot.pattern import beam_pattern, power_towards, strongest_direction
 from beamforge.scenarios import Isac
 
 INSTANCE = Isac(users=3, antennas=8, targets=2, sensing_snr_db=0.0).sample(4, seed=2, dtype=torch.complex128)
