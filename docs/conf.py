@@ -28,4 +28,4 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 # Names that are not in the reference: other libraries, type variables and private bases.
-nitpick_ignore_regex = [("py:.*", r"(?!beamforge\.).*|.*\._\w+|.*\.(Array|Bound|Config|Data|Kind|Same|Tree)")]
+nitpick_ignore_regex = [("py:.*", r"(?!beamforge\.).*|.*\._\w+|.*\.(Array|Bound|Config|Data|Kind|Name|Same|Tree)")]

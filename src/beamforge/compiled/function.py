@@ -14,7 +14,7 @@ from torch import Tensor
 from beamforge.api import solve
 from beamforge.compiled import linear
 from beamforge.compiled.lapack import Array
-from beamforge.compiled.multipliers import Multipliers
+from beamforge.compiled.multipliers import OneChannel
 from beamforge.core.errors import ConfigError, ShapeError, unknown
 from beamforge.core.settings import convert
 from beamforge.io.weights import trained_weights
@@ -123,7 +123,7 @@ def multipliers(steps: int = 3, checkpoint: str = "shipped") -> Callable[[np.dty
 
     def kernel(kind: np.dtype[Any]) -> Kernel:
         real = np.empty(0, kind).real.dtype
-        return Multipliers({name: value.astype(real) for name, value in tensors.items()}, known, steps)
+        return OneChannel({name: value.astype(real) for name, value in tensors.items()}, known, steps)
 
     return kernel
 

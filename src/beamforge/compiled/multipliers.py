@@ -47,7 +47,7 @@ class Whitened(NamedTuple):
         return cls(H, H @ H.conj().T, weights, preference, np.log(preference))
 
 
-class State(NamedTuple):
+class UserNumbers(NamedTuple):
     """``root_k = sqrt(a_k w_k) |u_k|`` and ``gain_k = sqrt(a_k w_k)`` [K]."""
 
     root: Array
@@ -68,12 +68,12 @@ class Evaluated(NamedTuple):
     signal, leaks  received powers [K] of the own beams and [K, K] of the others, with zeros on the diagonal.
     """
 
-    state: State
+    state: UserNumbers
     inverse: Array
     signal: Array
     leaks: Array
     rate: float
-    image: State
+    image: UserNumbers
 
     @property
     def coefficients(self) -> Array:
@@ -81,7 +81,7 @@ class Evaluated(NamedTuple):
         return self.inverse * (self.state.root[:, None] * self.state.gain)
 
 
-class Multipliers:
+class OneChannel:
     """The networks and the formulas of `SumRateMultipliers` for one channel.
 
     tensors  weights of the networks by name, in the precision of the channels.
@@ -113,7 +113,7 @@ class Multipliers:
         even = np.where(data.weights > 0, np.sqrt(data.preference), 0)
         root, gain = even * np.exp(corrections[:, :2]).T
         ridge = RIDGE_FACTOR * math.exp(float(np.add.reduce(corrections[:, 2])) / len(root))
-        there = evaluate(data, State(root, gain), ridge)
+        there = evaluate(data, UserNumbers(root, gain), ridge)
         rate, sure = there.rate, there.rate >= seen.floor
         for _ in range(self.steps):
             new = evaluate(data, self.step(data, seen, there))
@@ -124,7 +124,7 @@ class Multipliers:
         safe = accelerated_steps(data, zero_forcing(data), self.steps)
         return there if rate >= safe.rate else safe
 
-    def step(self, data: Whitened, seen: Seen, there: Evaluated) -> State:
+    def step(self, data: Whitened, seen: Seen, there: Evaluated) -> UserNumbers:
         """The state after a learned step."""
         signal, leaks, before, image = there.signal, there.leaks, there.state, there.image
         limit, tiny = learned_step.LIMIT, np.finfo(signal.dtype).tiny ** 0.5
@@ -151,7 +151,7 @@ class Multipliers:
         out = self.stride(nodes, shifts).T
         grown = (1 + out[:2]) * change + out[2:] * length
         np.exp(np.minimum(np.maximum(grown, -limit, out=grown), limit, out=grown), out=grown)
-        return State(np.where(to_root > OFF_SHARE, from_root * grown[0], 0), before.gain * grown[1])
+        return UserNumbers(np.where(to_root > OFF_SHARE, from_root * grown[0], 0), before.gain * grown[1])
 
 
 def observe(data: Whitened) -> Seen:
@@ -189,7 +189,7 @@ def observe(data: Whitened) -> Seen:
     return Seen(nodes, shifts, float((1 + ROUNDING_MARGIN * eps * lost) * rate))
 
 
-def evaluate(data: Whitened, state: State, ridge: float = 1.0) -> Evaluated:
+def evaluate(data: Whitened, state: UserNumbers, ridge: float = 1.0) -> Evaluated:
     """The beams of a state, their rate and the state after a plain step of reduced WMMSE."""
     root, gain = state
     square = root * root
@@ -219,7 +219,7 @@ def evaluate(data: Whitened, state: State, ridge: float = 1.0) -> Evaluated:
     return Evaluated(state, inverse, signal, leaks, rate, image)
 
 
-def zero_forcing(data: Whitened) -> State:
+def zero_forcing(data: Whitened) -> UserNumbers:
     """The state after one step from regularised zero forcing with equal powers."""
     K = len(data.gram)
     gain: Array = data.gram.diagonal().real
@@ -235,7 +235,7 @@ def zero_forcing(data: Whitened) -> State:
     return receivers(data.weights, signal, np.add.reduce(leaks, -1))[0]
 
 
-def accelerated_steps(data: Whitened, state: State, steps: int) -> Evaluated:
+def accelerated_steps(data: Whitened, state: UserNumbers, steps: int) -> Evaluated:
     """The state after `steps` plain steps, extrapolated by SQUAREM from three steps on, as `optim.iterate` does."""
     previous: tuple[Array, Array] | None = None
     best, fallback = -math.inf, state
@@ -251,19 +251,19 @@ def accelerated_steps(data: Whitened, state: State, steps: int) -> Evaluated:
             ratio = float(np.vdot(r, r)) / max(float(np.vdot(v, v)), float(np.finfo(x.dtype).tiny))
             length = -math.sqrt(min(max(ratio, 1.0), 1e12))
             leap = previous[0] - 2 * length * r + length**2 * v
-            state = State(leap[: len(r) // 2], leap[len(r) // 2 :])
+            state = UserNumbers(leap[: len(r) // 2], leap[len(r) // 2 :])
         previous = (x, fx) if previous is None else None
     return evaluate(data, fallback)
 
 
-def receivers(weights: Array, signal: Array, interference: Array) -> tuple[State, float]:
+def receivers(weights: Array, signal: Array, interference: Array) -> tuple[UserNumbers, float]:
     """Receivers and weights for received powers [K] in units of the noise, and the weighted sum rate."""
     disturbance = interference + 1
     total = disturbance + signal
     ratio = total / disturbance
     gain = np.sqrt(weights * ratio)
     rate = float(np.dot(weights, np.log1p(signal / disturbance))) / math.log(2)
-    return State(gain * np.sqrt(signal) / total, gain), rate
+    return UserNumbers(gain * np.sqrt(signal) / total, gain), rate
 
 
 def normalised(root: Array) -> Array:
