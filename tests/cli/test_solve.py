@@ -228,3 +228,20 @@ def test_the_environment_of_a_process(tmp_path):
     run = subprocess.run([*command, "list"], stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert run.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("problem", "stated", "option"),
+    [
+        ("sum-rate", (), "--noise WATT"),
+        ("sum-rate", ("--noise", "1"), "--p-max WATT"),
+        ("min-power", ("--noise", "1"), "--sinr-target-db DB"),
+        ("fair-sum-rate", ("--noise", "1", "--p-max", "1"), "--jain J"),
+    ],
+)
+def test_an_error_about_a_missing_number_names_the_option(problem, stated, option, tmp_path, capsys):
+    np.savez(tmp_path / "bare.npz", H=np.ones((2, 2, 3), complex))
+    arguments = ["solve", str(tmp_path / "bare.npz"), "--problem", problem, *stated, "--out", str(tmp_path / "out.npz")]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"use {option}, or " in said and said.count("\n") == 1

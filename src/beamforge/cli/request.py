@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,7 @@ import click
 import torch
 from torch import Tensor
 
-from beamforge.core.errors import ConfigError, unknown
+from beamforge.core.errors import ChannelFileError, ConfigError, unknown
 from beamforge.core.named_problems import ONLY_FOR, PROBLEMS, build_problem
 from beamforge.core.problem import Problem
 from beamforge.core.units import from_db
@@ -45,6 +47,29 @@ OPTIONS = (
     click.option("--drop-blocked", is_flag=True, help="Leave users without a channel out (max-min, min-power)."),
     click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."),
 )
+
+
+NAMED_BY = {
+    "noise": "--noise WATT",
+    "p_max": "--p-max WATT",
+    "sinr_target": "--sinr-target-db DB",
+    "jain": "--jain J",
+    "sensing_snr_target": "--sensing-snr-db DB",
+}
+"""The option that states a number that is missing in the file."""
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Errors about a number that must be given also name the option that states it."""
+    try:
+        yield
+    except (ConfigError, ChannelFileError) as error:
+        said = str(error)
+        for name, option in NAMED_BY.items():
+            if re.search(rf"(^|: ){name} .*must be given", said):
+                raise type(error)(f"{said}: use {option}, or {name} in the file") from error
+        raise
 
 
 def problem_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,7 +126,8 @@ class Request:
                 stated[entry] = from_db(value)
         known = {name: value for name, value in stated.items() if value is not None}
         sensing = self.problem == "isac"
-        return ChannelFile(path, axes=self.axes, key=self.key, real_imag=self.real_imag, sensing=sensing, **known)
+        with naming_options():
+            return ChannelFile(path, axes=self.axes, key=self.key, real_imag=self.real_imag, sensing=sensing, **known)
 
     def build(self, context: Mapping[str, Tensor]) -> Problem:
         """The problem for a batch. With a stated SINR target, max-min balances SINRs and ignores the weights."""
@@ -110,7 +136,9 @@ class Request:
         if self.sensing_weight is not None:
             context = {name: value for name, value in context.items() if name != "sensing_snr_target"}
         given = {name: getattr(self, name) for name in OPTIONS_OF_PROBLEMS}
-        return build_problem(self.problem, {**context, **{n: value for n, value in given.items() if value is not None}})
+        stated = {name: value for name, value in given.items() if value is not None}
+        with naming_options():
+            return build_problem(self.problem, {**context, **stated})
 
 
 def pairs(settings: tuple[str, ...]) -> dict[str, str]:

@@ -200,7 +200,7 @@ class ChannelLayout:
     def _check_whole(self) -> None:
         """Check the keys that must be present beside the channels."""
         if "noise" not in self.axes:
-            raise self._error("noise", "given in watts, by the file or as an option", "none")
+            raise self._error("noise", "given in watts", "none")
         T, K = self.sizes["T"], self.sizes["K"]
         if "serving" not in self.axes and T not in (1, K):
             letters = self.channels[self.main].axes.letters
