@@ -143,6 +143,17 @@ def test_different_file_does_not_continue(tmp_path, monkeypatch, capsys):
     assert "different request" in refused(capsys, tmp_path, ["channels.npz", "s.h5.partial"], *command)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("s.h5", "the same command goes on from there"), ("s.npz", "nothing was written: with --out s.h5")],
+)
+def test_an_interrupted_run_says_how_far_it_got_and_how_to_go_on(name, words, tmp_path, monkeypatch, capsys):
+    interrupt(monkeypatch, write(tmp_path, broadcast()), tmp_path / name)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("interrupted after 2 of 6 instances; ") and words in said
+    assert (tmp_path / "s.h5.partial").exists() == (name == "s.h5") and not (tmp_path / "s.npz").exists()
+
+
 def interrupt(monkeypatch, channels, out):
     """Stop a run, as by Ctrl-C, after its first instances."""
     monkeypatch.setattr(files, "CHUNK_BYTES", 1)

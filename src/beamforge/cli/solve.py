@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -29,7 +30,7 @@ from beamforge.io.channel_writing import stream_rows
 from beamforge.io.channels import ChannelFile
 from beamforge.io.keys import INTEGERS
 from beamforge.io.solutions import STATUS_NAMES, solution_rows
-from beamforge.io.writers import Writer, check_writable, open_writer
+from beamforge.io.writers import Hdf5Writer, Writer, check_writable, open_writer
 from beamforge.registry import create, methods_for
 
 SAMPLE_BYTES = 64 << 20
@@ -89,9 +90,12 @@ def command(
             bar.remove_task(checking)
             with open_writer(out, source.count, source.instance_bytes, fingerprint) as writer:
                 solving = bar.add_task("solving", total=source.count, completed=writer.done)
-                for first, count in source.chunks(writer.done):
-                    job.solve(writer, first, count)
-                    bar.update(solving, completed=writer.done)
+                try:
+                    for first, count in source.chunks(writer.done):
+                        job.solve(writer, first, count)
+                        bar.update(solving, completed=writer.done)
+                except KeyboardInterrupt:
+                    raise click.exceptions.Exit(interrupted(writer, out)) from None
                 summary = job.summary(writer) | parameter
                 writer.finish(
                     status_names=np.array(STATUS_NAMES),
@@ -104,6 +108,17 @@ def command(
                     **parameter,
                 )
     summarise(summary | {"out": out}, as_json=as_json)
+
+
+def interrupted(writer: Writer, out: str) -> int:
+    """Say what is left of an interrupted run; returns the exit status."""
+    what = f"interrupted after {writer.done} of {writer.count} instances"
+    if isinstance(writer, Hdf5Writer) and writer.done:
+        then = "the same command goes on from there"
+    else:
+        then = f"nothing was written: with --out {Path(out).stem}.h5 a run is written in pieces and can go on"
+    print(f"{what}; {then}", file=sys.stderr)
+    return 1
 
 
 class Job:
