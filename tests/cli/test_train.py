@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from training import toy
 
 from beamforge.cli import main
@@ -35,6 +36,23 @@ def test_training_by_recipe(recipe, capsys):
     assert found.tensors["net.0.weight"].shape == (5, 2)
     assert found.header["validation_loss"] == summary["validation_loss"]
     assert main(["train", "runs/toy/recipe.toml", "--resume", "--out", "runs/toy"]) == 0
+
+
+def test_a_finished_run_can_be_extended_but_not_shortened(recipe, capsys):
+    constant = ["train", "toy.toml", "--set", "optimiser.schedule=constant", "--set", "run.validate_every=2"]
+    assert main([*constant, "--set", "run.steps=4"]) == 0
+    assert main([*constant, "--set", "run.steps=6", "--resume"]) == 0
+    assert main([*constant, "--set", "run.steps=6", "--out", "whole"]) == 0
+    extended, whole = (
+        weights.load("toy", recipe.parent / run / "weights.safetensors") for run in ("runs/toy", "whole")
+    )
+    assert extended.header["recipe"] == whole.header["recipe"] and extended.header["recipe"]["run"]["steps"] == 6
+    assert all(torch.equal(extended.tensors[name], value) for name, value in whole.tensors.items())
+    capsys.readouterr()
+    assert main([*constant, "--set", "run.steps=5", "--resume"]) == 2
+    assert "run.steps must be at least the 6 steps" in capsys.readouterr().err
+    assert main([*constant, "--set", "run.steps=8", "--set", "run.batch=4", "--resume"]) == 2
+    assert "run.batch = 8" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

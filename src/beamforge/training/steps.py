@@ -151,16 +151,24 @@ class Steps:
         }
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint; `ConfigError` if the file is not one, or is of another recipe."""
+        """Continue from a checkpoint; `ConfigError` if the file is not one, or is of another recipe.
+
+        The device and the number of steps may be others: a run can be extended, and the learning rate of its further
+        steps is that of the longer schedule.
+        """
         state = checkpoints.load(path)
         then, now = Recipe.parse(state["recipe"]).entries(), self.recipe.entries()
-        if other := [name for name in {**then, **now} if name != "run.device" and then.get(name) != now.get(name)]:
+        names = [name for name in {**then, **now} if name not in ("run.device", "run.steps")]
+        if other := [name for name in names if then.get(name) != now.get(name)]:
             was = ", ".join(f"{name} = {then.get(name)!r}" for name in other)
             raise ConfigError(f"{path} must be a run of the same recipe to resume, got one with {was}")
         try:
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.progress = Progress(**state["progress"])
+            if self.progress.step > self.recipe.run.steps:
+                done = f"the {self.progress.step} steps that the run in {path.parent} has done"
+                raise ConfigError(f"run.steps must be at least {done}, got {self.recipe.run.steps}")
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"{path} must fit the model {self.recipe.model.name}, got an error: {reason}") from None
