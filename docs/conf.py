@@ -17,6 +17,8 @@ version = release = beamforge.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_click", "columns"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["lines.css"]
 html_title = f"beamforge {version}"
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import shlex
 import sys
 from importlib import resources
@@ -48,6 +49,8 @@ JOBS = {
 
 ROWS = COLUMNS = 8
 """Of the antenna array; antenna n = column * ROWS + row."""
+MARGIN = 25.0
+"""Metres between the map and its frame."""
 LOBE_DB, LOBE_LENGTH = 20.0, 170.0
 """A lobe's range in decibels, and the length in metres of the strongest one."""
 
@@ -84,7 +87,7 @@ def main() -> None:
 def solve(channels: Path, out: Path, problem: str, method: str, *options: str) -> Solution:
     """What ``beamforge solve`` writes."""
     command = ["solve", str(channels), "--problem", problem, "--method", method, *options, "--out", str(out)]
-    print("$ beamforge", shlex.join([Path(word).name if word == str(channels) else word for word in command]))
+    print("$ beamforge", shlex.join([os.path.relpath(word) if word == str(channels) else word for word in command]))
     with contextlib.redirect_stdout(io.StringIO()):
         status = beamforge(command)
     if status:
@@ -133,7 +136,8 @@ def squared(W: np.ndarray) -> np.ndarray:
 def beams_on_the_map(position: np.ndarray, rate: np.ndarray, W: np.ndarray) -> Figure:
     """Users at `position` [K, 3] coloured by their `rate` [K], and the beams W [N, K] as lobes around the base station.
 
-    A lobe shows the power that its beam radiates by azimuth, the strongest over elevation, in decibels.
+    A lobe shows the power that its beam radiates by azimuth, the strongest over elevation, in decibels. Lobes have the
+    numbers of their users.
     """
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     ax = figure.subplots()
@@ -142,10 +146,17 @@ def beams_on_the_map(position: np.ndarray, rate: np.ndarray, W: np.ndarray) -> F
     colour = ScalarMappable(Normalize(0, np.ceil(rate.max())), "viridis")
     served = squared(W).sum(0) > 1e-6 * squared(W).sum()
     azimuth, power_db = lobes(W)
-    for beam_db, shade in zip(power_db.T[served], colour.to_rgba(rate[served]), strict=True):
+    numbers = np.arange(1, len(rate) + 1)
+    written = {"ha": "center", "va": "center", "fontsize": 7, "zorder": 5}
+    for number, beam_db, shade in zip(numbers[served], power_db.T[served], colour.to_rgba(rate[served]), strict=True):
         radius = LOBE_LENGTH * np.clip(1 + (beam_db - power_db.max()) / LOBE_DB, 0, None)
         x, y = BASE_STATION[0] + radius * np.cos(azimuth), BASE_STATION[1] + radius * np.sin(azimuth)
         ax.fill(x, y, facecolor=(*shade[:3], 0.15), edgecolor=shade, linewidth=1.0)
+        tip = beam_db.argmax()
+        beyond = 8 * np.array([np.cos(azimuth[tip]), np.sin(azimuth[tip])])
+        ax.annotate(str(number), (x[tip] + beyond[0], y[tip] + beyond[1]), **written)
+    for number, place in zip(numbers, position, strict=True):
+        ax.annotate(str(number), (place[0] + 13, place[1] + 9), **written)
     dot = {"s": 44, "edgecolor": "black", "linewidth": 0.8, "zorder": 3}
     ax.scatter(*position[served, :2].T, color=colour.to_rgba(rate[served]), label="User served", **dot)
     ax.scatter(*position[~served, :2].T, color="white", label="User not served", **dot)
@@ -153,7 +164,12 @@ def beams_on_the_map(position: np.ndarray, rate: np.ndarray, W: np.ndarray) -> F
     ax.fill([], [], facecolor=(0, 0, 0, 0.1), edgecolor="black", label=f"Beam, {LOBE_DB:g} dB from end to centre")
     figure.colorbar(colour, ax=ax, label="User rate (bit/s/Hz)", shrink=0.75)
     figure.legend(loc="outside upper center", ncols=4, handletextpad=0.4, columnspacing=1.2)
-    ax.set(xlabel="East (m)", ylabel="North (m)", aspect="equal")
+    limits = {}
+    for axis, place in (("x", position[:, 0]), ("y", position[:, 1])):
+        shown = np.append(ground[axis], place)
+        limits[f"{axis}lim"] = shown.min() - MARGIN, shown.max() + MARGIN
+    ax.set(xlabel="East (m)", ylabel="North (m)", aspect="equal", **limits)
+    ax.set_title("Beams of WMMSE in the centre of Munich, a typical snapshot", fontsize=9)
     ax.grid(visible=False)
     return figure
 
