@@ -1,0 +1,1 @@
+"""Hybrid beams: an analog beamformer of codewords, and digital beams."""
