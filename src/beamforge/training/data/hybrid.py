@@ -1,0 +1,87 @@
+"""Users of a planar array with channels estimated from pilots of several powers, as training data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from beamforge.core.context import LABELS, checked
+from beamforge.core.instance import Instance
+from beamforge.scenarios.base import complex_normal, require, uniform
+from beamforge.scenarios.csi import PilotCSI
+from beamforge.scenarios.upa import UPA
+
+
+@dataclass(frozen=True)
+class HybridPilots:
+    """``[data]`` with ``source = "hybrid-pilots"``: the scenarios `UPA` and `PilotCSI`, K users in all instances of a batch.
+
+    The pilot power of an instance is one of `levels` powers, evenly spaced in decibels over `pilot_db`, or uniform there.
+    These kinds take turns, and the label ``group`` is the number of the kind, the uniform one last.
+
+    users          K, uniform; its range.
+    columns, rows  of the array.
+    spread_deg     angular spread.
+    target_db      range of the SINR targets.
+    pilot_db       range of the pilot power over the noise.
+    levels         fixed pilot powers, at least 2.
+
+    Raises `ConfigError` for entries out of range.
+
+    >>> from beamforge.scenarios.base import seeded
+    >>> source = HybridPilots(users=(2, 2), columns=4, rows=2)
+    >>> instance = source.build(source.draw(seeded(0, 0), count=5))
+    >>> instance.labels["group"], instance.context["csi_quality"][:3, 0]
+    (tensor([0, 1, 2, 3, 0]), tensor([  1.,  10., 100.], dtype=torch.float64))
+
+    Source: the hybrid beamforming paper, Section 5; sizes and ranges are reconstructed.
+    """
+
+    users: tuple[int, int] = (1, 4)
+    columns: int = 8
+    rows: int = 4
+    spread_deg: float = 10.0
+    target_db: tuple[float, float] = (0.0, 10.0)
+    pilot_db: tuple[float, float] = (0.0, 20.0)
+    levels: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("users", "target_db", "pilot_db"):
+            least, most = getattr(self, name)
+            require(-math.inf < least <= most < math.inf, name, "finite and [least, largest]", (least, most))
+        require(self.users[0] >= 1, "users", "at least 1", self.users[0])
+        require(self.levels >= 2, "levels", "at least 2", self.levels)
+
+    def scenario(self, users: int) -> PilotCSI:
+        """The scenario for K users."""
+        channels = UPA(
+            users,
+            self.columns,
+            self.rows,
+            self.spread_deg,
+            target_low_db=self.target_db[0],
+            target_high_db=self.target_db[1],
+        )
+        return PilotCSI(channels, *self.pilot_db)
+
+    def draw(self, generator: torch.Generator, count: int) -> dict[str, Tensor]:
+        """Random numbers of a batch, float64; each tensor has `count` rows."""
+        K = self.users[0] + int((self.users[1] + 1 - self.users[0]) * uniform(generator, 1).item())
+        group = torch.arange(count) % (self.levels + 1)
+        fixed = group.double() / (self.levels - 1)
+        return {
+            "group": group,
+            "direction": uniform(generator, count, 2, K),
+            "target": uniform(generator, count, K),
+            "fading": complex_normal(generator, count, K, self.columns, self.rows),
+            "pilot_power": torch.where(group < self.levels, fixed, uniform(generator, count)),
+            "pilot_noise": complex_normal(generator, count, K, self.columns * self.rows),
+        }
+
+    def build(self, draws: dict[str, Tensor]) -> Instance:
+        """Instances [B] from the numbers drawn for them, in double precision."""
+        instance = self.scenario(draws["target"].shape[-1]).build(draws)
+        return replace(instance, labels=checked({"group": draws["group"]}, instance.truth, LABELS))
