@@ -38,6 +38,9 @@ def solve(
     target_gain: Tensor | np.ndarray | None = None,
     sensing_snr_target: Number | None = None,
     sensing_noise: Number | None = None,
+    codebook: Tensor | np.ndarray | None = None,
+    outage: Number | None = None,
+    power: str | None = None,
     axes: str | None = None,
     serving: Tensor | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -52,7 +55,8 @@ def solve(
     noise               watts, scalar or [..., K].
     p_max               watts: the total for one transmitter and for G; with `serving`, the limit of each transmitter
                         (scalar or [..., T]).
-    problem             a name ("sum-rate", "max-min", "min-power", "fair-sum-rate", "isac") or a `Problem`.
+    problem             a name ("sum-rate", "max-min", "min-power", "fair-sum-rate", "isac", "hybrid-min-power") or a
+                        `Problem`.
     method              a name from `beamforge list methods`; by default the recommended method.
     weights             weights of the rates, [K] or [..., K].
     sinr_target         linear, [K] or [..., K]; 0 for a user without a requirement.
@@ -63,6 +67,9 @@ def solve(
     target_gain         complex reflection gains of the targets, [M] or [..., M].
     sensing_snr_target  least sensing SNR of every target, linear, scalar or [...].
     sensing_noise       noise power of the sensing receiver in watts, scalar or [...] (default 0.01).
+    codebook            analog beams of hybrid-min-power, complex [N, C] or [..., N, C] (default the DFT of N antennas).
+    outage              share of users that may miss their SINR target, in the mean over the batch (hybrid-min-power).
+    power               what hybrid-min-power minimises: "radiated" (default) or "baseband" power.
     axes                one letter per axis of H, in order (see `beamforge.from_axes`); users may have several antennas.
     checkpoint          a file of trained weights of a learned method, instead of the shipped ones.
     settings            settings of the method, by name.
@@ -88,6 +95,7 @@ def solve(
     stated |= {"p_max_transmitter": p_max_transmitter, "p_max_antenna": p_max_antenna}
     sensing = {"target_angles": target_angles, "target_gain": target_gain}
     stated |= sensing | {"sensing_snr_target": sensing_snr_target, "sensing_noise": sensing_noise}
+    stated |= {"codebook": codebook, "outage": outage, "power": power}
     if as_numpy:
         channels, noise, serving, start = (tensor(each, H) for each in (H, noise, serving, start))
         stated = {name: tensor(value, H) for name, value in stated.items()}

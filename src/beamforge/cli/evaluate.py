@@ -83,7 +83,7 @@ def drawn(problem: Problem, instance: Instance, W: Tensor, codes: np.ndarray | N
     return png(beam_pattern(problem.bind(instance.truth), instance.truth, W, int(some[0])))
 
 
-PROBLEMS_OWN = ("sinr_target_db", "jain", "drop_blocked", "sensing_snr_db", "sensing_weight")
+PROBLEMS_OWN = ("sinr_target_db", "jain", "drop_blocked", "sensing_snr_db", "sensing_weight", "outage", "power")
 """Options that apply to one problem only."""
 
 

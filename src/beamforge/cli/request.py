@@ -24,6 +24,9 @@ LARGEST_DB = 300.0
 RATIOS_DB = {"sinr_target_db": "sinr_target", "sensing_snr_db": "sensing_snr_target"}
 """Options in decibels, and the linear ratios that they state."""
 
+OPTIONS_OF_PROBLEMS = ("jain", "sensing_weight", "outage", "power")
+"""Options whose values are numbers of a problem under the same names."""
+
 OPTIONS = (
     click.option("--axes", metavar="LETTERS", help=f"Letters of H's axes: {', '.join(map(' '.join, AXES.items()))}."),
     click.option("--key", metavar="NAME", help="Name of the channels in the file, if not H; NAME.FIELD in a struct."),
@@ -31,10 +34,14 @@ OPTIONS = (
     click.option("--p-max", type=float, metavar="WATT", help="Power limit, instead of the file's."),
     click.option("--p-max-transmitter", type=float, metavar="WATT", help="Power limit of each transmitter or link."),
     click.option("--noise", type=float, metavar="WATT", help="Noise power, instead of the file's."),
-    click.option("--sinr-target-db", type=float, metavar="DB", help="SINR target of every user (min-power, max-min)."),
+    click.option("--sinr-target-db", type=float, metavar="DB", help="SINR target of every user (not with rates)."),
     click.option("--jain", type=float, metavar="J", help="Mean of Jain's index over the file (fair-sum-rate)."),
     click.option("--sensing-snr-db", type=float, metavar="DB", help="Sensing SNR that every target needs (isac)."),
     click.option("--sensing-weight", type=float, metavar="A", help="Weight of sensing rates, added to the sum (isac)."),
+    click.option(
+        "--outage", type=float, metavar="E", help="Share of users that may miss their target (hybrid-min-power)."
+    ),
+    click.option("--power", metavar="NAME", help="Power to minimise: radiated or baseband (hybrid-min-power)."),
     click.option("--drop-blocked", is_flag=True, help="Leave users without a channel out (max-min, min-power)."),
     click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."),
 )
@@ -63,6 +70,8 @@ class Request:
     real_imag: int | None = None
     sensing_snr_db: float | None = None
     sensing_weight: float | None = None
+    outage: float | None = None
+    power: str | None = None
 
     def __post_init__(self) -> None:
         if self.problem not in PROBLEMS:
@@ -74,11 +83,13 @@ class Request:
                 raise ConfigError(f"{name} must be left out with {self.problem}, got {value:g}")
             if value is not None and not abs(value) <= LARGEST_DB:
                 raise ConfigError(f"{name} must be within ±{LARGEST_DB:g} dB, got {value:g}")
-        if self.drop_blocked and self.problem not in ONLY_FOR["sinr_target"]:
-            raise ConfigError(f"drop-blocked must be left out with {self.problem}, where such users have no effect")
-        for name in ("jain", "sensing_weight"):
+        if self.drop_blocked and self.problem not in ("min-power", "max-min"):
+            raise ConfigError(f"drop-blocked must be left out with {self.problem}, got it")
+        for name in OPTIONS_OF_PROBLEMS:
             if (value := getattr(self, name)) is not None and self.problem not in ONLY_FOR[name]:
-                raise ConfigError(f"{name.replace('_', '-')} must be left out with {self.problem}, got {value:g}")
+                raise ConfigError(f"{name.replace('_', '-')} must be left out with {self.problem}, got {value}")
+        if self.outage is not None and not 0 < self.outage < 1:
+            raise ConfigError(f"outage must be a probability between 0 and 1, got {self.outage:g}")
         if self.sensing_weight is not None and not 0 <= self.sensing_weight < math.inf:
             raise ConfigError(f"sensing-weight must be non-negative and finite, got {self.sensing_weight:g}")
 
@@ -98,7 +109,7 @@ class Request:
             context = {name: value for name, value in context.items() if name != "weights"}
         if self.sensing_weight is not None:
             context = {name: value for name, value in context.items() if name != "sensing_snr_target"}
-        given = {name: getattr(self, name) for name in ("jain", "sensing_weight")}
+        given = {name: getattr(self, name) for name in OPTIONS_OF_PROBLEMS}
         return build_problem(self.problem, {**context, **{n: value for n, value in given.items() if value is not None}})
 
 

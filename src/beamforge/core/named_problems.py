@@ -17,12 +17,12 @@ from beamforge.core.constraints import (
     TotalPower,
 )
 from beamforge.core.errors import ConfigError, ShapeError, unknown
+from beamforge.core.hybrid import AnalogCodebook, BasebandPower, MeanSinrOutage
 from beamforge.core.problem import Problem
 from beamforge.core.sensing import RateAndSensing, SensingSnrAtLeast
-from beamforge.core.terms import Number
-from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower
+from beamforge.core.utilities import MinRate, MinSinr, SumRate, TransmitPower, Utility
 
-Context = Mapping[str, Number | Tensor]
+Context = Mapping[str, Any]
 
 
 def power_limits(context: Context, *, required: bool) -> tuple[Constraint, ...]:
@@ -105,17 +105,38 @@ def isac(context: Context) -> Problem:
     return Problem(SumRate(weights), (*limits, SensingSnrAtLeast(**targets, level=level)))
 
 
+def hybrid_min_power(context: Context) -> Problem:
+    """Minimise the power of hybrid beams subject to SINR targets, or to a mean `outage` of them over a batch.
+
+    The analog beams are columns of `codebook` (by default the DFT). The power is the radiated one unless `power` is
+    "baseband".
+    """
+    if "sinr_target" not in context:
+        raise ConfigError("sinr_target must be given for hybrid-min-power, got none")
+    target, power = context["sinr_target"], context.get("power", "radiated")
+    if power not in POWERS:
+        raise ConfigError(f"power must be {' or '.join(POWERS)}, got {power!r}")
+    targets = MeanSinrOutage(context["outage"], target) if "outage" in context else SinrAtLeast(target)
+    limits = power_limits(context, required=False)
+    return Problem(POWERS[str(power)](), (targets, AnalogCodebook(context.get("codebook")), *limits))
+
+
+POWERS: dict[str, type[Utility]] = {"radiated": TransmitPower, "baseband": BasebandPower}
+"""Powers that hybrid-min-power can minimise, by name."""
+
 PROBLEMS: dict[str, Callable[[Context], Problem]] = {
     "sum-rate": sum_rate,
     "max-min": max_min,
     "min-power": min_power,
     "fair-sum-rate": fair_sum_rate,
     "isac": isac,
+    "hybrid-min-power": hybrid_min_power,
 }
 
 ONLY_FOR = {
     **dict.fromkeys(("target_angles", "target_gain", "sensing_noise"), ("isac",)),
-    "sinr_target": ("max-min", "min-power"),
+    **dict.fromkeys(("codebook", "outage", "power"), ("hybrid-min-power",)),
+    "sinr_target": ("max-min", "min-power", "hybrid-min-power"),
     "jain": ("fair-sum-rate",),
     "sensing_snr_target": ("isac",),
     "sensing_weight": ("isac",),

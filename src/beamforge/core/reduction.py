@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from beamforge.core import batching
+from beamforge.core.beams import Factors
 from beamforge.core.constraints import Constraint, PerAntennaPower, PerTransmitterPower
+from beamforge.core.context import CONTEXT
 from beamforge.core.errors import UnsupportedProblem
 from beamforge.core.network import Network
 from beamforge.core.observation import Observation
@@ -42,7 +44,7 @@ def solve_users(
 ) -> Solution:
     """The solution for the users `keep` [B, K] alone; instances that keep the same users are solved together.
 
-    Streams of the other users get zero beams. The method's trace, info and factors are left out.
+    Streams of the other users get zero beams. The method's trace and info are left out.
     """
     network = observation.network
     if network.streams.user is not None:
@@ -50,7 +52,7 @@ def solve_users(
     B, D = network.streams.transmitter.shape
     W = network.H.new_zeros(B, network.antennas, D)
     status = torch.zeros(B, dtype=torch.long, device=W.device)
-    iterations = status
+    iterations, factors = status, None
     patterns, which = keep.unique(dim=0, return_inverse=True)
     for number, pattern in enumerate(patterns):
         rows = (which == number).nonzero().squeeze(-1)
@@ -63,7 +65,31 @@ def solve_users(
         whole = network.H.new_zeros(len(rows), network.antennas, D).index_copy(2, streams, found.W)
         W = W.index_copy(0, rows, whole)
         status, iterations = status.index_copy(0, rows, found.status), iterations.index_copy(0, rows, found.iterations)
-    return Solution(W, status, iterations)
+        if found.factors is not None:
+            factors = with_factors(factors, found.factors, rows, streams, (B, D))
+    return Solution(W, status, iterations, factors=factors)
+
+
+def with_factors(
+    whole: Factors | None, found: Factors, rows: Tensor, streams: Tensor, shape: tuple[int, int]
+) -> Factors:
+    """Factors of all [B, D] instances and streams (zero at first) with those found for some rows and streams."""
+    B, D = shape
+    if whole is None:
+        codeword = None if found.codeword is None else found.codeword.new_zeros(B, *found.codeword.shape[1:])
+        B_zero, p_zero = (x.new_zeros(B, *x.shape[1:-1], D) for x in (found.digital, found.power))
+        whole = Factors(found.analog.new_zeros(B, *found.analog.shape[1:]), B_zero, p_zero, codeword)
+    digital, power = (
+        x.new_zeros(len(rows), *x.shape[1:-1], D).index_copy(-1, streams, x) for x in (found.digital, found.power)
+    )
+    return Factors(
+        whole.analog.index_copy(0, rows, found.analog),
+        whole.digital.index_copy(0, rows, digital),
+        whole.power.index_copy(0, rows, power),
+        None
+        if found.codeword is None or whole.codeword is None
+        else whole.codeword.index_copy(0, rows, found.codeword),
+    )
 
 
 def without_users(problem: Problem, observation: Observation, keep: Tensor) -> tuple[Problem, Observation]:
@@ -82,7 +108,18 @@ def without_users(problem: Problem, observation: Observation, keep: Tensor) -> t
         transmitter = torch.arange(len(users), device=users.device).expand(transmitter.shape)
     reduced = Network(H, network.noise[..., users], Streams(transmitter), M)
     limits = tuple(selected(limit, axes) for limit in problem.subject_to)
-    return Problem(selected(problem.maximise, axes), limits), Observation(reduced)
+    context = {name: of_users(name, value, axes) for name, value in observation.context.items()}
+    return Problem(selected(problem.maximise, axes), limits), Observation(reduced, context)
+
+
+def of_users(name: str, value: Tensor, axes: dict[str, Tensor]) -> Tensor:
+    """An entry [B, ...] of a context with the entries `axes[name]` of its axes of users and transmitters."""
+    letters = {"K": "users", "T": "transmitters"}
+    shape = next(shape for shape in CONTEXT[name].shapes if len(shape) == value.ndim - 1)
+    for place, letter in enumerate(shape):
+        if letters.get(letter) in axes:
+            value = value.index_select(place - len(shape), axes[letters[letter]])
+    return value
 
 
 def selected(term: Bound, axes: dict[str, Tensor]) -> Bound:

@@ -21,9 +21,10 @@ from beamforge.io.stores import open_store
 
 NUMBER = (int, float)
 STATED_TYPES: dict[str, Any] = {
-    **dict.fromkeys(("problem", "axes", "key"), str),
+    **dict.fromkeys(("problem", "axes", "key", "power"), str),
     **dict.fromkeys(
-        ("p_max", "p_max_transmitter", "noise", "sinr_target_db", "jain", "sensing_snr_db", "sensing_weight"), NUMBER
+        ("p_max", "p_max_transmitter", "noise", "sinr_target_db", "jain", "sensing_snr_db", "sensing_weight", "outage"),
+        NUMBER,
     ),
     "real_imag": int,
     "drop_blocked": bool,
