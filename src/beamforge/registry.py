@@ -44,6 +44,9 @@ from beamforge.core.solver import Solver
 from beamforge.decentralised.solver import DecentralisedSolver
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.learned.fairness.wit import WiT
+from beamforge.learned.hybrid.full_digital import FullDigitalGCN
+from beamforge.learned.hybrid.gcn import HybridFCN, HybridGCN
+from beamforge.learned.hybrid.two_stage import Hybrid2GCN
 from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
 from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
 from beamforge.learned.interference.multipliers import MaxMinInterference, SumRateInterference
@@ -101,6 +104,10 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "isac-sdr": (SensingSDR,),
     "isac-dnn": (IsacDNN,),
     "rzf-null-space": (NullSpaceSensing,),
+    "hybrid-gcn": (HybridGCN,),
+    "hybrid-fcn": (HybridFCN,),
+    "fulldigital-gcn": (FullDigitalGCN,),
+    "hybrid-2gcn": (Hybrid2GCN,),
 }
 
 MODELS: dict[str, type[Solver]] = {
@@ -127,6 +134,10 @@ MODELS: dict[str, type[Solver]] = {
     "bicnn": BiCNN,
     "sao-isac": SAOIsac,
     "isac-dnn": IsacDNN,
+    "hybrid-gcn": HybridGCN,
+    "hybrid-fcn": HybridFCN,
+    "fulldigital-gcn": FullDigitalGCN,
+    "hybrid-2gcn": Hybrid2GCN,
 }
 """Trainable models, by their names in recipes and headers of weights; a method may have one model per problem."""
 

@@ -52,7 +52,7 @@ def test_dual_ascent_reaches_the_least_power_in_every_group(form):
 
 
 def test_prices_are_the_multipliers_of_the_optimum():
-    """Of the outage: 1 over its slope by log p, ``-s exp(-s)`` with ``exp(-s) = 0.9``; of the quantile of log(p g): 1."""
+    """Of the outage: 1 over its slope by log p, ``-s exp(-s)`` with ``exp(-s) = 0.9``; of the quantile: 1."""
     s = -math.log(1 - PROBABILITY)
     _, price, limit = trained("annealed")
     torch.testing.assert_close(price, torch.full((2,), 1 / (s * math.exp(-s))), rtol=0.15, atol=0)

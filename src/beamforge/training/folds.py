@@ -11,8 +11,8 @@ from beamforge.training.stream import Stream
 
 @dataclass(frozen=True)
 class Fold:
-    """The batches of one side of a fold: batches 0..count-1 of a stream, of which those with index ``i % folds == fold``
-    are held out.
+    """The batches of one side of a fold: those of batches 0..count-1 of a stream with ``i % folds == fold`` are held
+    out.
 
     held_out  whether these are the batches held out, or all others.
 

@@ -31,7 +31,7 @@ class OutageConstraint(nn.Module):
     The term of group g in the loss is ``price_g C_g``. With margins m, such as ``log(SINR / target)``, C_g is
 
     annealed  ``(1 - probability) - mean sigmoid(beta_g m)``. beta_g follows ``min(20, 3 / max(v, 0))`` with v the
-              quantile (1 - probability) of the violations -m: the step is smooth while users are far from their targets.
+              quantile (1 - probability) of the violations -m: smooth while users are far from their targets.
     quantile  v itself, the rival: only the users next to the quantile have a gradient.
 
     After a step, ``price_g <- max(price_g + step excess_g, 0)`` for the groups of its batch, where the excess is the
@@ -47,8 +47,8 @@ class OutageConstraint(nn.Module):
     >>> round(limit.price.item(), 6)
     2.075
 
-    Source: the hybrid beamforming paper, Eqs. 49 to 53; the excess of the annealed form is exact here, and not that of the
-    smooth step.
+    Source: the hybrid beamforming paper, Eqs. 49 to 53; the excess of the annealed form is exact here, and not that of
+    the smooth step.
     """
 
     price: Tensor

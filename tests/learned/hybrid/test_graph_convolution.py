@@ -52,7 +52,9 @@ def test_with_degree_0_users_do_not_depend_on_each_other():
 
 def test_outputs_start_where_they_are_told_to_and_stay_within_their_bounds():
     fresh = GraphNetwork(3, (1.0, 0.1), degree=1)
-    torch.testing.assert_close(fresh(torch.randn(2, 4, 3), torch.rand(2, 4, 4)), torch.tensor([1.0, 0.1]).expand(2, 4, 2))
+    torch.testing.assert_close(
+        fresh(torch.randn(2, 4, 3), torch.rand(2, 4, 4)), torch.tensor([1.0, 0.1]).expand(2, 4, 2)
+    )
     bounded = BoundedExponential(2.0)
     out = bounded(torch.tensor([-1e3, 0.0, 1e-3, 1e3]))
     torch.testing.assert_close(out, torch.tensor([math.exp(-2), 1.0, math.exp(1e-3), math.exp(2)]))

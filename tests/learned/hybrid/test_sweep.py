@@ -14,9 +14,9 @@ from beamforge.learned.hybrid.sweep import (
     Chosen,
     Codebook,
     behind,
-    first_codewords,
     others,
     priced,
+    start,
     swept,
     tried,
 )
@@ -81,7 +81,7 @@ def test_targets_that_cannot_be_met_are_found_out():
 def test_screening_gives_the_links_of_every_candidate():
     H, words, levels, targets = posed()
     book = Codebook.of(H, words)
-    codewords = first_codewords(book, M)
+    codewords = start(book, M)
     found = others(book, codewords, 1)
     q = 0.1 + torch.rand(3, len(H), dtype=torch.float64)
     fast = screened(Question(found.gram, levels, targets), found.added, q)
@@ -95,7 +95,7 @@ def test_screening_gives_the_links_of_every_candidate():
 def test_costs_of_candidates_are_upper_bounds_and_exact_for_the_best():
     H, words, levels, targets = posed()
     book = Codebook.of(H, words)
-    codewords = first_codewords(book, M)
+    codewords = start(book, M)
     q, met = least_powers(Question(behind(book, codewords), levels, targets))
     assert met.all()
     costs, _ = tried(others(book, codewords, 0), levels, targets, q)
@@ -107,13 +107,15 @@ def test_costs_of_candidates_are_upper_bounds_and_exact_for_the_best():
     usable = torch.isfinite(costs)
     assert (costs[usable] >= plain[usable] * (1 - 1e-9)).all()
     assert (costs.amin(-1) <= plain.amin(-1) * 1.001).all()
-    assert all(torch.isinf(costs[b, codewords[b, 1:]]).all() for b in range(len(H))), "codewords that are chosen already"
+    assert all(torch.isinf(costs[b, codewords[b, 1:]]).all() for b in range(len(H))), (
+        "codewords that are chosen already"
+    )
 
 
 def test_power_never_rises_and_ends_below_the_start():
     H, words, levels, targets = posed(batch=8)
     book, before = Codebook.of(H, words), None
-    for selections in range(0, 2 * M + 1):
+    for selections in range(2 * M + 1):
         found = swept(book, levels, targets, M, selections)
         cost = exact(H, taken(words, found.codewords), levels, targets).cost
         if before is not None:
@@ -138,9 +140,9 @@ def test_the_start_has_the_strongest_independent_codewords():
     book = Codebook.of(H, words)
     unit = words / words.norm(dim=-2, keepdim=True)
     gain = (H @ unit).abs().square()[0]
-    order = (gain / gain.sum(-1, keepdim=True)).sum(0).argsort(descending=True).tolist()
+    order = (gain / H[0].abs().square().sum(-1, keepdim=True)).sum(0).argsort(descending=True).tolist()
     expected = [c for c in order if c not in (2, 3) or c == next(w for w in order if w in (2, 3))][:M]
-    assert first_codewords(book, M)[0].tolist() == expected
+    assert start(book, M)[0].tolist() == expected
 
 
 def test_prices_of_candidates_have_the_derivatives_of_the_digital_kernel():
@@ -170,7 +172,7 @@ def test_users_without_a_channel_spoil_no_other_instance():
 
 
 def test_links_without_signal_meet_no_target():
-    H, words, levels, targets = posed()
+    _H, _words, levels, targets = posed()
     asked = Question(torch.zeros(3, 3, 4, dtype=torch.complex128), levels._replace(wanted_floor=0 * targets), targets)
     _, met = powers(links(asked, receivers(asked, torch.ones_like(targets))))
     assert not met.any()

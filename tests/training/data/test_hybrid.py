@@ -27,7 +27,9 @@ def test_instances_are_those_of_the_scenario():
     draws = source.draw(seeded(1, 0), count=8)
     instance, channels = source.build(draws), source.scenario(2).channels
     assert torch.equal(instance.truth.H, channels.build(draws).truth.H)
-    observed = instance.truth.channel.conj() + draws["pilot_noise"] / instance.context["csi_quality"].sqrt().unsqueeze(-1)
+    observed = instance.truth.channel.conj() + draws["pilot_noise"] / instance.context["csi_quality"].sqrt().unsqueeze(
+        -1
+    )
     expected = mmse_estimate(observed, channels.covariance(draws), instance.context["csi_quality"]).conj()
     torch.testing.assert_close(instance.observation.network.channel, expected)
 

@@ -28,7 +28,7 @@ class GraphConvolution(nn.Module):
 
     def forward(self, X: Tensor, S: Tensor) -> Tensor:
         total, shifted = self.taps[0](X), X
-        for tap in self.taps[1:]:  # type: ignore[union-attr]
+        for tap in self.taps[1:]:
             shifted = S @ shifted
             total = total + tap(shifted)
         return total
@@ -57,6 +57,7 @@ class InputNorm(nn.Module):
 
     mean: Tensor
     variance: Tensor
+    batches: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -91,7 +92,13 @@ class GraphNetwork(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, start: tuple[float, ...], width: int = 16, layers: int = 3, degree: int = 2, bound: float = 6.0
+        self,
+        inputs: int,
+        start: tuple[float, ...],
+        width: int = 16,
+        layers: int = 3,
+        degree: int = 2,
+        bound: float = 6.0,
     ) -> None:
         super().__init__()
         if min(width, layers) < 1 or degree < 0:
@@ -100,12 +107,11 @@ class GraphNetwork(nn.Module):
         self.norm = InputNorm(inputs)
         self.layers = nn.ModuleList(GraphConvolution(sizes[i], sizes[i + 1], degree) for i in range(layers))
         self.act, self.out = nn.SiLU(), BoundedExponential(bound)
-        last = self.layers[-1]
-        assert isinstance(last, GraphConvolution)
-        for tap in last.taps:
-            nn.init.zeros_(tap.weight)  # type: ignore[arg-type]
         with torch.no_grad():
-            last.taps[0].bias.copy_(torch.tensor([self.out.inverse(value) for value in start]))  # type: ignore[operator, union-attr]
+            for tap in self.layers[-1].taps:  # type: ignore[union-attr]
+                tap.weight.zero_()
+                if tap.bias is not None:
+                    tap.bias.copy_(torch.tensor([self.out.inverse(value) for value in start]))
 
     def forward(self, X: Tensor, S: Tensor) -> Tensor:
         x = self.norm(X)

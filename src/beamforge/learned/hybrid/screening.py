@@ -1,7 +1,7 @@
 """Costs of all candidates of an RF chain by one Newton step, at a cost of O(K^2) each.
 
-A candidate adds one dimension to the span of the other codewords, so its Gram matrix is a rank-one update of one that all
-candidates share, and the receivers at the present powers follow by the matrix inversion lemma.
+A candidate adds one dimension to the span of the other codewords, so its Gram matrix is a rank-one update of one that
+all candidates share, and the receivers at the present powers follow by the matrix inversion lemma.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def screened(shared: Question, u: Tensor, q: Tensor) -> Links:
     u       what a candidate adds: its Gram matrix is ``gram + u u^H``, u [B, K, C].
     """
     levels, targets = shared.levels, shared.targets
-    K, (B, _, C) = len(q), u.shape
+    K, C = len(q), u.shape[-1]
     gram = shared.gram.permute(2, 0, 1)
     eye = torch.eye(K, dtype=q.dtype, device=q.device)
     shift = shifts(shared, q).mT  # [B, k]

@@ -23,7 +23,7 @@ SHORTLIST, STEPS = 6, 2
 
 
 class Chosen(NamedTuple):
-    """Codewords [B, M] of instances, the uplink powers q [K, B] behind them, and whether these meet the targets [B]."""
+    """Codewords [B, M], the uplink powers q [K, B] behind them, and whether these meet the targets [B]."""
 
     codewords: Tensor
     q: Tensor
@@ -31,18 +31,19 @@ class Chosen(NamedTuple):
 
 
 class Codebook(NamedTuple):
-    """Codewords of norm one: `heard` [B, K, C] are the channels ``h_k^H c``, `gram` [B, C, C] their inner products; a
-    zero codeword is 0 in both."""
+    """Codewords of norm one: `heard` [B, K, C] are the channels ``h_k^H c``, `gram` [B, C, C] their inner products (a
+    zero codeword is 0 in both); `norm` [B, K] is ``|h_k|^2``."""
 
     heard: Tensor
     gram: Tensor
+    norm: Tensor
 
     @classmethod
     def of(cls, H: Tensor, codebook: Tensor) -> Codebook:
         """Of channels H [B, K, N] (rows h_k^H) and codewords [B, N, C]."""
         norm = torch.linalg.vector_norm(codebook, dim=-2, keepdim=True)
         unit = codebook / torch.where(norm > 0, norm, 1)
-        return cls(H @ unit, unit.mH @ unit)
+        return cls(H @ unit, unit.mH @ unit, squared_magnitude(H).sum(-1))
 
 
 class Candidates(NamedTuple):
@@ -63,34 +64,34 @@ class Candidates(NamedTuple):
         return (self.gram.unsqueeze(-1) + u.unsqueeze(1) * u.conj().unsqueeze(0)).flatten(-2)
 
 
-def first_codewords(book: Codebook, chains: int) -> Tensor:
-    """The `chains` linearly independent codewords a [B, M] with the largest ``sum_k |h_k^H a|^2 / |h_k|^2`` (Eq. 34).
+def first_codewords(gram: Tensor, score: Tensor, chains: int) -> Tensor:
+    """The `chains` linearly independent codewords [B, M] of the largest scores [B, C].
 
-    The norm of a channel is that in the span of the codewords... up to a factor for a codebook that is a tight frame.
+    gram  inner products [B, C, C] of codewords of norm one; a zero codeword is 0 there.
     """
-    gain = squared_magnitude(book.heard)
-    total = gain.sum(-1, keepdim=True)
-    score = (gain / torch.where(total > 0, total, 1)).sum(1)
+    left = gram.diagonal(dim1=-2, dim2=-1).real
     chosen: list[Tensor] = []
-    left = book.gram.diagonal(dim1=-2, dim2=-1).real.clone()
-    basis: list[Tensor] = []  # inner products [B, C] of all codewords with an orthonormal basis of the chosen ones
+    basis: list[Tensor] = []  # inner products [B, C] of an orthonormal basis of the chosen codewords with all
     for _ in range(chains):
-        open_ = torch.where(left > INDEPENDENT, score, -torch.inf)
-        place = open_.argmax(-1, keepdim=True)
-        row = torch.take_along_dim(book.gram, place.unsqueeze(-1), 1).squeeze(1)
+        place = torch.where(left > INDEPENDENT, score, -torch.inf).argmax(-1, keepdim=True)
+        row = torch.take_along_dim(gram, place.unsqueeze(-1), 1).squeeze(1)
         for each in basis:
             row = row - torch.take_along_dim(each, place, -1).conj() * each
-        scale = torch.take_along_dim(left, place, -1).clamp_min(INDEPENDENT).sqrt()
-        row = row / scale
+        row = row / torch.take_along_dim(left, place, -1).clamp_min(INDEPENDENT).sqrt()
         basis.append(row)
         left = left - squared_magnitude(row)
         chosen.append(place)
     return torch.cat(chosen, -1)
 
 
+def start(book: Codebook, chains: int) -> Tensor:
+    """The `chains` independent codewords a [B, M] with the largest ``sum_k |h_k^H a|^2 / |h_k|^2`` (Eq. 34)."""
+    norm = torch.where(book.norm > 0, book.norm, 1).unsqueeze(-1)
+    return first_codewords(book.gram, (squared_magnitude(book.heard) / norm).sum(1), chains)
+
+
 def candidates(book: Codebook, kept: Tensor) -> Candidates:
     """What every codeword would do in place of the one that is not among the `kept` ones [B, M - 1]."""
-    B, K, C = book.heard.shape
     rows = torch.take_along_dim(book.gram, kept.unsqueeze(-1), 1)  # [B, M-1, C]
     among = torch.take_along_dim(rows, kept.unsqueeze(1), 2)
     factor = torch.linalg.cholesky_ex(among)[0]
@@ -125,7 +126,7 @@ def swept(book: Codebook, levels: Virtual, targets: Tensor, chains: int, selecti
     levels   of the virtual channels, each [K, B].
     targets  [K, B].
     """
-    codewords = first_codewords(book, chains)
+    codewords = start(book, chains)
     q, met = least_powers(Question(behind(book, codewords), levels, targets))
     for selection in range(selections):
         chain = selection % chains

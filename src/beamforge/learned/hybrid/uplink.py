@@ -105,7 +105,9 @@ def newton_step(asked: Question, q: Tensor) -> tuple[Tensor, Tensor]:
 
 def least_powers(asked: Question, iterations: int = 16) -> tuple[Tensor, Tensor]:
     """The least uplink powers q [K, n] without a start, and whether there are any [n]."""
-    alone = asked.targets / (asked.levels.wanted * asked.gram.diagonal(dim1=0, dim2=1).mT.real + asked.levels.wanted_floor)
+    alone = asked.targets / (
+        asked.levels.wanted * asked.gram.diagonal(dim1=0, dim2=1).mT.real + asked.levels.wanted_floor
+    )
     q = 2 * torch.where(torch.isfinite(alone), alone, 1)
     met = torch.zeros_like(q[0], dtype=torch.bool)
     for _ in range(iterations):

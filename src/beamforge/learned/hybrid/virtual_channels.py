@@ -18,10 +18,10 @@ START = (0.9, 0.01, 1.0, 0.1)
 
 
 class Virtual(NamedTuple):
-    """Levels [B, K] of virtual channels: ``wanted H_k + wanted_floor I`` and ``interfering H_k + interfering_floor I``.
+    """Levels [B, K]: channels are ``wanted H_k + wanted_floor I`` or ``interfering H_k + interfering_floor I``.
 
-    The hybrid beamforming paper's Eq. 27, reconstructed: with g_k the mean gain of an antenna, the floors are ``c_2 g_k``
-    and ``c_4 g_k``.
+    The hybrid beamforming paper's Eq. 27, reconstructed: with g_k the mean gain of an antenna, the floors are
+    ``c_2 g_k`` and ``c_4 g_k``.
     """
 
     wanted: Tensor

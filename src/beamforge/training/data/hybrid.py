@@ -17,10 +17,10 @@ from beamforge.scenarios.upa import UPA
 
 @dataclass(frozen=True)
 class HybridPilots:
-    """``[data]`` with ``source = "hybrid-pilots"``: the scenarios `UPA` and `PilotCSI`, K users in all instances of a batch.
+    """``[data]`` with ``source = "hybrid-pilots"``: the scenarios `UPA` and `PilotCSI`; a batch has one K.
 
-    The pilot power of an instance is one of `levels` powers, evenly spaced in decibels over `pilot_db`, or uniform there.
-    These kinds take turns, and the label ``group`` is the number of the kind, the uniform one last.
+    The pilot power of an instance is one of `levels` powers, evenly spaced in decibels over `pilot_db`, or uniform
+    there. These kinds take turns, and the label ``group`` is the number of the kind, the uniform one last.
 
     users          K, uniform; its range.
     columns, rows  of the array.
