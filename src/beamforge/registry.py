@@ -13,6 +13,9 @@ from beamforge.classical.duality.max_min import MaxMin
 from beamforge.classical.duality.min_power import Duality
 from beamforge.classical.duality.power_limited import PowerLimitedMaxMin, PowerLimitedMinPower
 from beamforge.classical.fairness.pareto import Pareto
+from beamforge.classical.hybrid.exhaustive import ExhaustiveHybrid
+from beamforge.classical.hybrid.greedy import GreedyHybrid
+from beamforge.classical.hybrid.margin import HybridMargin
 from beamforge.classical.interference.linear import LocalMRT, LocalSLNR, LocalZF
 from beamforge.classical.interference.pareto_boundary import ParetoBoundary
 from beamforge.classical.interference.zhang_cui import ZhangCuiMaxMin, ZhangCuiSumRate
@@ -104,6 +107,9 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "isac-sdr": (SensingSDR,),
     "isac-dnn": (IsacDNN,),
     "rzf-null-space": (NullSpaceSensing,),
+    "hybrid-margin": (HybridMargin,),
+    "greedy-hybrid": (GreedyHybrid,),
+    "exhaustive-hybrid": (ExhaustiveHybrid,),
     "hybrid-gcn": (HybridGCN,),
     "hybrid-fcn": (HybridFCN,),
     "fulldigital-gcn": (FullDigitalGCN,),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from beamforge.core.errors import ChannelFileError
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network
-from beamforge.io.channel_writing import channel_arrays, shared_scalars, write_channels
+from beamforge.io.channel_writing import channel_arrays, shared_arrays, write_channels
 from beamforge.io.channels import ChannelFile
 from beamforge.scenarios import scenario
 
@@ -286,7 +286,7 @@ def test_written_channels_are_read_back(name, suffix, tmp_path):
 def test_different_limits_are_stored_per_instance():
     network = Network.broadcast(torch.ones(2, 2, 2) + 0j, torch.tensor([[1.0, 2.0], [1.0, 1.0]]))
     arrays = channel_arrays(Instance.perfect(network, p_max=torch.tensor([1.0, 1.0])))
-    assert set(arrays) == {"H", "noise", "p_max"} and shared_scalars(arrays) == {"p_max": 1.0}
+    assert set(arrays) == {"H", "noise", "p_max"} and shared_arrays(arrays) == {"p_max": 1.0}
 
 
 def test_failure_leaves_no_file(tmp_path, monkeypatch):

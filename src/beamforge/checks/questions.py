@@ -18,6 +18,7 @@ from beamforge.core.constraints import (
     SinrAtLeast,
     TotalPower,
 )
+from beamforge.core.hybrid import AnalogCodebook, MeanSinrOutage
 from beamforge.core.instance import Instance
 from beamforge.core.network import Network
 from beamforge.core.problem import Problem
@@ -43,6 +44,8 @@ EXAMPLES: tuple[Constraint, ...] = (
     JainAtLeast(0.935),
     MeanJainAtLeast(0.97),
     SensingSnrAtLeast((0.3,), (1.0,), level=(1.0,)),
+    AnalogCodebook(),
+    MeanSinrOutage(0.1, 0.8),
 )
 """A limit of every kind; the example networks can meet all limits of a problem together."""
 

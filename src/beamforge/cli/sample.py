@@ -12,7 +12,7 @@ import torch
 import beamforge
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import pairs
-from beamforge.io.channel_writing import channel_arrays, shared_scalars
+from beamforge.io.channel_writing import channel_arrays, shared_arrays
 from beamforge.io.channels import CHUNK_BYTES
 from beamforge.io.writers import check_writable, open_writer
 from beamforge.scenarios import scenario as make
@@ -38,7 +38,7 @@ def command(
         return channel_arrays(source.sample(size, seed, first, dtype=dtype))
 
     rows = draw(0, min(2, count))
-    shared = shared_scalars(rows)
+    shared = shared_arrays(rows)
     row_bytes = sum(value[0].nbytes for value in rows.values())
     step = max(1, CHUNK_BYTES // row_bytes)
     about = {**source.describe(), "seed": seed, "count": count, "units": "linear", "version": beamforge.__version__}

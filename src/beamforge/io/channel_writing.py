@@ -23,7 +23,7 @@ def write_channels(path: str | Path, instance: Instance, **meta: Any) -> None:
     Raises `ChannelFileError` if the path cannot be written, or if a channel file cannot represent the instances.
     """
     rows = channel_arrays(instance)
-    shared = shared_scalars(rows)
+    shared = shared_arrays(rows)
     rows = {name: value for name, value in rows.items() if name not in shared}
     count = instance.truth.batch_shape[0]
     with open_writer(path, count, sum(value.nbytes for value in rows.values()) // count) as writer:
@@ -92,7 +92,9 @@ def in_file_order(instance: Instance, H: Tensor) -> Tensor:
     return H.squeeze(1) if truth.transmitters == 1 else H
 
 
-def shared_scalars(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Noise and power limit as scalars, if they are the same for all instances and users."""
+def shared_arrays(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Noise and power limit as scalars, if they are the same for all instances and users; a common codebook."""
     same = [name for name in ("noise", "p_max") if name in arrays and (arrays[name] == arrays[name].flat[0]).all()]
-    return {name: arrays[name].flat[0] for name in same}
+    found: dict[str, Any] = {name: arrays[name].flat[0] for name in same}
+    codebook = arrays.get("codebook")
+    return found if codebook is None or (codebook != codebook[0]).any() else found | {"codebook": codebook[0]}

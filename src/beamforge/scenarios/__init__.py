@@ -11,6 +11,8 @@ from beamforge.core.settings import convert
 from beamforge.scenarios.base import Scenario
 from beamforge.scenarios.cell import Cell, Fairness, PathLoss
 from beamforge.scenarios.csi import PilotCSI
+from beamforge.scenarios.feedback import FeedbackCSI
+from beamforge.scenarios.hybrid import HybridOutage
 from beamforge.scenarios.interference import Interference
 from beamforge.scenarios.isac import Isac
 from beamforge.scenarios.power_control import Strong, ThreeLinks, Weak
@@ -26,6 +28,8 @@ __all__ = [
     "UPA",
     "Cell",
     "Fairness",
+    "FeedbackCSI",
+    "HybridOutage",
     "Interference",
     "Isac",
     "Munich",
@@ -55,6 +59,8 @@ SCENARIOS: Mapping[str, type[Scenario]] = {
     "three-links": ThreeLinks,
     "upa": UPA,
     "pilot-csi": PilotCSI,
+    "feedback-csi": FeedbackCSI,
+    "hybrid-outage": HybridOutage,
     "uma": UMa,
     "umi": UMi,
     "rma": RMa,
