@@ -71,6 +71,13 @@ def test_a_run_trains_on_the_other_folds_and_validates_on_its_own(tmp_path):
     assert done.best == 15.0, "the criterion of the mean of 1 and 2"
 
 
+def test_a_batch_is_the_same_in_every_epoch():
+    fold = Fold(Stream.training(SOURCE, 0, 4), 6, 3, 0)
+    first, again = fold.batch_at(1), fold.batch_at(1 + len(fold.places))
+    assert first is again and torch.equal(first.truth.H, Stream.training(SOURCE, 0, 4).batch_at(2).truth.H)
+    assert len(fold.batch_at(1, slice(0, 2)).truth.H) == 2
+
+
 @pytest.mark.parametrize(("count", "folds", "fold"), [(10, 1, 0), (3, 4, 0), (10, 5, 5), (10, 5, -1)])
 def test_folds_out_of_range_are_refused(count, folds, fold):
     with pytest.raises(ConfigError):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from beamforge.core import batching
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.training.stream import Stream
+
+
+MEMORY = 2**30
+"""Bytes of batches that a fold keeps; the others are drawn again in every epoch."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Fold:
     folds: int
     fold: int
     held_out: bool = False
+    kept: dict[tuple[int, int | None, int | None], Instance] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (2 <= self.folds <= self.count and 0 <= self.fold < self.folds):
@@ -48,4 +54,16 @@ class Fold:
     def batch_at(self, step: int, rows: slice = slice(None)) -> Instance:
         """The batch of a step, as `Stream.batch_at`."""
         places = self.places
-        return self.stream.batch_at(places[step % len(places)], rows)
+        place = places[step % len(places)]
+        key = (place, rows.start, rows.stop)
+        if key in self.kept:
+            return self.kept[key]
+        batch = self.stream.batch_at(place, rows)
+        if len(self.kept) * size(batch) < MEMORY:
+            self.kept[key] = batch
+        return batch
+
+
+def size(batch: Instance) -> int:
+    """Bytes of the tensors of a batch."""
+    return sum(leaf.numel() * leaf.element_size() for leaf in batching.leaves(batch))

@@ -16,14 +16,24 @@ from beamforge.learned.hybrid.sweep import INDEPENDENT, Chosen, first_codewords,
 from beamforge.learned.hybrid.uplink import LEAST_SHIFT, RANGE, Links, powers
 from beamforge.learned.hybrid.virtual_channels import Virtual
 
+MOST = 24
+"""Most codewords that are tried."""
+
 STEPS, FIRST_STEPS = 3, 24
 """Newton steps for the candidates of an RF chain, and for the codewords at the start."""
 
 
 class Statistics(NamedTuple):
-    """Covariances R [B, K, N, N], codewords c of norm one [B, N, C], R c [B, K, N, C], and ``c^H R c`` [B, K, C]."""
+    """Covariances R [B, K, N, N], and the codewords that users receive at all.
+
+    index  the C codewords [B, C] with the largest ``max_k c^H R_k c / tr R_k``: the others add nothing.
+    unit   these codewords c of norm one [B, N, C].
+    seen   ``R c`` [B, K, N, C].
+    gain   ``c^H R c`` [B, K, C].
+    """
 
     R: Tensor
+    index: Tensor
     unit: Tensor
     seen: Tensor
     gain: Tensor
@@ -33,8 +43,16 @@ class Statistics(NamedTuple):
         """Of covariances and a codebook [B, N, C]."""
         norm = torch.linalg.vector_norm(codebook, dim=-2, keepdim=True)
         unit = codebook / torch.where(norm > 0, norm, 1)
-        seen = R @ unit.unsqueeze(1)
-        return cls(R, unit, seen, (unit.conj().unsqueeze(1) * seen).sum(-2).real)
+        gain = (unit.conj().unsqueeze(1) * (R @ unit.unsqueeze(1))).sum(-2).real
+        total = R.diagonal(dim1=-2, dim2=-1).real.sum(-1, keepdim=True)
+        share = (gain / torch.where(total > 0, total, 1)).amax(1)
+        index = share.topk(min(MOST, share.shape[-1]), sorted=False).indices.sort(-1).values
+        unit = torch.take_along_dim(unit, index.unsqueeze(1), -1)
+        return cls(R, index, unit, R @ unit.unsqueeze(1), torch.take_along_dim(gain, index.unsqueeze(1), -1))
+
+    def original(self, codewords: Tensor) -> Tensor:
+        """The numbers of codewords [B, M] in the whole codebook."""
+        return torch.take_along_dim(self.index, codewords, -1)
 
 
 class Behind(NamedTuple):

@@ -82,10 +82,12 @@ class Hybrid2GCN(VirtualHybrid):
         learns = self.selections > 0 and torch.is_grad_enabled() and levels.wanted.requires_grad
         fixed = Virtual(*(each.detach() for each in sides))
         chosen, receivers = swept(known, fixed, targets, chains, self.selections - learns)
-        A = torch.take_along_dim(seen.codebook, chosen.codewords.unsqueeze(1), -1)
+        codewords = known.original(chosen.codewords)
+        A = torch.take_along_dim(seen.codebook, codewords.unsqueeze(1), -1)
         if learns:
             chain = (self.selections - 1) % chains
             costs = priced(known, sides, targets, chosen, receivers, chain)
-            column = selected(costs, seen.codebook.mT).unsqueeze(-1)
+            words = torch.take_along_dim(seen.codebook, known.index.unsqueeze(1), -1)
+            column = selected(costs, words.mT).unsqueeze(-1)
             A = torch.where(torch.arange(chains, device=A.device) == chain, column, A)
-        return chosen.codewords, A
+        return codewords, A
