@@ -21,6 +21,14 @@ from beamforge.io.channels import ChannelFile
 from beamforge.scenarios import scenario
 
 RNG = np.random.default_rng(5)
+
+
+def semidefinite(*shape):
+    """Covariances [*shape, N, N] of rank two."""
+    a = normal(*shape, 2, seed=2)
+    return a @ a.conj().swapaxes(-1, -2)
+
+
 B, T, K, N = 6, 2, 3, 4
 CASES = {
     "broadcast": broadcast(weights=RNG.random((B, K)), sinr_target=np.array([1.0, 2.0, 3.0])),
@@ -39,7 +47,7 @@ CASES = {
     },
     "gains": {"G": RNG.random((B, K, K)), "noise": 0.05, "p_max": 2.0},
     "pilots": broadcast(
-        H_estimate=normal(B, K, N, seed=1), csi_quality=RNG.random((B, K)), covariance=normal(B, K, N, N, seed=2)
+        H_estimate=normal(B, K, N, seed=1), csi_quality=RNG.random((B, K)), covariance=semidefinite(B, K, N)
     ),
     "sensing": broadcast(target_angles=RNG.random((B, 2)), target_gain=normal(B, 2, seed=3)),
     "positions": broadcast(user_position=RNG.random((B, K, 3))),
@@ -310,3 +318,23 @@ def test_unsupported_contents_are_rejected(tmp_path):
 
 def normal_tensor(*shape):
     return torch.from_numpy(normal(*shape))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda R: R - 2 * np.eye(N) * np.trace(R), "an eigenvalue of -"),
+        (lambda R: R + np.triu(np.ones((N, N)), 1), "a matrix that is not Hermitian"),
+    ],
+)
+def test_a_covariance_must_be_one(tmp_path, spoil, words):
+    R = semidefinite(B, K, N)
+    R[1, 2] = spoil(R[1, 2])
+    path = write(tmp_path, broadcast(covariance=R))
+    with ChannelFile(path) as channels:
+        channels.read(0, 1)
+        with pytest.raises(ChannelFileError, match=rf"covariance must be .*semidefinite, got {words}.* in instance 1"):
+            channels.read()
+    path = write(tmp_path, broadcast(covariance=0 * R))
+    with ChannelFile(path) as channels:
+        assert (channels.read().context["covariance"] == 0).all()

@@ -16,6 +16,8 @@ from beamforge.classical.bounds import bound
 from beamforge.cli.blocked import for_reachable_users, kept_streams
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, problem_options
+from beamforge.core import batching
+from beamforge.core.beams import Beams
 from beamforge.core.constraints import MeanConstraint
 from beamforge.core.errors import ConfigError
 from beamforge.core.evaluate import Report, evaluate, names
@@ -58,7 +60,8 @@ def command(channels: str, solution: str, device: str, figure: str | None, as_js
             if request.drop_blocked:
                 found = without_blocked(problem, instance, W)
             else:
-                found = figures(problem, instance, evaluate(problem, instance, W))
+                factors = batching.tree_map(lambda leaf: leaf.to(place), beams.factors(first, count))
+                found = figures(problem, instance, evaluate(problem, instance, Beams(W, factors)))
             for name, value in found.items():
                 scores.setdefault(name, []).append(value.cpu())
             if figure is not None and not picture:
@@ -122,9 +125,15 @@ def figures(problem: Problem, instance: Instance, report: Report) -> dict[str, T
     }
     named = zip(names(problem.subject_to), problem.subject_to, strict=True)
     means = [name for name, limit in named if isinstance(limit, MeanConstraint)]
+    found |= {name: value for name, value in report.figures.items() if name == "outage"}
     return found | {
         f"{'mean' if name in means else 'largest'} violation {name}": value for name, value in report.violation.items()
     }
+
+
+def outage_of(table: dict[str, np.ndarray], solved: np.ndarray) -> dict[str, float]:
+    """The mean outage, if the problem has one; all users of an instance without beams are in outage."""
+    return {"mean_outage": float(np.where(solved, table["outage"], 1).mean())} if "outage" in table else {}
 
 
 def summary(table: dict[str, np.ndarray], codes: np.ndarray | None) -> dict[str, Any]:
@@ -150,6 +159,7 @@ def summary(table: dict[str, np.ndarray], codes: np.ndarray | None) -> dict[str,
         "mean_least_rate": mean("least_rate"),
         "mean_jain": mean("jain"),
         "mean_power": mean("power"),
+        **outage_of(table, kept),
         "feasible_share": float(table["feasible"].mean()),
         "largest_violation": {
             **{name: float(value.max(initial=-np.inf)) for name, value in excess("largest violation ").items()},

@@ -19,7 +19,7 @@ from beamforge.cli.blocked import for_reachable_users
 from beamforge.cli.execution import Execution, Traffic, executing
 from beamforge.cli.output import progress, summarise
 from beamforge.cli.request import Request, pairs, precision_of, problem_options
-from beamforge.core.constraints import MeanConstraint, jain_index
+from beamforge.core.constraints import MeanConstraint, MeanJainAtLeast, jain_index
 from beamforge.core.errors import ConfigError
 from beamforge.core.evaluate import evaluate
 from beamforge.core.instance import Instance
@@ -133,6 +133,7 @@ class Job:
         self.streams = {} if each else {name: rows[0] for name, rows in streams_of(sample).items()}
         self.unit = problem.maximise.unit
         self.whole = problem.find(MeanConstraint) is not None  # a constraint on the file as a whole
+        self.fair = problem.find(MeanJainAtLeast) is not None
         self.stated = {
             **{name: value for name, value in vars(request).items() if value is not None and value is not False},
             "method": self.method,
@@ -203,7 +204,8 @@ class Job:
             "notes": self.notes(),
             "mean_utility": float(utility[solved].mean(dtype=np.float64)) if solved.any() else float("nan"),
             "unit": self.unit,
-            "mean_jain": self.mean_jain(writer, solved) if self.whole else None,
+            "mean_jain": self.mean_jain(writer, solved) if self.fair else None,
+            "mean_outage": self.mean_outage(writer, solved) if self.whole and not self.fair else None,
             "status": {name: status[code] for code, name in enumerate(STATUS_NAMES) if status[code]},
             "seconds": writer.seconds,
             "seconds_per_instance": writer.seconds / writer.count,
@@ -223,6 +225,11 @@ class Job:
     def mean_jain(writer: Writer, solved: np.ndarray) -> float:
         """Mean of Jain's index over the instances that have beams."""
         return float(jain_index(torch.from_numpy(writer.rows("rate")[solved])).double().mean())
+
+    @staticmethod
+    def mean_outage(writer: Writer, solved: np.ndarray) -> float:
+        """Mean share of users that miss their target; all users of an instance without beams do."""
+        return float(np.where(solved, writer.rows("outage"), 1).mean(dtype=np.float64))
 
 
 def streams_of(instance: Instance) -> dict[str, np.ndarray]:

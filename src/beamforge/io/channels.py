@@ -20,6 +20,7 @@ from beamforge.io.keys import (
     INTEGERS,
     LIMITS,
     faults,
+    indefinite,
 )
 
 CHUNK_BYTES = 4 << 20
@@ -149,6 +150,9 @@ class ChannelFile(ChannelLayout):
                 place = tuple(np.argwhere(wrong)[0])
                 where = f" in instance {first + int(place[0])}" if varies else ""
                 raise self._error(name, expected, f"{value[place]}{where}")
+        if name == "covariance" and (found := indefinite(value)):
+            expected = "E[h h^H] of each user, Hermitian and positive semidefinite"
+            raise self._error(name, expected, f"{found[1]} in instance {first + found[0]}")
         return value / self.sizes["F"] if name in LIMITS and self.sizes["F"] > 1 else value
 
     def _values(self, name: str, first: int, count: int | None) -> np.ndarray:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import torch
 
 from beamforge.io.stores import Header
 
@@ -80,6 +81,23 @@ def faults(name: str, value: np.ndarray, sizes: Mapping[str, int], *, gains: boo
         yield (value < 0) | (value >= sizes["T"]) | (value != np.floor(value)), f"integers 0..{sizes['T'] - 1}"
     elif name == "stream_user":
         yield (value < -1) | (value >= sizes["K"]) | (value != np.floor(value)), f"integers -1..{sizes['K'] - 1}"
+
+
+def indefinite(value: np.ndarray) -> tuple[int, str] | None:
+    """The first instance of matrices [n, K, N, N] with one that is not a covariance, and why; None if all are."""
+    R = torch.from_numpy(value.astype(np.complex128, order="C"))
+    rounding = 1e-4 if value.dtype.itemsize <= 8 else 1e-8
+    size = R.diagonal(dim1=-2, dim2=-1).real.mean(-1).clamp_min(1e-30)
+    skew = (R - R.mH).abs().amax((-2, -1)) > rounding * R.abs().amax((-2, -1))
+    eye = torch.eye(R.shape[-1], dtype=R.dtype)
+    negative = torch.linalg.cholesky_ex(R + (rounding * size)[..., None, None] * eye)[1] > 0
+    wrong = (skew | negative).nonzero()
+    if not len(wrong):
+        return None
+    instance, user = wrong[0].tolist()
+    if skew[instance, user]:
+        return instance, "a matrix that is not Hermitian"
+    return instance, f"an eigenvalue of {torch.linalg.eigvalsh(R[instance, user])[0].item():.3g}"
 
 
 def fit(shape: tuple[int, ...], axes: str, sizes: Mapping[str, int], *, loose: bool) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from beamforge.core.beams import Factors
 from beamforge.core.errors import ChannelFileError, ShapeError
 from beamforge.core.evaluate import Report
 from beamforge.core.network import Network
@@ -126,6 +127,29 @@ class SolutionFile:
         if self.name == "p":
             return tensor.sqrt().to(self.dtype).unsqueeze(1)
         return tensor.reshape(count, self.channels.sizes["N"], -1)
+
+    def factors(self, first: int, count: int) -> Factors | None:
+        """``A`` [count, N, M], ``B`` [count, M, D] and ``p`` [count, D], if the file has all of them; else None.
+
+        Raises `ChannelFileError` for a key of another shape or type, or whose numbers are not finite.
+        """
+        headers, N, D = self.store.headers, self.channels.sizes["N"], self.count
+        if self.name == "p" or not {"A", "B", "p"} <= headers.keys():
+            return None
+        M = headers["A"].shape[-1] if headers["A"].shape else 0
+        found = []
+        for name, sizes, kinds in (("A", (N, M), "c"), ("B", (M, D), "c"), ("p", (D,), "f")):
+            shape, dtype = headers[name]
+            if shape != (self.channels.count, *sizes) or dtype.kind != kinds:
+                kind = "complex" if kinds == "c" else "real"
+                expected = f"{kind} {(self.channels.count, *sizes)}"
+                raise ChannelFileError(f"{self.path}: {name} must be {expected}, got {dtype} {shape}")
+            value = self.store.read(name, first, count)
+            if not np.isfinite(value).all() or (name == "p" and (value < 0).any()):
+                raise ChannelFileError(f"{self.path}: {name} must be finite and powers not negative")
+            tensor = torch.from_numpy(np.require(value, requirements="W"))
+            found.append(tensor.to(self.dtype if kinds == "c" else self.dtype.to_real()))
+        return Factors(*found)
 
     def network(self, network: Network, first: int, count: int) -> Network:
         """The network of the channels with the streams of the beams."""

@@ -51,6 +51,7 @@ class HybridSolver(Solver):
 
     An instance is INFEASIBLE if no digital beams meet the targets with the analog beams found, or if their radiated
     power exceeds the limit. With fewer chains than users this is common: more chains or lower targets are the remedy.
+    With a mean outage, beams beyond the power limit are scaled to it instead.
     """
 
     tried_on = (3, 8)
@@ -87,18 +88,23 @@ class HybridSolver(Solver):
         raise NotImplementedError
 
     def solution(self, problem: Problem, dtype: torch.dtype, A: Tensor, chosen: Selection, found: Digital) -> Solution:
-        """The solution, flagged infeasible where the digital beams are or where the total power exceeds its limit."""
-        real = dtype.to_real()
-        factors = Factors(A.to(dtype), found.beams.to(dtype), found.p.to(real), chosen.codeword)
-        feasible = found.feasible
+        """The solution, flagged infeasible where the digital beams are, or where targets need too much power.
+
+        A mean outage may be met although some instances miss targets: there, too much power is scaled to the limit.
+        """
+        p, feasible = found.p, found.feasible
         if limit := problem.find(TotalPower):
-            sent = (factors.W.real.square() + factors.W.imag.square()).sum((-2, -1))
-            feasible = feasible & (sent <= limit.limit * (1 + TOLERANCE[real]))
+            W = A @ (found.beams * p.sqrt().unsqueeze(-2))
+            share = (W.real.square() + W.imag.square()).sum((-2, -1)) / limit.limit
+            if problem.find(MeanSinrOutage):
+                p = p / share.clamp_min(1).unsqueeze(-1)
+            else:
+                feasible = feasible & (share <= 1 + TOLERANCE[dtype.to_real()])
+        factors = Factors(A.to(dtype), found.beams.to(dtype), p.to(dtype.to_real()), chosen.codeword)
         status = torch.where(feasible, int(Status.CONVERGED), int(Status.INFEASIBLE))
-        trace = torch.cat(
-            [chosen.trace[:, :-1], torch.minimum(chosen.trace[:, -1], found.cost.detach()).unsqueeze(1)], 1
-        )
-        return Solution.hybrid(factors, status, chosen.made, trace.to(real))
+        last = torch.minimum(chosen.trace[:, -1], found.cost.detach()).unsqueeze(1)
+        trace = torch.cat([chosen.trace[:, :-1], last], 1)
+        return Solution.hybrid(factors, status, chosen.made, trace.to(dtype.to_real()))
 
 
 class GreedyHybrid(HybridSolver):
@@ -167,7 +173,7 @@ def greedy_codewords(
     cost = torch.full_like(norm[:, 0], torch.inf)
     q = 4 * targets / gain
     made, quiet = torch.zeros_like(codeword[:, 0]), torch.zeros_like(codeword[:, 0])
-    trace = [cost]
+    trace = [cost.clone()]
     for selection in range(selections):
         rows = (quiet < chains).nonzero().squeeze(-1)
         if not len(rows):

@@ -32,6 +32,9 @@ MARGINS_DB = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 LARGEST_DB = 40.0
 """Largest margin that is tried."""
 
+STEP_DB = 2.0
+"""First step of the search for a margin."""
+
 
 class HybridMargin(GreedyHybrid):
     """Greedy hybrid beams that meet ``margin SINR_k >= margin target_k`` on the estimated channels.
@@ -88,22 +91,33 @@ def place(value: Tensor, points: tuple[float, ...] | list[float]) -> tuple[Tenso
 
 
 def bisected_margin(problem: Problem, instance: Instance, solver: HybridMargin, accuracy_db: float = 0.01) -> float:
-    """The least margin in decibels at which the mean outage on the true channels of a batch is the nominal one.
+    """A margin in decibels at which the mean outage on the true channels of a batch is the nominal one.
 
-    An instance without beams counts as an outage of all its users. With ``LARGEST_DB`` the outage is still too large.
+    From 0 dB it is changed in steps of `STEP_DB` until the outage crosses the nominal one, and then bisected; of
+    several such margins this finds the smallest. If the outage is too large with every margin up to `LARGEST_DB`, this
+    is returned, and -`LARGEST_DB` if it is always small enough. An instance without beams counts as an outage of all
+    its users.
 
     problem   with a `MeanSinrOutage` of the same probability for all instances.
     instance  validation instances, with their true channels.
     """
     nominal = float(problem.bind(instance.truth).get(MeanSinrOutage).probability.flatten()[0])
-    low, high = -LARGEST_DB, LARGEST_DB
+
+    def enough(margin_db: float) -> bool:
+        trial = HybridMargin(solver.rf_chains, solver.selections, margin_db)
+        return mean_outage(problem, instance, trial) <= nominal
+
+    at_zero = enough(0.0)
+    step = -STEP_DB if at_zero else STEP_DB
+    inner, outer = 0.0, step
+    while abs(outer) <= LARGEST_DB and enough(outer) == at_zero:
+        inner, outer = outer, outer + step
+    if abs(outer) > LARGEST_DB:
+        return inner
+    low, high = sorted((inner, outer))
     while high - low > accuracy_db:
         middle = (low + high) / 2
-        settings = HybridMargin(solver.rf_chains, solver.selections, middle)
-        if mean_outage(problem, instance, settings) > nominal:
-            low = middle
-        else:
-            high = middle
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 
