@@ -9,7 +9,6 @@ from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.training.stream import Stream
 
-
 MEMORY = 2**30
 """Bytes of batches that a fold keeps; the others are drawn again in every epoch."""
 

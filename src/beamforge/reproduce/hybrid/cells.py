@@ -27,8 +27,8 @@ from beamforge.scenarios.hybrid import HybridOutage
 CHUNK = 500
 """Instances solved at a time."""
 
-LARGEST_DB, ACCURACY_DB = 30.0, 0.01
-"""Largest margin of the baseline that is tried, and the accuracy of its bisection."""
+LARGEST_DB, STEP_DB, ACCURACY_DB = 20.0, 1.0, 0.02
+"""Largest margin of the baseline that is tried, the steps to it, and the accuracy of the bisection that follows."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,25 @@ def statistical(margin_db: float) -> Solve:
 
 
 def margin_for(outage: float, instance: Instance, raised: Callable[[float], Solve]) -> float:
-    """The least margin in dB with which the outage of `raised` on these instances is at most `outage`."""
-    low, high = -LARGEST_DB, LARGEST_DB
-    while high - low > ACCURACY_DB:
-        middle = (low + high) / 2
-        low, high = (middle, high) if run(raised(middle), instance).outage.value > outage else (low, middle)
-    return high
+    """The least margin in dB, from 0 on, with which the outage of `raised` on these instances is at most `outage`.
+
+    It is negative where no margin is needed. Large margins leave instances without beams, so that the outage may exceed
+    `outage` with all of them; then it is the one with the least outage.
+    """
+
+    def reached(margin_db: float) -> float:
+        return run(raised(margin_db), instance).outage.value
+
+    shares = {0.0: reached(0.0)}
+    step = STEP_DB if shares[0.0] > outage else -STEP_DB
+    inner, outer = 0.0, step
+    while abs(outer) <= LARGEST_DB:
+        shares[outer] = reached(outer)
+        if (shares[outer] > outage) != (shares[0.0] > outage):
+            low, high = sorted((inner, outer))
+            while high - low > ACCURACY_DB:
+                middle = (low + high) / 2
+                low, high = (middle, high) if reached(middle) > outage else (low, middle)
+            return high
+        inner, outer = outer, outer + step
+    return min(shares, key=lambda margin: shares[margin])
