@@ -17,6 +17,10 @@ SHARPEST, REACH, PACE = 20.0, 3.0, 0.05
 """Annealing: largest beta, the product of beta and the violation that it aims at, and the weight of a new beta."""
 
 
+STEADY, RECENT = 5.0, 0.1
+"""Exponent per unit of recent excess of the factor on a price, and the weight of a new excess."""
+
+
 class Measured(NamedTuple):
     """What a batch says of a group: the share of users in `outage`, and the `quantile` (1 - probability) of their
     violations."""
@@ -35,7 +39,9 @@ class OutageConstraint(nn.Module):
     quantile  v itself, the rival: only the users next to the quantile have a gradient.
 
     After a step, ``price_g <- max(price_g + step excess_g, 0)`` for the groups of its batch, where the excess is the
-    share of users in outage minus the probability, or v.
+    share of users in outage minus the probability, or v. In the loss the price has the factor ``exp(5 recent_g)`` with
+    the running mean of the excess: without it prices and outage oscillate, since the weights follow the prices slowly.
+    Near the nominal outage it is one.
 
     groups       number of groups.
     probability  nominal outage.
@@ -48,11 +54,12 @@ class OutageConstraint(nn.Module):
     2.075
 
     Source: the hybrid beamforming paper, Eqs. 49 to 53; the excess of the annealed form is exact here, and not that of
-    the smooth step.
+    the smooth step. The factor on prices is ours.
     """
 
     price: Tensor
     beta: Tensor
+    recent: Tensor
 
     def __init__(
         self, groups: int, probability: float, form: str = "annealed", price: float = 3.0, step: float = 0.3
@@ -65,6 +72,7 @@ class OutageConstraint(nn.Module):
         self.probability, self.form, self.step = probability, form, step
         self.register_buffer("price", torch.full((groups,), price))
         self.register_buffer("beta", torch.full((groups,), 2.0))
+        self.register_buffer("recent", torch.zeros(groups))
 
     def forward(self, margin: Tensor, group: Tensor) -> tuple[Tensor, Mapping[int, Measured]]:
         """The terms of all groups of a batch, and what it says of them; margin [B, K], group integer [B]."""
@@ -76,7 +84,7 @@ class OutageConstraint(nn.Module):
                 excess = (1 - self.probability) - torch.sigmoid(self.beta[g] * own).mean()
             else:
                 excess = quantile
-            total = total + self.price[g] * excess
+            total = total + self.price[g] * (STEADY * self.recent[g]).exp() * excess
             seen[g] = Measured((own.detach() < 0).to(own.dtype).mean(), quantile.detach())
         return total, seen
 
@@ -87,6 +95,7 @@ class OutageConstraint(nn.Module):
             annealed = self.form == "annealed"
             excess = measured.outage - self.probability if annealed else measured.quantile
             self.price[g] = (self.price[g] + self.step * float(excess)).clamp_min(0)
+            self.recent[g] += RECENT * (excess - self.recent[g])
             aim = min(SHARPEST, REACH / max(float(measured.quantile), 1e-9))
             self.beta[g] += PACE * (aim - self.beta[g])
 
