@@ -16,7 +16,7 @@ KINDS, USERS = 4, 8
 PACE = 0.05
 """Weight of a batch in the mean power of its group."""
 
-VIOLATION_COST = 30.0
+VIOLATION_COST = 5.0
 """Cost in validation of outage above the nominal one, watts per unit, an upper bound on the prices (Eq. 54)."""
 
 LEAST_SINR = 1e-4
@@ -38,8 +38,8 @@ class OutageTraining(nn.Module):
 
     def __init__(self, probability: float, form: str) -> None:
         super().__init__()
-        step = 0.3 if form == "annealed" else 0.03
-        price = 3.0 if form == "annealed" else 0.5
+        step = 0.5 if form == "annealed" else 0.05
+        price = 4.0 if form == "annealed" else 0.5
         self.constraint = OutageConstraint(KINDS * USERS, probability, form, price, step)
         self.register_buffer("scale", torch.zeros(KINDS * USERS))
 
