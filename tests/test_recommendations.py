@@ -22,6 +22,8 @@ QUESTIONS = {
     "the largest least rate or SINR": ("max-min", {}),
     "the least power for SINR targets": ("min-power", {"sinr_target": 1.0}),
     "the sum rate with sensing SNR targets": ("isac", SENSING),
+    "the least power of hybrid beams for SINR targets": ("hybrid-min-power", {"sinr_target": 1.0}),
+    "... with few users in outage, for estimated channels": ("hybrid-min-power", {"sinr_target": 1.0, "outage": 0.1}),
     "a closed form": ("sum-rate", {}),
     "the sum rate under a prescribed fairness": ("fair-sum-rate", {"jain": 0.9}),
     "fairness by a parameter, in closed form": ("sum-rate", {}),

@@ -48,6 +48,13 @@ STATED: Mapping[str, dict[str, Any]] = {
 """Numbers that problems with one total power need."""
 
 
+WITHOUT_LIMIT: Mapping[str, dict[str, Any]] = {
+    "min-power": {"sinr_target": 1.0},
+    "hybrid-min-power": {"sinr_target": 1.0, "outage": 0.1},
+}
+"""Numbers of problems that need no power limit."""
+
+
 def supported(method: str) -> str:
     """The problems and forms of network that a method supports, found by its `supports`."""
     found: dict[str, list[str]] = {}
@@ -56,7 +63,7 @@ def supported(method: str) -> str:
             if problem in STATED and limit != "p_max":
                 continue  # these problems have one total power
             stated = [{limit: 1.0, "sinr_target": 1.0}, {limit: 1.0, "weights": 1.0, "sinr_target": 1.0}]
-            stated += [{"sinr_target": 1.0}] if problem == "min-power" else [{limit: 1.0}]
+            stated += [WITHOUT_LIMIT.get(problem, {limit: 1.0})]
             questions = [build_problem(problem, STATED.get(problem, {}) | context) for context in stated]
             if any(kind.supports(question, network) for question in questions):
                 found.setdefault(problem, []).append(form)

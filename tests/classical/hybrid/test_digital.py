@@ -86,6 +86,19 @@ def test_uplink_powers_are_the_limit_of_the_plain_fixed_point():
         np.testing.assert_allclose(found.q[b], q, rtol=1e-9)
 
 
+def test_matrices_of_rank_one_and_of_more_give_the_same_limit():
+    """Rank one has a path of its own; it is taken only if all matrices of a batch have it."""
+    G, (_, interfering, D, targets) = rank_one(channels(5, 3, 4, seed=14)), example()
+    alone = digital_beams(G, interfering, D, targets)
+    np.testing.assert_allclose(scored(alone, G, interfering), targets, rtol=1e-12)
+    mixed = G.clone()
+    mixed[4] += torch.eye(4)
+    general = digital_beams(mixed, interfering, D, targets)
+    torch.testing.assert_close(alone.beams[:4], general.beams[:4], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(alone.q[:4], general.q[:4], rtol=1e-9, atol=0)
+    assert general.cost[4] < alone.cost[4]
+
+
 def test_single_precision_and_warm_start():
     single, double = digital_beams(*example(torch.complex64)), digital_beams(*example())
     assert single.beams.dtype == torch.complex64 and single.p.dtype == torch.float32

@@ -224,7 +224,7 @@ def test_margin_raises_the_targets_on_the_estimate():
 def test_bisected_margin_gives_the_nominal_outage():
     problem, instance = estimated(150, 6, users=2, columns=4, pilot_low_db=10.0, pilot_high_db=10.0)
     solver = HybridMargin(rf_chains=3, selections=3)
-    margin = bisected_margin(problem, instance, solver, accuracy_db=0.05)
+    margin = bisected_margin(problem, instance, solver)
     outages = [mean_outage(problem, instance, HybridMargin(3, 3, margin + step)) for step in (-0.5, 0.0, 0.5)]
     assert outages[0] > 0.1 >= outages[1] >= outages[2]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from beamforge.classical.hybrid.digital import digital_beams
-from beamforge.classical.hybrid.gram import inverse, newton_step, positive_solution
+from beamforge.classical.hybrid.gram import newton_step
 from beamforge.classical.hybrid.sweep import Race, RankOne, lower_bounds, sweep
 from tests.oracles import channels
 
@@ -39,10 +39,9 @@ def test_the_cheapest_candidate(chains):
         known = torch.isfinite(expected).any(1)
         assert torch.equal(torch.isfinite(found.cost), known)
         assert torch.equal(found.candidate[known], expected.argmin(1)[known])
-        assert (found.cost[known] >= expected.amin(1)[known] * (1 - 1e-9)).all()
-        assert (found.cost[known] <= expected.sort(1).values[known][:, 1]).all()
-    again = sweep(seen @ seen.mH, added, targets, found.q, found.cost)
-    np.testing.assert_allclose(again.cost[known], expected.amin(1)[known], rtol=1e-3)
+        np.testing.assert_allclose(found.cost[known], expected.amin(1)[known], rtol=1e-8)
+    below = sweep(seen @ seen.mH, added, targets, found.q, 0.9 * found.cost)
+    assert (below.cost[known] >= expected.amin(1)[known] * (1 - 1e-9)).all()
 
 
 def test_bounds_contain_the_least_power():
@@ -52,10 +51,10 @@ def test_bounds_contain_the_least_power():
         q = scale * torch.from_numpy(np.random.default_rng(1).uniform(0.5, 2, (B, K)))
         bound = lower_bounds(base, added, targets, q)
         assert (bound <= expected * (1 + 1e-9)).all()
-        gram = RankOne(base, added)[:, :, torch.arange(B).repeat_interleave(C), torch.arange(C).repeat(B)]
-        step = newton_step(gram, targets.repeat_interleave(C, 0).mT, q.repeat_interleave(C, 0).mT)
+        gram = RankOne(base, added)[torch.arange(B).repeat_interleave(C), torch.arange(C).repeat(B)]
+        step = newton_step(gram, targets.repeat_interleave(C, 0), q.repeat_interleave(C, 0))
         np.testing.assert_allclose(step.lower.reshape(B, C), bound, rtol=1e-9)
-        upper = torch.where(step.reached, step.q.sum(0), torch.inf).reshape(B, C)
+        upper = torch.where(step.reached, step.q.sum(1), torch.inf).reshape(B, C)
         assert (upper >= expected * (1 - 1e-9)).all()
     assert (bound / expected).mean() > 0.5
 
@@ -64,7 +63,7 @@ def test_race_of_explicit_matrices():
     seen, added, targets = example(2)
     expected = costs(seen, added, targets)
     h = torch.cat([seen.unsqueeze(1).expand(-1, C, -1, -1), added.permute(0, 2, 1).unsqueeze(-1)], -1)
-    gram = (h @ h.mH).permute(2, 3, 0, 1)
+    gram = h @ h.mH
     rows = torch.arange(B * C)
     found = Race(gram, targets).run(rows, 4 * targets, torch.full((B,), torch.inf).double())
     assert torch.equal(found.candidate, expected.argmin(1))
@@ -80,20 +79,3 @@ def test_candidates_of_nan_are_never_chosen():
     assert torch.equal(found.candidate, best[:, 1])
     lost = sweep(seen @ seen.mH, added * torch.nan, targets, targets, torch.full((B,), torch.inf).double())
     assert lost.cost.isinf().all()
-
-
-def test_elimination_agrees_with_numpy():
-    h = channels(5, 4, 3, seed=3)
-    S = h @ h.conj().swapaxes(-1, -2)
-    found = inverse(torch.from_numpy(S).permute(1, 2, 0)).permute(2, 0, 1)
-    np.testing.assert_allclose(found, np.linalg.inv(np.eye(4) + S), atol=1e-12)
-    rng = np.random.default_rng(4)
-    cross, strength, right = rng.uniform(size=(4, 4, 50)), rng.uniform(0, 8, (4, 50)), rng.uniform(size=(4, 50))
-    cross[np.arange(4), np.arange(4)] = 0
-    y, positive = positive_solution(*(torch.from_numpy(x) for x in (strength, cross, right)))
-    for i in range(50):
-        matrix = np.diag(strength[:, i]) - cross[:, :, i].T
-        np.testing.assert_allclose(y[:, i], np.linalg.solve(matrix, right[:, i]), rtol=1e-8)
-        root = np.abs(np.linalg.eigvals(cross[:, :, i].T / strength[:, i, None])).max()
-        assert bool(positive[i]) == (root < 1)
-    assert 5 < positive.sum() < 45

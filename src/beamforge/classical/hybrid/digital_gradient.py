@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from beamforge.classical.hybrid.uplink import uplink_powers
+from beamforge.classical.hybrid.uplink import rank_one, uplink_powers
 
 
 class LeastPowerBeams(torch.autograd.Function):
@@ -31,7 +31,10 @@ class LeastPowerBeams(torch.autograd.Function):
         eye = torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device)
         factor = torch.where(usable[:, None, None], factor, eye).unsqueeze(1)
         own, others = (whitened(torch.where(usable[:, None, None, None], G, 0), factor) for G in (wanted, interfering))
-        found = uplink_powers(own, others, targets, start)
+        channels = rank_one(torch.where(usable[:, None, None, None], wanted, 0))
+        if channels is not None:
+            channels = torch.linalg.solve_triangular(factor, channels.unsqueeze(-1), upper=False).squeeze(-1)
+        found = uplink_powers(own, others, targets, start, channels)
         ones = torch.ones_like(targets)
         p, _ = torch.linalg.solve_ex(found.crossed.mT, ones)
         feasible = usable & found.feasible & (p > 0).all(-1)

@@ -70,7 +70,7 @@ class ExhaustiveHybrid(HybridSolver):
 
 
 def grams(words: Codewords, chosen: Tensor, *, radiated: bool) -> Tensor:
-    """Gram matrices [K, K, B, n] of the channels seen through subsets [n, M]; NaN for dependent codewords."""
+    """Gram matrices [B, n, K, K] of the channels seen through subsets [n, M]; NaN for dependent codewords."""
     through = words.heard[:, :, chosen].transpose(1, 2)  # [B, n, K, M]
     overlap = words.overlap[:, chosen.unsqueeze(2), chosen.unsqueeze(1)]
     values = torch.linalg.eigvalsh(overlap)
@@ -79,5 +79,4 @@ def grams(words: Codewords, chosen: Tensor, *, radiated: bool) -> Tensor:
         eye = torch.eye(chosen.shape[1], dtype=overlap.dtype, device=overlap.device)
         factor = torch.linalg.cholesky_ex(torch.where(independent[..., None, None], overlap, eye))[0]
         through = torch.linalg.solve_triangular(factor, through.mH, upper=False).mH
-    found = torch.where(independent[..., None, None], through @ through.mH, torch.nan)
-    return found.permute(2, 3, 0, 1)
+    return torch.where(independent[..., None, None], through @ through.mH, torch.nan)

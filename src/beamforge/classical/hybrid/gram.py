@@ -1,7 +1,6 @@
-"""Least power for SINR targets from Gram matrices of the channels alone, for very many small problems at once.
+"""Least power for SINR targets from Gram matrices of the channels alone.
 
-With channels h_k of rank one and noise I, all that matters is ``C_kj = h_k^H D^-1 h_j``. Problems are the last axis:
-arithmetic on [K, K, n] is vectorised over problems, where LAPACK would be called for each.
+With channels h_k of rank one and power weighted by D, all that matters is ``C_kj = h_k^H D^-1 h_j``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from beamforge.classical.hybrid.uplink import LONGEST_STEP
 class Step(NamedTuple):
     """Result of `newton_step`.
 
-    q        powers after the step [K, n].
+    q        powers after the step [n, K].
     reached  whether they meet all targets [n]; then their sum is an upper bound on the least power.
     lower    a lower bound on the least power [n].
     moved    largest relative change [n]; infinite where not `reached`.
@@ -40,72 +39,40 @@ def newton_step(gram: Tensor, targets: Tensor, q: Tensor) -> Step:
     sum_{j != k} y_j |X_kj|^2 + m_k``, where m_k is the noise received. Where this has no positive solution, the step is
     taken in log q.
 
-    I is concave, so ``t q <= I(t q)`` for ``t = min_k I_k(0) / (I_k(0) + q_k - I_k(q))`` (at most 1), and the least
-    power is at least ``sum_k t I_k(q) + (1 - t) I_k(0)`` (weak duality).
-
-    gram     C [K, K, n] complex.
-    targets  [K, n], positive.
-    q        [K, n], positive.
+    gram     C, complex [n, K, K].
+    targets  positive [n, K].
+    q        positive [n, K].
     """
-    users = len(q)
     root = q.sqrt()
-    X = inverse(gram * (root.unsqueeze(1) * root))
-    own = X.diagonal().mT.real
+    eye = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
+    X = torch.linalg.inv_ex(root.unsqueeze(2) * gram * root.unsqueeze(1) + eye)[0]
+    own = X.diagonal(dim1=1, dim2=2).real
     heard = 1 - own
-    cross = X.real.square() + X.imag.square()
-    for k in range(users):
-        cross[k, k] = 0
-    noise = heard * own - cross.sum(0)
+    cross = (X.real.square() + X.imag.square()) * (1 - eye)
+    noise = heard * own - cross.sum(2)
     strength = heard.square() / targets
-    y, reached = positive_solution(strength, cross, noise)
-    alone = targets / gram.diagonal().mT.real
-    needed = targets * q * own / heard
-    t = (alone / (alone + (q - needed).clamp_min(0))).amin(0)
-    lower = (t * needed + (1 - t) * alone).sum(0)
-    moved = torch.where(reached, (y - 1).abs().amax(0), torch.inf)
+    y = torch.linalg.solve_ex(torch.diag_embed(strength) - cross, noise)[0]
+    reached = ((y > 0) & (noise > 0) & torch.isfinite(y)).all(1)  # an M-matrix: it takes y > 0 to noise > 0
+    lower = least(targets / gram.diagonal(dim1=1, dim2=2).real, targets * q * own / heard, q, 1)
+    moved = torch.where(reached, (y - 1).abs().amax(1), torch.inf)
     if not reached.all():
-        received = cross.sum(0) + noise
-        share = cross / received  # the equation of user k is column k
-        climb, _ = positive_solution(torch.ones_like(q), share, (received / strength).log(), noise / received)
-        mean = climb.mean(0)  # the matrix is almost stochastic here: the common level increases most
+        received = cross.sum(2) + noise
+        balance = torch.diag_embed(received) - cross  # the Jacobian of log q - log I(q), times the power received
+        climb = torch.linalg.solve_ex(balance, received * (received / strength).log())[0]
+        mean = climb.mean(1, keepdim=True)  # the matrix is almost singular here: the common level increases most
         climb = mean.abs().clamp_max(LONGEST_STEP) + (climb - mean).clamp(-LONGEST_STEP, LONGEST_STEP)
-        y = torch.where(reached, y, climb.exp())
+        y = torch.where(reached.unsqueeze(1), y, climb.exp())
     return Step(q * y, reached, lower, moved)
 
 
-def inverse(S: Tensor) -> Tensor:
-    """``(I + S)^-1`` of Hermitian positive semidefinite matrices [K, K, n], by Gauss-Jordan elimination."""
-    A = S.clone()
-    for k in range(len(A)):
-        A[k, k] += 1
-    for k in range(len(A)):
-        column, pivot = A[:, k].clone(), A[k, k].real.reciprocal()
-        scaled = column * pivot
-        A.sub_(column.unsqueeze(1) * scaled.conj())
-        A[:, k], A[k] = scaled, scaled.conj()
-        A[k, k] = -pivot
-    return A.neg_()
+def least(alone: Tensor, needed: Tensor, q: Tensor, dim: int) -> Tensor:
+    """A lower bound on the least power, from powers q of the users on axis `dim`, by weak duality.
 
+    I is concave, so ``t q <= I(t q)`` for ``t = min_k I_k(0) / (I_k(0) + q_k - I_k(q))`` (at most 1), and the least
+    power is at least ``sum_k t I_k(q) + (1 - t) I_k(0)``.
 
-def positive_solution(
-    strength: Tensor, cross: Tensor, right: Tensor, margin: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Solves ``strength_k y_k - sum_{j != k} cross_jk y_j = right_k``; y [K, n], and whether it is positive [n].
-
-    For positive right sides y is positive if and only if all pivots of the elimination are. With a `margin` the
-    diagonal is ``margin_k + sum_j cross_jk`` instead, which is more accurate than a strength of about that.
+    alone   I(0), the powers without interference.
+    needed  I(q).
     """
-    users = len(strength)
-    A = -cross.transpose(0, 1).contiguous()
-    for k in range(users):
-        A[k, k] = strength[k] if margin is None else margin[k] + cross[:, k].sum(0)
-    y = right.clone()
-    positive = A[0, 0] > 0
-    for k in range(users - 1):
-        factor = A[k + 1 :, k] / A[k, k]
-        A[k + 1 :, k + 1 :] -= factor.unsqueeze(1) * A[k, k + 1 :]
-        y[k + 1 :] -= factor * y[k]
-        positive &= A[k + 1, k + 1] > 0
-    for k in reversed(range(users)):
-        y[k] = (y[k] - (A[k, k + 1 :] * y[k + 1 :]).sum(0)) / A[k, k]
-    return y, positive & (y > 0).all(0) & torch.isfinite(y).all(0)
+    t = (alone / (alone + (q - needed).clamp_min(0))).amin(dim, keepdim=True)
+    return (alone + t * (needed - alone)).sum(dim)

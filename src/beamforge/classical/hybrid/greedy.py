@@ -181,6 +181,8 @@ def greedy_codewords(
         chain = selection % chains
         book = words.overlap if len(words.overlap) == 1 else words.overlap[rows]
         base, added = Codewords(words.heard[rows], book).seen_without(codeword[rows], chain, radiated=radiated)
+        known = torch.isfinite(cost[rows])
+        added[known.nonzero().squeeze(-1), :, codeword[rows, chain][known]] = torch.nan
         found = sweep(base, added, targets[rows], q[rows], cost[rows])
         better = found.cost < cost[rows] * (1 - GAIN)
         changed = better & (found.candidate != codeword[rows, chain])

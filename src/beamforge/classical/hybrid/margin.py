@@ -23,13 +23,13 @@ from beamforge.core.utilities import TransmitPower
 OUTAGES = (0.05, 0.1, 0.2)
 """Rows of `MARGINS_DB`."""
 
-PILOTS_DB = (0.0, 10.0, 20.0)
+PILOTS_DB = (0.0, 5.0, 10.0, 15.0, 20.0)
 """Columns of `MARGINS_DB`: pilot power over noise."""
 
-MARGINS_DB = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+MARGINS_DB = ((0.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.0))
 """Margins in decibels for the scenario hybrid-outage, printed by ``python benchmarks/hybrid.py margins``."""
 
-LARGEST_DB = 40.0
+LARGEST_DB = 16.0
 """Largest margin that is tried."""
 
 STEP_DB = 2.0
@@ -90,7 +90,7 @@ def place(value: Tensor, points: tuple[float, ...] | list[float]) -> tuple[Tenso
     return interval, ((value - grid[interval]) / (grid[interval + 1] - grid[interval])).clamp(0, 1)
 
 
-def bisected_margin(problem: Problem, instance: Instance, solver: HybridMargin, accuracy_db: float = 0.01) -> float:
+def bisected_margin(problem: Problem, instance: Instance, solver: HybridMargin, accuracy_db: float = 0.05) -> float:
     """A margin in decibels at which the mean outage on the true channels of a batch is the nominal one.
 
     From 0 dB it is changed in steps of `STEP_DB` until the outage crosses the nominal one, and then bisected; of

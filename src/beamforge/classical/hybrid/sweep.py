@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beamforge.classical.hybrid.gram import newton_step
+from beamforge.classical.hybrid.gram import least, newton_step
 
 PROBLEMS = 1 << 15
 """Candidates compared at once, so that they fit in the cache of a processor."""
@@ -16,9 +16,13 @@ LEADERS = 4
 """Candidates with the least lower bounds, whose upper bounds exclude others while no power is known."""
 
 
+MOST = 1e7
+"""Powers beyond this multiple of those without interference count as infinite, since rounding decides about them."""
+
+
 class Cheapest(NamedTuple):
-    """For each instance: the cheapest candidate [B], its power [B] (infinite if none is feasible), which is exact or
-    an upper bound below the powers of all others, and its uplink powers q [B, K]."""
+    """For each instance: the cheapest candidate [B], its power [B] (infinite if none is feasible), and its uplink
+    powers q [B, K]."""
 
     candidate: Tensor
     cost: Tensor
@@ -36,7 +40,7 @@ def sweep(base: Tensor, added: Tensor, targets: Tensor, q: Tensor, cost: Tensor)
     added    s complex [B, K, C]; NaN for a codeword that may not be chosen.
     targets  [B, K].
     q        uplink powers near those of the solution [B, K].
-    cost     a known upper bound on the least power [B], or infinity.
+    cost     a known power [B], or infinity. Where no codeword has less, the result is any codeword or none.
     """
     each = max(1, PROBLEMS // max(1, added.shape[-1]))
     parts = zip(*(tensor.split(each) for tensor in (base, added, targets, q, cost)), strict=True)
@@ -66,35 +70,33 @@ def lower_bounds(base: Tensor, added: Tensor, targets: Tensor, q: Tensor) -> Ten
     grown = 1 + (v.real * scaled.real + v.imag * scaled.imag).sum(1, keepdim=True)
     own = shared.diagonal(dim1=1, dim2=2).real.unsqueeze(2) - (v.real.square() + v.imag.square()) / grown
     gain = base.diagonal(dim1=1, dim2=2).real.unsqueeze(2) + added.real.square() + added.imag.square()
-    alone = targets.unsqueeze(2) / gain
     needed = (targets * q).unsqueeze(2) * own / (1 - own)
-    t = (alone / (alone + (q.unsqueeze(2) - needed).clamp_min(0))).amin(1, keepdim=True)
-    return (alone + t * (needed - alone)).sum(1).nan_to_num(torch.inf, posinf=torch.inf)
+    return least(targets.unsqueeze(2) / gain, needed, q.unsqueeze(2), 1).nan_to_num(torch.inf, posinf=torch.inf)
 
 
 class RankOne:
-    """Gram matrices ``C_0 + s_c s_c^H``, computed when they are taken by ``[:, :, instance, candidate]``."""
+    """Gram matrices ``C_0 + s_c s_c^H`` [B, C, K, K], computed when they are taken by ``[instance, candidate]``."""
 
     def __init__(self, base: Tensor, added: Tensor) -> None:
-        self.base, self.added, self.shape = base, added, (*base.shape[1:], *added.shape[::2])
+        self.base, self.added, self.shape = base, added, (*added.shape[::2], *base.shape[1:])
 
-    def __getitem__(self, place: tuple[slice, slice, Tensor, Tensor]) -> Tensor:
-        *_, instance, candidate = place
-        s = self.added[instance, :, candidate].mT
-        return self.base[instance].permute(1, 2, 0) + s.unsqueeze(1) * s.conj()
+    def __getitem__(self, place: tuple[Tensor, Tensor]) -> Tensor:
+        instance, candidate = place
+        s = self.added[instance, :, candidate]
+        return self.base[instance] + s.unsqueeze(2) * s.conj().unsqueeze(1)
 
 
 class Race:
-    """Newton steps on candidates until each instance has one left.
+    """Newton steps on candidates until the power of the cheapest one of each instance is known.
 
-    gram     Gram matrices [K, K, B, C] of C candidates, or base [B, K, K] and added [B, K, C] (`RankOne`).
+    gram     Gram matrices [B, C, K, K] of C candidates.
     targets  [B, K].
     """
 
     def __init__(self, gram: Tensor | RankOne, targets: Tensor) -> None:
         self.gram, self.targets = gram, targets
 
-    def run(self, rows: Tensor, q: Tensor, best: Tensor, tolerance: float = 1e-6, max_iterations: int = 40) -> Cheapest:
+    def run(self, rows: Tensor, q: Tensor, best: Tensor, tolerance: float = 1e-5, max_iterations: int = 40) -> Cheapest:
         """The cheapest of the candidates `rows` (instance times C plus codeword), from uplink powers q [B, K].
 
         A candidate leaves the race when its power is known, when its lower bound exceeds the least upper bound of the
@@ -102,38 +104,34 @@ class Race:
 
         best  known upper bounds [B].
         """
-        candidates = self.gram.shape[-1]
+        candidates = self.gram.shape[1]
         if not len(rows):
             return Cheapest(torch.zeros_like(best, dtype=torch.long), torch.full_like(best, torch.inf), q)
         owner = rows // candidates
-        C = self.gram[:, :, owner, rows % candidates]
-        powers, goal = q[owner].mT, self.targets[owner].mT
-        gain = C.diagonal().mT.real
-        running = ((gain > 0) & torch.isfinite(gain)).all(0).nonzero().squeeze(-1)
-        costs = torch.full_like(powers[0], torch.inf)
-        most = 0.01 / torch.finfo(q.dtype).eps
+        C = self.gram[owner, rows % candidates]
+        powers, goal = q[owner], self.targets[owner]
+        gain = C.diagonal(dim1=1, dim2=2).real
+        running = ((gain > 0) & torch.isfinite(gain)).all(1).nonzero().squeeze(-1)
+        costs = torch.full_like(powers[:, 0], torch.inf)
         for _ in range(max_iterations):
             if not len(running):
                 break
-            part, of = C[..., running], owner[running]
-            step = newton_step(part, goal[:, running], powers[:, running])
-            upper = torch.where(step.reached, step.q.sum(0), torch.inf)
-            costs[running], powers[:, running] = upper, step.q
+            of = owner[running]
+            step = newton_step(C[running], goal[running], powers[running])
+            upper = torch.where(step.reached, step.q.sum(1), torch.inf)
+            costs[running], powers[running] = upper, step.q
             best = best.scatter_reduce(0, of, upper, "amin")
-            converging = (step.q * gain[:, running] / goal[:, running]).amax(0) < most
-            alive = converging & (step.moved > tolerance) & (step.lower < best[of])
-            rivals = torch.zeros_like(best).scatter_add(0, of, alive.to(best.dtype))
-            alive &= (rivals[of] > 1) | (upper > best[of])
-            running = running[alive]
-        least = torch.full_like(best, torch.inf).scatter_reduce(0, owner, costs, "amin")
+            converging = (step.q * gain[running] / goal[running]).amax(1) < MOST
+            running = running[converging & (step.moved > tolerance) & (step.lower < best[of])]
+        cheapest = torch.full_like(best, torch.inf).scatter_reduce(0, owner, costs, "amin")
         first = torch.full_like(best, len(rows), dtype=torch.long)
         place = torch.arange(len(rows), device=rows.device)
-        winner = torch.isfinite(costs) & (costs == least[owner])
+        winner = torch.isfinite(costs) & (costs == cheapest[owner])
         first = first.scatter_reduce(0, owner[winner], place[winner], "amin")
         known = first < len(rows)
         first = torch.where(known, first, 0)
         return Cheapest(
             torch.where(known, rows[first] % candidates, 0),
-            least,
-            torch.where(known.unsqueeze(1), powers[:, first].mT, q),
+            cheapest,
+            torch.where(known.unsqueeze(1), powers[first], q),
         )

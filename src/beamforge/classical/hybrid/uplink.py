@@ -32,6 +32,7 @@ def uplink_powers(
     interfering: Tensor,
     targets: Tensor,
     start: Tensor | None = None,
+    channels: Tensor | None = None,
     tolerance: float = 1e-7,
     max_iterations: int = 60,
 ) -> Uplink:
@@ -51,10 +52,15 @@ def uplink_powers(
     wanted, interfering  Gw and Gi, complex [B, K, M, M], Hermitian positive semidefinite.
     targets              [B, K], positive.
     start                first powers [B, K]; by default four times those without interference.
+    channels             h [B, K, M] if all ``Gw_k = h_k h_k^H``: then eigenvectors are ``Q_k^-1 h_k``.
     tolerance            of the last step; the error of the result is about its square.
     """
     batch, users = wanted.shape[:2]
-    strength = torch.linalg.eigvalsh(wanted)[..., -1] if batch else targets
+    h = channels
+    if h is not None:
+        strength = torch.linalg.vector_norm(h, dim=-1).square()
+    else:
+        strength = torch.linalg.eigvalsh(wanted)[..., -1] if batch else targets
     alone = targets / strength
     feasible = torch.isfinite(alone).all(-1) & (alone > 0).all(-1)
     q = 4 * alone if start is None else torch.where(torch.isfinite(start) & (start > 0), start, 4 * alone)
@@ -69,7 +75,8 @@ def uplink_powers(
         if not len(active):
             break
         now = q[active]
-        step, reached, moved = newton_step(wanted[active], interfering[active], targets[active], now)
+        part = (wanted[active], interfering[active], targets[active], now, None if h is None else h[active])
+        step, reached, moved = newton_step(*part)
         iterations[active] += 1
         stalled = met & reached & (step.sum(-1) >= now.sum(-1) * (1 - 1e-15))
         done = (moved <= tolerance) | stalled
@@ -80,19 +87,38 @@ def uplink_powers(
         running = ~done & ~lost
         active, met = active[running], reached[running]
     ready = found.nonzero().squeeze(-1)
-    u = principal(*loaded(wanted[ready], interfering[ready], q[ready]))
+    u = receivers_at(wanted[ready], interfering[ready], q[ready], None if h is None else h[ready])
     receivers[ready], crossed[ready] = u, coupling(wanted[ready], interfering[ready], targets[ready], u)
     return Uplink(torch.where(found[:, None], q, 0), receivers, crossed, found, iterations)
 
 
-def loaded(wanted: Tensor, interfering: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Gw_k, and the Cholesky factors of ``Q_k = I + sum_{j != k} q_j Gi_j``, all [B, K, M, M]."""
-    users, size = wanted.shape[1:3]
+def receivers_at(wanted: Tensor, interfering: Tensor, q: Tensor, channels: Tensor | None) -> Tensor:
+    """Principal eigenvectors [B, K, M] of ``Q_k^-1 Gw_k``, of norm one."""
+    factor = loaded(interfering, q)
+    if channels is None:
+        return principal(wanted, factor)
+    u = torch.cholesky_solve(channels.unsqueeze(-1), factor).squeeze(-1)
+    return u / torch.linalg.vector_norm(u, dim=-1, keepdim=True)
+
+
+def rank_one(G: Tensor) -> Tensor | None:
+    """h [B, K, M] with ``G_k = h_k h_k^H`` up to rounding; None unless all matrices are of rank one."""
+    power = G.diagonal(dim1=-2, dim2=-1).real
+    most, place = power.max(-1, keepdim=True)
+    column = G.gather(-1, place.unsqueeze(-2).expand(*G.shape[:-1], 1)).squeeze(-1)
+    h = torch.where(most > 0, column / most.clamp_min(torch.finfo(most.dtype).tiny).sqrt(), 0)
+    off = (G - h.unsqueeze(-1) * h.conj().unsqueeze(-2)).abs().amax((-2, -1))
+    return h if (off <= 1e-13 * most.squeeze(-1)).all() else None
+
+
+def loaded(interfering: Tensor, q: Tensor) -> Tensor:
+    """Cholesky factors [B, K, M, M] of ``Q_k = I + sum_{j != k} q_j Gi_j``."""
+    users, size = interfering.shape[1:3]
     others = 1 - torch.eye(users, dtype=q.dtype, device=q.device)
-    weights = (q.unsqueeze(-2) * others).to(wanted.dtype)  # a masked sum, not the total minus the own
+    weights = (q.unsqueeze(-2) * others).to(interfering.dtype)  # a masked sum, not the total minus the own
     Q = (weights @ interfering.flatten(-2)).unflatten(-1, (size, size))
     Q = (Q + Q.mH) / 2 + torch.eye(size, dtype=Q.dtype, device=Q.device)
-    return wanted, torch.linalg.cholesky_ex(Q)[0]
+    return torch.linalg.cholesky_ex(Q)[0]
 
 
 def principal(wanted: Tensor, factor: Tensor) -> Tensor:
@@ -120,13 +146,15 @@ def coupling(wanted: Tensor, interfering: Tensor, targets: Tensor, u: Tensor) ->
     return torch.diag_embed(own) - crossed + torch.diag_embed(crossed.diagonal(dim1=-2, dim2=-1))
 
 
-def newton_step(wanted: Tensor, interfering: Tensor, targets: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def newton_step(
+    wanted: Tensor, interfering: Tensor, targets: Tensor, q: Tensor, channels: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """One Newton step: in q where the receivers at q can meet the targets, else in log q.
 
     Returns the powers, whether the step was taken in q [B], and the largest relative change [B], infinite for a step in
     log q.
     """
-    u = principal(*loaded(wanted, interfering, q))
+    u = receivers_at(wanted, interfering, q, channels)
     P = coupling(wanted, interfering, targets, u)
     own = P.diagonal(dim1=-2, dim2=-1)
     crossed = torch.diag_embed(own) - P
