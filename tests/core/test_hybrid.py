@@ -42,6 +42,12 @@ def test_dft_beams_by_definition():
     np.testing.assert_allclose(dft_codebook(4).mH @ dft_codebook(4), np.eye(4), atol=1e-14)
 
 
+def test_default_codebook_on_any_default_device():
+    with torch.device("meta"):
+        limit = AnalogCodebook().bind(network())
+    np.testing.assert_allclose(limit.codebook[3], dft_codebook(4))
+
+
 def test_codewords_as_analog_beams():
     limit = AnalogCodebook().bind(network())
     hybrid = factors()

@@ -34,10 +34,10 @@ def dft_codebook(*antennas: int, oversampling: tuple[int, ...] = ()) -> Tensor:
     >>> dft_codebook(8, 4, oversampling=(2, 1)).shape
     torch.Size([32, 64])
     """
-    found = torch.ones(1, 1, dtype=torch.complex128)
+    found = torch.ones(1, 1, dtype=torch.complex128, device="cpu")
     for axis, n in enumerate(antennas):
         beams = n * (oversampling[axis] if oversampling else 1)
-        turns = torch.outer(torch.arange(n), torch.arange(beams)).double() / beams
+        turns = torch.outer(*(torch.arange(length, device="cpu") for length in (n, beams))).double() / beams
         phases = torch.polar(torch.full_like(turns, n**-0.5), 2 * math.pi * turns)
         found = torch.kron(found, phases)
     return found

@@ -32,9 +32,9 @@ class ExhaustiveHybrid(HybridSolver):
     >>> from beamforge.core.problem import Problem
     >>> from beamforge.core.utilities import TransmitPower
     >>> network = Network.broadcast(torch.eye(2, 6, dtype=torch.complex128), noise=1.0)
-    >>> problem = Problem(TransmitPower(), (SinrAtLeast(3.0), AnalogCodebook()))
+    >>> problem = Problem(TransmitPower(), (SinrAtLeast(3.0), AnalogCodebook(torch.eye(6, dtype=torch.complex128))))
     >>> ExhaustiveHybrid(rf_chains=2).solve(problem, network).factors.codeword
-    tensor([0, 3])
+    tensor([0, 1])
     """
 
     capabilities = GreedyHybrid.capabilities

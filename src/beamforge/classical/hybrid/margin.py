@@ -5,6 +5,8 @@ Source: the hybrid beamforming paper, Section 5.1.3 (G-HBF-marg); its margins ar
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -76,7 +78,7 @@ class HybridMargin(GreedyHybrid):
 def margin_table(outage: Tensor, pilot: Tensor) -> Tensor:
     """Margins in decibels [...] for outages and pilot powers over noise [...], the nearest ones beyond the table."""
     table = torch.tensor(MARGINS_DB, dtype=pilot.dtype, device=pilot.device)
-    row, below = place(outage.log(), torch.tensor(OUTAGES).log().tolist())
+    row, below = place(outage.log(), [math.log(each) for each in OUTAGES])
     column, left = place(10 * pilot.clamp_min(1e-30).log10(), PILOTS_DB)
     corner = [table[row + i, column + j] for i in (0, 1) for j in (0, 1)]
     above = corner[0] * (1 - left) + corner[1] * left
