@@ -71,7 +71,6 @@ class VirtualHybrid(Solver):
     model: ClassVar[str]
     network: GraphNetwork
     networks: ClassVar[tuple[str, ...]] = ("network",)
-    training_only: tuple[str, ...] = ("priced.",)
 
     def __init__(self, checkpoint: str, outage: float, constraint: str, width: int, layers: int, degree: int) -> None:
         super().__init__()
@@ -85,9 +84,8 @@ class VirtualHybrid(Solver):
         self.outage, self.priced = outage, OutageTraining(outage, constraint)
         if trained is None:
             return
-        fresh = {name: value for name, value in self.state_dict().items() if name.startswith(self.training_only)}
         try:
-            self.load_state_dict({**fresh, **trained.tensors})
+            self.load_state_dict(trained.tensors)
         except RuntimeError:
             raise ConfigError(f"checkpoint must fit this version's graph network, got {checkpoint}") from None
         self.requires_grad_(False)
