@@ -20,7 +20,7 @@ SHARPEST, REACH, PACE = 20.0, 3.0, 0.05
 LARGE = 4.0
 """Price above which the step of a price is proportional to it."""
 
-STEADY, RECENT = 5.0, 0.1
+STEADY, RECENT = 8.0, 0.1
 """Exponent per unit of recent excess of the factor on a price, and the weight of a new excess."""
 
 
@@ -42,7 +42,7 @@ class OutageConstraint(nn.Module):
     quantile  v itself, the rival: only the users next to the quantile have a gradient.
 
     After a step, ``price_g <- max(price_g + step excess_g, 0)`` for the groups of its batch, where the excess is the
-    share of users in outage minus the probability, or v; the step is larger in proportion for prices above 4. In the loss the price has the factor ``exp(5 recent_g)`` with
+    share of users in outage minus the probability, or v; the step is larger in proportion for prices above 4. In the loss the price has the factor ``exp(8 recent_g)`` with
     the running mean of the excess: without it prices and outage oscillate, since the weights follow the prices slowly.
     Near the nominal outage it is one.
 
