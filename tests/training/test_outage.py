@@ -26,7 +26,8 @@ def trained(form, steps=1000, seed=0):
     """Minimise the sum of log p_g subject to ``P(p_g gain < 1) <= 0.1`` in each group; log p and prices, averaged."""
     generator = torch.Generator().manual_seed(seed)
     log_power = torch.zeros(2, requires_grad=True)
-    limit = OutageConstraint(2, PROBABILITY, form, price=5.0 if form == "annealed" else 0.5, step=1.0)
+    price, rate = (5.0, 0.3) if form == "annealed" else (0.5, 0.1)
+    limit = OutageConstraint(2, PROBABILITY, form, price, rate)
     optimiser = torch.optim.SGD([log_power], 0.1)
     group = torch.arange(2).repeat(128)
     powers, prices = [], []

@@ -20,8 +20,11 @@ SHARPEST, REACH, PACE = 20.0, 3.0, 0.05
 LARGE = 4.0
 """Price above which the step of a price is proportional to it."""
 
-STEADY, RECENT = 8.0, 0.1
-"""Exponent per unit of recent excess of the factor on a price, and the weight of a new excess."""
+DAMPING = {"annealed": 8.0, "quantile": 0.8}
+"""Exponent of the factor on a price, per unit of recent excess."""
+
+RECENT = 0.1
+"""Weight of a new excess in the recent one."""
 
 
 class Measured(NamedTuple):
@@ -42,9 +45,9 @@ class OutageConstraint(nn.Module):
     quantile  v itself, the rival: only the users next to the quantile have a gradient.
 
     After a step, ``price_g <- max(price_g + step excess_g, 0)`` for the groups of its batch, where the excess is the
-    share of users in outage minus the probability, or v; the step is larger in proportion for prices above 4. In the loss the price has the factor ``exp(8 recent_g)`` with
-    the running mean of the excess: without it prices and outage oscillate, since the weights follow the prices slowly.
-    Near the nominal outage it is one.
+    share of users in outage minus the probability, or v; above a price of 4 the step is proportional to it. In the loss
+    a price has the factor ``exp(d recent_g)`` with the running mean of the excess (d = 8 or 0.8): without it prices and
+    outage oscillate, since the weights follow the prices slowly. Near the nominal outage it is one.
 
     groups       number of groups.
     probability  nominal outage.
@@ -57,7 +60,7 @@ class OutageConstraint(nn.Module):
     2.075
 
     Source: the hybrid beamforming paper, Eqs. 49 to 53; the excess of the annealed form is exact here, and not that of
-    the smooth step. The factor on prices is ours.
+    the smooth step. The factor on prices and the proportional step are ours.
     """
 
     price: Tensor
@@ -87,7 +90,7 @@ class OutageConstraint(nn.Module):
                 excess = (1 - self.probability) - torch.sigmoid(self.beta[g] * own).mean()
             else:
                 excess = quantile
-            total = total + self.price[g] * (STEADY * self.recent[g]).exp() * excess
+            total = total + self.price[g] * (DAMPING[self.form] * self.recent[g]).exp() * excess
             seen[g] = Measured((own.detach() < 0).to(own.dtype).mean(), quantile.detach())
         return total, seen
 
