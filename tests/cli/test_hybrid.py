@@ -119,3 +119,21 @@ def test_hybrid_options_are_refused_with_other_problems(tmp_path, capsys):
     for more in (("--outage", "0.1"), ("--power", "baseband")):
         arguments = ("solve", source, "--problem", "min-power", *more, "--out", tmp_path / "s.npz")
         assert "must be left out with min-power" in refused(capsys, tmp_path, [source.name], *arguments)
+
+
+def test_factors_of_a_solution_must_fit(tmp_path, capsys):
+    source, out = channels(tmp_path), tmp_path / "s.npz"
+    assert solve(source, out, "--set", "rf_chains=2", problem="hybrid-min-power") == 0
+    good = read_solution(out)
+    for name, value, words in (
+        ("B", good["B"][:, :1], "B must be complex (3, 2, 2)"),
+        ("p", -good["p"], "p must be finite and powers not negative"),
+    ):
+        np.savez(out, **{**good, name: value})
+        sentence = refused(capsys, tmp_path, [source.name, "s.npz"], "evaluate", source, out)
+        assert words in sentence
+    np.savez(out, **{**good, "A": good["A"] * 1j})
+    scored = report(capsys, source, out)
+    assert scored["feasible_share"] == 0 and scored["largest_violation"]["AnalogCodebook"] > 0.1
+    np.savez(out, **{name: good[name] for name in ("W", "problem", "meta")})
+    assert report(capsys, source, out)["feasible_share"] == 1  # W alone: the DFT spans all beams

@@ -26,6 +26,7 @@ class LeastPowerBeams(torch.autograd.Function):
     def forward(
         context: Any, wanted: Tensor, interfering: Tensor, weight: Tensor, targets: Tensor, start: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x, q, feasibility and iterations, for matrices [B, K, M, M], D [B, M, M], targets and first powers [B, K]."""
         factor, failed = torch.linalg.cholesky_ex(weight)
         usable = failed.eq(0) & finite(factor) & finite(wanted) & finite(interfering) & finite(targets)
         eye = torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device)
@@ -48,6 +49,7 @@ class LeastPowerBeams(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(context: Any, x_bar: Tensor, q_bar: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the arguments of `forward` from those of x and q."""
         whole = context.saved_tensors
         rows = whole[-1].nonzero().squeeze(-1)
         gradients = adjoint(*(tensor[rows] for tensor in (*whole[:-1], x_bar, q_bar)))

@@ -15,7 +15,6 @@ PROBLEMS = 1 << 15
 LEADERS = 4
 """Candidates with the least lower bounds, whose upper bounds exclude others while no power is known."""
 
-
 MOST = 1e7
 """Powers beyond this multiple of those without interference count as infinite, since rounding decides about them."""
 

@@ -15,7 +15,7 @@ LONGEST_STEP = 5.0
 """Largest change of the common level in a step in log q, and of each user relative to it."""
 
 
-class Uplink(NamedTuple):
+class UplinkPowers(NamedTuple):
     """Result of `uplink_powers`: powers q [B, K], receivers [B, K, M] of norm one (rows), and which instances have a
     solution [B]; q and receivers are 0 for the others. `crossed` [B, K, K] is the matrix `coupling` of the receivers,
     with ``crossed q = 1``."""
@@ -35,7 +35,7 @@ def uplink_powers(
     channels: Tensor | None = None,
     tolerance: float = 1e-7,
     max_iterations: int = 60,
-) -> Uplink:
+) -> UplinkPowers:
     """The least uplink powers that meet SINR targets in noise I.
 
     ::
@@ -89,7 +89,7 @@ def uplink_powers(
     ready = found.nonzero().squeeze(-1)
     u = receivers_at(wanted[ready], interfering[ready], q[ready], None if h is None else h[ready])
     receivers[ready], crossed[ready] = u, coupling(wanted[ready], interfering[ready], targets[ready], u)
-    return Uplink(torch.where(found[:, None], q, 0), receivers, crossed, found, iterations)
+    return UplinkPowers(torch.where(found[:, None], q, 0), receivers, crossed, found, iterations)
 
 
 def receivers_at(wanted: Tensor, interfering: Tensor, q: Tensor, channels: Tensor | None) -> Tensor:
