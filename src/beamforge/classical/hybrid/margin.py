@@ -28,8 +28,13 @@ OUTAGES = (0.05, 0.1, 0.2)
 PILOTS_DB = (0.0, 5.0, 10.0, 15.0, 20.0)
 """Columns of `MARGINS_DB`: pilot power over noise."""
 
-MARGINS_DB = ((0.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.0))
-"""Margins in decibels for the scenario hybrid-outage, printed by ``python benchmarks/hybrid.py margins``."""
+MARGINS_DB = (
+    (16.0, 3.19, 1.44, 0.75, 0.41),
+    (6.41, 2.16, 1.06, 0.53, 0.31),
+    (2.97, 1.34, 0.66, 0.34, 0.19),
+)
+"""Margins in decibels for the scenario hybrid-outage, printed by ``python benchmarks/hybrid.py margins --count 1500``.
+An outage of 0.05 is out of reach of any margin at a pilot power of 0 dB."""
 
 LARGEST_DB = 16.0
 """Largest margin that is tried."""
@@ -43,8 +48,9 @@ class HybridMargin(GreedyHybrid):
 
     margin_db  the margin in decibels; by default one for each user from `MARGINS_DB`, by the outage and by the pilot
                power in ``csi_quality``, interpolated in decibels and in the logarithm of the outage. These margins are
-               those of the scenario hybrid-outage. For other channels `bisected_margin` finds one. Without
-               ``csi_quality`` the channels are exact and the margin is 0 dB.
+               those of the scenario hybrid-outage with pilots. For other channels, and where ``csi_quality`` is in
+               bits of feedback, give a margin; `bisected_margin` finds one. Without ``csi_quality`` the channels are
+               exact and the margin is 0 dB.
 
     >>> from beamforge.scenarios.hybrid import HybridOutage
     >>> instance = HybridOutage(users=2).sample(count=2)
