@@ -41,7 +41,7 @@ def hybrid_outage(options: Options) -> Iterator[Exhibit]:
     with one_thread():
         four = tuple(Cell(4, *kind) for kind in PILOTS)
         few = tuple(Cell(users, *kind) for users in (1, 2, 3) for kind in (PILOTS[0], PILOTS[2]))
-        slow = tuple(Cell(users, *kind) for users in (2, 4) for kind in FEEDBACK)
+        slow = tuple(Cell(users, *kind) for users in (1, 2) for kind in FEEDBACK)
         pilots, marks = measured_pilots(options, four, few)
         baselines = {cell: baseline(options, cell, NOMINAL) for cell in (*four, *few, *slow)}
         yield table("table-2", "Table 2: four users by pilot power", four, pilots, baselines)
