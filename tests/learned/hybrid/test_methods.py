@@ -127,10 +127,10 @@ def test_power_stays_within_its_limit(kind):
 def test_targets_that_cannot_be_met_are_flagged_and_spoil_no_other_instance(kind):
     problem, instance = sampled()
     before = made(kind).solve(problem, instance)
-    targets = instance.context["sinr_target"].clone()
-    targets[1] = 1e7
-    asked = build_problem("hybrid-min-power", {**instance.context, "sinr_target": targets, "outage": 0.1})
-    after = made(kind).solve(asked, instance)
+    H = instance.observation.network.channel.clone()
+    H[1, 1] = H[1, 0]  # two users that no beams tell apart, with targets above 0 dB
+    seen = replace(instance.observation, network=Network.broadcast(H, 1.0))
+    after = made(kind).solve(problem, seen)
     assert after.status[1] == Status.INFEASIBLE and (after.W[1] == 0).all()
     others = torch.tensor([0, 2, 3, 4])
     torch.testing.assert_close(after.W[others], before.W[others])
@@ -203,3 +203,20 @@ def test_the_fully_digital_bound_keeps_to_the_span_of_the_codebook():
 def test_settings_out_of_range_are_refused(kind, settings):
     with pytest.raises(ConfigError):
         kind(checkpoint="random", **settings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_floors_are_lowered_where_virtual_targets_cannot_be_met(kind):
+    _, instance = sampled(3, target_low_db=2.0)
+    solver = made(kind)
+    without_limit = {name: value for name, value in instance.context.items() if name != "p_max"}
+    problem = build_problem("hybrid-min-power", {**without_limit, "outage": 0.1})
+    with torch.no_grad():
+        for name in solver.networks:
+            getattr(solver, name).layers[-1].taps[0].bias[3] = 9.0  # interference of errors that nothing can overcome
+    seen = of_problem(problem.bind(instance.truth), instance.observation)
+    assert not solver.eval().build(seen).digital.feasible.any()
+    solution = solver.solve(problem, instance)
+    assert solution.solved.all()
+    sinr = instance.observation.network.sinr(solution.W)
+    assert (sinr >= instance.context["sinr_target"] * (1 - 1e-6)).all(), "the targets are met on the estimates at least"

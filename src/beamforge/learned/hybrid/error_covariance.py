@@ -39,12 +39,12 @@ class HybridErrorGCN(HybridGCN):
 
     model = "hybrid-error-gcn"
 
-    def build(self, seen: Sight) -> Built:
+    def build(self, seen: Sight, share: float = 1.0) -> Built:
         E = error_covariance(seen)
         size = E.diagonal(dim1=-2, dim2=-1).real.mean(-1)
         found = virtual_channels(
             self.network, channel_shift(seen.H), channel_gain(seen.H), seen.targets, seen.quality, floor=size
-        )
+        ).relaxed(share)
         chosen, A = self.analog(seen, found)
         D = A.mH @ A
         heard = A.mH @ seen.H.mH

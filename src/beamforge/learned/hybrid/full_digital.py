@@ -41,9 +41,9 @@ class FullDigitalGCN(VirtualHybrid):
     ) -> None:
         super().__init__(checkpoint, outage, constraint, width, layers, degree)
 
-    def build(self, seen: Sight) -> Built:
+    def build(self, seen: Sight, share: float = 1.0) -> Built:
         basis = torch.linalg.qr(within(seen.H, seen.codebook).mH)[0]
-        return Built(basis, None, digital(seen, levels_of(self.network, seen), basis))
+        return Built(basis, None, digital(seen, levels_of(self.network, seen).relaxed(share), basis))
 
 
 def within(H: Tensor, codebook: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ class HybridGCN(VirtualHybrid):
 
     Codewords and digital beams have the least power that meets the SINR targets with these: a greedy sweep replaces one
     codeword after the other by the best one, all candidates at once, then the digital beams are solved exactly. Powers
-    above the limit are scaled down to it. An instance whose virtual targets cannot be met is flagged infeasible.
+    above the limit are scaled down to it. Where virtual targets cannot be met, c_2 and c_4 are halved, halved again and
+    set to 0; an instance whose targets cannot be met on the estimates either is flagged infeasible.
 
     The network is trained for a nominal outage; a smaller one is refused. CSI quality (pilot power over noise) outside
     1..100 counts as the nearest end.
@@ -69,8 +70,8 @@ class HybridGCN(VirtualHybrid):
         super().__init__(checkpoint, outage, constraint, width, layers, degree)
         self.rf_chains, self.selections = rf_chains, selections
 
-    def build(self, seen: Sight) -> Built:
-        levels = levels_of(self.network, seen)
+    def build(self, seen: Sight, share: float = 1.0) -> Built:
+        levels = levels_of(self.network, seen).relaxed(share)
         chosen, A = self.analog(seen, levels)
         return Built(A, chosen.codewords, digital(seen, levels, A, chosen.q.mT))
 

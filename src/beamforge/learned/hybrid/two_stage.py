@@ -65,15 +65,15 @@ class Hybrid2GCN(VirtualHybrid):
         super().__init__(checkpoint, outage, constraint, width, layers, degree)
         self.rf_chains, self.selections, self.shared = rf_chains, selections, shared
 
-    def build(self, seen: Sight) -> Built:
+    def build(self, seen: Sight, share: float = 1.0) -> Built:
         R = seen.covariance
         if R is None:
             R = torch.einsum("bkn,bkm->bknm", seen.H.conj(), seen.H)
         network = self.network if self.shared else self.statistical
         gain = R.diagonal(dim1=-2, dim2=-1).real.mean(-1)
-        levels = virtual_channels(network, covariance_shift(R), gain, seen.targets, seen.quality)
+        levels = virtual_channels(network, covariance_shift(R), gain, seen.targets, seen.quality).relaxed(share)
         codewords, A = self.analog(seen, R, levels)
-        return Built(A, codewords, digital(seen, levels_of(self.network, seen), A))
+        return Built(A, codewords, digital(seen, levels_of(self.network, seen).relaxed(share), A))
 
     def analog(self, seen: Sight, R: Tensor, levels: Virtual) -> tuple[Tensor, Tensor]:
         """Codewords [B, M] and A [B, N, M], in which the last codeword selected has a gradient."""

@@ -29,6 +29,13 @@ class Virtual(NamedTuple):
     interfering: Tensor
     interfering_floor: Tensor
 
+    def relaxed(self, share: float) -> Virtual:
+        """The floors times a share; with share 0 the estimates themselves."""
+        if share == 0:
+            one = torch.ones_like(self.wanted)
+            return Virtual(one, 0 * one, one, 0 * one)
+        return self._replace(wanted_floor=share * self.wanted_floor, interfering_floor=share * self.interfering_floor)
+
     def matrices(self, G: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
         """Wanted and interfering matrices ``A^H (.) A`` [B, K, M, M] for ``G_k = A^H H_k A`` and ``D = A^H A``."""
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from beamforge.classical.hybrid.digital import Digital, digital_beams
+from beamforge.core import batching
 from beamforge.core.beams import Factors
 from beamforge.core.capability import Capability, Form
 from beamforge.core.constraints import TotalPower
@@ -32,6 +33,9 @@ from beamforge.learned.hybrid.virtual_channels import (
     channel_shift,
     virtual_channels,
 )
+
+SHARES = (0.5, 0.25, 0.0)
+"""Shares of the floors of virtual channels that are tried where the whole floors leave no beams."""
 
 ARRAY = (8, 4)
 """Columns and rows of the array of the training."""
@@ -90,9 +94,20 @@ class VirtualHybrid(Solver):
             raise ConfigError(f"checkpoint must fit this version's graph network, got {checkpoint}") from None
         self.requires_grad_(False)
 
-    def build(self, seen: Sight) -> Built:
-        """Beams for virtual channels, with gradients if the networks have them."""
+    def build(self, seen: Sight, share: float = 1.0) -> Built:
+        """Beams for virtual channels, with gradients if the networks have them; their floors are times `share`."""
         raise NotImplementedError
+
+    def relaxed(self, seen: Sight) -> Built:
+        """Beams for virtual channels; where these cannot be served, their floors are lowered until they can."""
+        built = self.build(seen)
+        for share in SHARES:
+            left = (~built.digital.feasible).nonzero().squeeze(-1)
+            if not len(left):
+                break
+            part = Sight(*(None if each is None else each[left] for each in seen))  # type: ignore[arg-type]
+            built = batching.put(built, left, self.build(part, share))
+        return built
 
     @torch.no_grad()
     def solve_batch(
@@ -106,7 +121,7 @@ class VirtualHybrid(Solver):
             )
         seen = of_problem(problem, observation)
         training = self.training
-        built = self.eval().build(seen)
+        built = self.eval().relaxed(seen)
         self.train(training)
         p, _, W = built.limited(seen.limit)
         status = torch.where(built.digital.feasible, int(Status.CONVERGED), int(Status.INFEASIBLE))
