@@ -45,21 +45,13 @@ class Virtual(NamedTuple):
         return both(self.wanted, self.wanted_floor), both(self.interfering, self.interfering_floor)
 
 
-def virtual_channels(
-    network: GraphNetwork,
-    shift: Tensor,
-    gain: Tensor,
-    targets: Tensor,
-    quality: Tensor,
-    floor: Tensor | None = None,
-) -> Virtual:
+def virtual_channels(network: GraphNetwork, shift: Tensor, gain: Tensor, targets: Tensor, quality: Tensor) -> Virtual:
     """The network's virtual channels; computed in its precision, returned in that of the gains.
 
     shift    correlations [B, K, K] of `channel_shift` or `covariance_shift`.
     gain     mean gain of an antenna [B, K].
     targets  SINR targets [B, K].
     quality  of the estimates [B, K], positive.
-    floor    what the coefficients of the floors multiply [B, K]; by default the gain.
 
     >>> one = torch.ones(2, 3)
     >>> virtual_channels(GraphNetwork(FEATURES, START), torch.ones(2, 3, 3), one, one, one).wanted.shape
@@ -69,8 +61,7 @@ def virtual_channels(
     inputs = torch.stack([gain, targets, quality.expand_as(gain)], -1).clamp_min(tiny).log()
     own = next(network.parameters())
     c1, c2, c3, c4 = network(inputs.to(own), shift.to(own)).to(gain).unbind(-1)
-    floor = gain if floor is None else floor
-    return Virtual(c1, c2 * floor, c3, c4 * floor)
+    return Virtual(c1, c2 * gain, c3, c4 * gain)
 
 
 def channel_shift(H: Tensor) -> Tensor:
