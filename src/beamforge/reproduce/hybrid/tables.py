@@ -15,7 +15,7 @@ from beamforge.reproduce.hybrid import training_curves
 from beamforge.reproduce.hybrid.baseline import Baseline
 from beamforge.reproduce.hybrid.cells import FEEDBACK, PILOTS, Cell, Result, learned, mean, perfect, run
 from beamforge.reproduce.hybrid.figures import power_against_outage
-from beamforge.reproduce.hybrid.networks import DIGITAL, FCN, GCN, TWO, networks
+from beamforge.reproduce.hybrid.networks import DIGITAL, FCN, GCN, TWO, networks, trains
 
 NOMINAL, OTHERS = 0.1, (0.05, 0.2)
 """Nominal outage of the tables, and those that Fig. 2 adds."""
@@ -84,7 +84,7 @@ def measured_pilots(options: Options, four: Sequence[Cell], few: Sequence[Cell])
     """Results with pilots, and the names of methods trained on every number of users."""
     methods = {name: networks(options, name, name, {}) for name in (GCN, FCN, DIGITAL)}
     found = measured(options, (*four, *few), methods, NOMINAL)
-    if not options.quick:
+    if trains(options):
         quantile = networks(options, "quantile", GCN, {"model.constraint": "quantile"})
         found |= measured(options, four, {QUANTILE: quantile}, NOMINAL)
         partly = networks(options, "two-three", GCN, {"data.users": "[2, 3]"})
@@ -98,7 +98,7 @@ def measured_pilots(options: Options, four: Sequence[Cell], few: Sequence[Cell])
 def measured_feedback(options: Options, cells: Sequence[Cell]) -> Results:
     """Results with feedback."""
     methods = {TWO: networks(options, TWO, TWO, {})}
-    if not options.quick:
+    if trains(options):
         methods[SHARED] = networks(options, "shared", TWO, {"model.shared": "true"})
     found = measured(options, cells, methods, NOMINAL)
     for cell in cells:
@@ -151,7 +151,7 @@ def figure_2(options: Options, cells: Sequence[Cell], found: Results, rivals: Ma
         for (where, method), results in found.items():
             if where == cell and method != PERFECT:
                 lines[method] = [middle(results)]
-    if not options.quick:
+    if trains(options):
         for outage in OTHERS:
             for name in (GCN, FCN, DIGITAL):
                 solvers = networks(options, f"{name}-{outage:g}", name, {"model.outage": f"{outage:g}"})

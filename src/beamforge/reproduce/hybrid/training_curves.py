@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from beamforge.plot.style import line, styled
 from beamforge.reproduce.exhibits import Options
-from beamforge.reproduce.hybrid.networks import DIGITAL, GCN
+from beamforge.reproduce.hybrid.networks import DIGITAL, GCN, trains
 from beamforge.reproduce.training import trained
 from beamforge.training import log
 from beamforge.training.log import Line
@@ -19,13 +19,16 @@ from beamforge.training.outage import FORMS
 KINDS = ("0 dB", "10 dB", "20 dB", "0 to 20 dB")
 """Names of the kinds of channel knowledge in a log, in order."""
 
+FULL = {"run.validate_every": "100"}
+"""Changes of the recipe for a full run."""
+
 QUICK = {"run.steps": "120", "run.validate_every": "20", "run.validation_batches": "4"}
-"""Changes of the recipe for a quick run, which trains the fully digital network."""
+"""Changes of the recipe for a run with shipped weights, which trains the fully digital network briefly."""
 
 
 def logs(options: Options) -> dict[str, list[Line]]:
     """The log of a training with each form of the constraint, for four users."""
-    recipe, short = (DIGITAL, QUICK) if options.quick else (GCN, {})
+    recipe, short = (GCN, FULL) if trains(options) else (DIGITAL, QUICK)
     changes = {"data.users": "[4, 4]", **short}
     found = {}
     for form in FORMS:
