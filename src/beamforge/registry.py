@@ -51,6 +51,9 @@ from beamforge.core.solver import Solver
 from beamforge.decentralised.solver import DecentralisedSolver
 from beamforge.learned.fairness.multipliers import FairMultipliers
 from beamforge.learned.fairness.wit import WiT
+from beamforge.learned.hybrid.full_digital import FullDigitalGCN
+from beamforge.learned.hybrid.gcn import HybridFCN, HybridGCN
+from beamforge.learned.hybrid.two_stage import Hybrid2GCN
 from beamforge.learned.interference.centralised import DirectBeamLearning, NaiveFeatureLearning
 from beamforge.learned.interference.itnet_dualnet import MaxMinITNet, SumRateITNet
 from beamforge.learned.interference.multipliers import MaxMinInterference, SumRateInterference
@@ -139,6 +142,10 @@ METHODS: dict[str, tuple[type[Solver], ...]] = {
     "hybrid-margin": (HybridMargin,),
     "greedy-hybrid": (GreedyHybrid,),
     "exhaustive-hybrid": (ExhaustiveHybrid,),
+    "hybrid-gcn": (HybridGCN,),
+    "hybrid-fcn": (HybridFCN,),
+    "fulldigital-gcn": (FullDigitalGCN,),
+    "hybrid-2gcn": (Hybrid2GCN,),
 }
 
 METHODS |= installed(METHODS)
@@ -167,6 +174,10 @@ MODELS: dict[str, type[Solver]] = {
     "bicnn": BiCNN,
     "sao-isac": SAOIsac,
     "isac-dnn": IsacDNN,
+    "hybrid-gcn": HybridGCN,
+    "hybrid-fcn": HybridFCN,
+    "fulldigital-gcn": FullDigitalGCN,
+    "hybrid-2gcn": Hybrid2GCN,
 }
 """Trainable models, by their names in recipes and headers of weights; a method may have one model per problem."""
 

@@ -34,8 +34,8 @@ def command(paper: str, quick: bool, settings: tuple[str, ...], peers: str | Non
     """Measure the tables and figures of PAPER again, and state whether required values are reached.
 
     Instances are drawn from held-out seeds. Tables are printed and, with all digits, written to CSV files beside the
-    figures. `fairness` first trains its networks in folders beside them, which takes hours; after an interruption, the
-    same command resumes. With --set checkpoint=shipped it uses the shipped networks.
+    figures. `fairness` and `hybrid-outage` first train their networks in folders beside them, which takes hours; after
+    an interruption, the same command resumes. With --set checkpoint=shipped they use the shipped networks.
     """
     if paper not in PAPERS:
         raise ConfigError(unknown("paper", paper, PAPERS))

@@ -44,6 +44,7 @@ CONTEXT: dict[str, ContextEntry] = {
 LABELS: dict[str, ContextEntry] = {
     "p": ContextEntry(("K",), "best known powers, watts"),
     "utility": ContextEntry(("",), "utility of these powers"),
+    "group": ContextEntry(("",), "number of the kind of instance, for constraints on groups"),
     "certificate": ContextEntry(("",), "proof that they are optimal, a value of `beamforge.learned.links.labels`"),
 }
 """Labels for training; solvers do not see them."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from beamforge.reproduce.decentralised.tables import decentralised
 from beamforge.reproduce.exhibits import Paper
 from beamforge.reproduce.fairness.tables import fairness
+from beamforge.reproduce.hybrid.tables import hybrid_outage
 from beamforge.reproduce.isac.networks import isac_networks
 from beamforge.reproduce.isac.tables import isac
 from beamforge.reproduce.l2o.tables import l2o_transformer
@@ -23,5 +24,6 @@ PAPERS: Mapping[str, Paper] = {
     "neural-sum-rate-shared": neural_sum_rate_shared,
     "decentralised": decentralised,
     "l2o-transformer": l2o_transformer,
+    "hybrid-outage": hybrid_outage,
 }
 """Reproductions by name, as `beamforge reproduce` lists them."""

@@ -38,6 +38,7 @@ class Optimiser:
     schedule      one of `SCHEDULES`.        lr_end   learning rate at the end of the run.
     weight_decay  decoupled, per step and unit of learning rate.
     clip          limit on the gradient's 2-norm over all parameters; longer gradients are scaled down.
+    clip_quantile  a lower limit, this quantile of the norms of all steps so far; 0 means none.
     """
 
     lr: float = 3e-3
@@ -46,6 +47,7 @@ class Optimiser:
     warm_up: int = 100
     weight_decay: float = 1e-4
     clip: float = 1.0
+    clip_quantile: float = 0.0
 
     def __post_init__(self) -> None:
         require(0 < self.lr < math.inf, "lr", "positive", self.lr)
@@ -53,6 +55,7 @@ class Optimiser:
         require(self.warm_up >= 0, "warm_up", "at least 0", self.warm_up)
         require(0 <= self.weight_decay < math.inf, "weight_decay", "at least 0", self.weight_decay)
         require(self.clip > 0, "clip", "positive", self.clip)
+        require(0 <= self.clip_quantile <= 1, "clip_quantile", "between 0 and 1", self.clip_quantile)
         if self.schedule not in SCHEDULES:
             raise ConfigError(unknown("schedule", self.schedule, SCHEDULES))
 
@@ -66,6 +69,8 @@ class Run:
     validate_every      steps between validations; a last one follows the last step.
     validation_batches  batches of `batch` instances in each validation, always the same ones.
     checkpoint_every    steps between checkpoints; a killed run loses at most this many.
+    folds               parts of a finite set of `fold_batches` training batches for cross-validation, of which part
+                        `fold` is for validation (see `Fold`); 0 means unlimited data.
     window              layers trained at a time, where a network can be trained by `sliding_window`; 0 means all.
     window_steps        steps after which the window moves on by one layer.
     precision           bits of a real number, 32 or 64; 16 means 32 with bfloat16 products in training (autocast,
@@ -79,6 +84,9 @@ class Run:
     validate_every: int = 500
     validation_batches: int = 8
     checkpoint_every: int = 500
+    folds: int = 0
+    fold: int = 0
+    fold_batches: int = 400
     window: int = 0
     window_steps: int = 1000
     precision: int = 32
@@ -88,6 +96,7 @@ class Run:
         for name in ("steps", "batch", "validate_every", "validation_batches", "checkpoint_every", "window_steps"):
             require(getattr(self, name) > 0, name, "positive", getattr(self, name))
         require(self.window >= 0, "window", "at least 0", self.window)
+        require(self.folds >= 0, "folds", "at least 0", self.folds)
         require(self.precision in (16, 32, 64), "precision", "16, 32 or 64", self.precision)
 
 

@@ -21,13 +21,15 @@ from torch import Tensor, nn
 from beamforge.core.errors import ConfigError
 from beamforge.core.instance import Instance
 from beamforge.training import checkpoints
+from beamforge.training.clipping import adaptive_limit
+from beamforge.training.folds import Fold
 from beamforge.training.log import Line
 from beamforge.training.processes import Processes
 from beamforge.training.recipe import Recipe
 from beamforge.training.schedules import learning_rate
 from beamforge.training.sliding_window import Windowed, window_at
 from beamforge.training.stream import Stream
-from beamforge.training.trainable import Adaptive, Alternating, Trainable
+from beamforge.training.trainable import Adaptive, Alternating, Judged, Trainable
 
 PATIENCE = 20
 """Consecutive steps with a non-finite loss or gradient after which a run fails."""
@@ -56,8 +58,12 @@ class Steps:
         run, self.recipe, self.group = recipe.run, recipe, group
         self.rows, self.progress = group.rows(run.batch), Progress()
         dtype = torch.complex128 if run.precision == 64 else torch.complex64
-        self.data = Stream.training(recipe.data, run.seed, run.batch, dtype, group.device)
-        self.held_out = Stream.validation(recipe.data, run.batch, dtype, group.device)
+        self.data: Stream | Fold = Stream.training(recipe.data, run.seed, run.batch, dtype, group.device)
+        self.held_out: Stream | Fold = Stream.validation(recipe.data, run.batch, dtype, group.device)
+        if run.folds:
+            both = (Fold(self.data, run.fold_batches, run.folds, run.fold, held_out=side) for side in (False, True))
+            self.data, self.held_out = both
+        self.norms: list[float] = []
         with randomness(group.device, run.seed):
             model = make().to(group.device)
         self.model = model.double() if run.precision == 64 else model.float()
@@ -115,7 +121,7 @@ class Steps:
         for other in self.model.parameters():
             if other not in theirs:
                 other.grad = None  # so that the optimiser passes over it
-        norm = float(nn.utils.clip_grad_norm_(parameters, self.recipe.optimiser.clip))
+        norm = float(nn.utils.clip_grad_norm_(parameters, self.limit(parameters)))
         figures = self.group.mean({"loss": loss, **metrics})
         finite = math.isfinite(norm) and math.isfinite(figures["loss"])
         if finite:
@@ -123,6 +129,14 @@ class Steps:
                 self.model.adapt(figures)
             self.optimiser.step()
         return figures | {"gradient_norm": norm}, finite
+
+    def limit(self, parameters: list[nn.Parameter]) -> float:
+        """The limit on the norm of the gradient of a step."""
+        settings = self.recipe.optimiser
+        if not settings.clip_quantile:
+            return settings.clip
+        self.norms.append(float(nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)))
+        return min(settings.clip, adaptive_limit(self.norms, settings.clip_quantile))
 
     @torch.no_grad()
     def validate(self) -> tuple[Line, bool]:
@@ -135,6 +149,8 @@ class Steps:
             for name, value in self.group.mean({"loss": loss, **metrics}).items():
                 totals[name] = totals.get(name, 0.0) + value / self.recipe.run.validation_batches
         self.model.train()
+        if isinstance(self.model, Judged):
+            totals["loss"] = self.model.criterion(totals)
         progress = self.progress
         improved = totals["loss"] < progress.best
         if improved:
@@ -148,6 +164,7 @@ class Steps:
             "progress": dataclasses.asdict(self.progress),
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "norms": self.norms,
         }
 
     def restore(self, path: Path) -> None:
@@ -169,6 +186,7 @@ class Steps:
             if self.progress.step > self.recipe.run.steps:
                 done = f"the {self.progress.step} steps that the run in {path.parent} has done"
                 raise ConfigError(f"run.steps must be at least {done}, got {self.recipe.run.steps}")
+            self.norms = state.get("norms", [])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"{path} must fit the model {self.recipe.model.name}, got an error: {reason}") from None

@@ -54,6 +54,15 @@ class Adaptive(Protocol):
 
 
 @runtime_checkable
+class Judged(Protocol):
+    """A trainable whose validation loss is a function of means over all validation batches, not itself a mean."""
+
+    def criterion(self, figures: Mapping[str, float]) -> float:
+        """The validation loss, from the loss and the metrics, averaged over all validation batches."""
+        raise NotImplementedError
+
+
+@runtime_checkable
 class TrainingOnly(Protocol):
     """A trainable with parts that only training needs."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from beamforge.training.data.cells import Cells
 from beamforge.training.data.downlink import Downlink
+from beamforge.training.data.hybrid import HybridFeedback, HybridPilots
 from beamforge.training.data.interference import Interference
 from beamforge.training.data.interference_grid import InterferenceGrid
 from beamforge.training.data.isac import MaskedIsac
@@ -22,6 +23,8 @@ SOURCES: dict[str, type[Any]] = {
     "interference": Interference,
     "interference-grid": InterferenceGrid,
     "isac-grid": IsacGrid,
+    "hybrid-feedback": HybridFeedback,
+    "hybrid-pilots": HybridPilots,
     "masked": Masked,
     "isac": MaskedIsac,
 }

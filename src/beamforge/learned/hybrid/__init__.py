@@ -1,0 +1,1 @@
+"""Hybrid beams under imperfect channel knowledge, by learned virtual channels."""

@@ -1,0 +1,1 @@
+"""Hybrid beams under outage constraints: power and outage, published claims and measured."""
