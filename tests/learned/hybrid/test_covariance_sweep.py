@@ -119,13 +119,13 @@ def test_codewords_that_users_receive_least_are_left_out():
     R, _, _, _ = posed()
     words = random(4, N, 40, seed=9)
     known = Statistics.of(R, words)
-    assert known.index.shape == (4, 24)
+    assert known.kept.shape == (4, 24)
     unit = words / words.norm(dim=-2, keepdim=True)
     total = R.diagonal(dim1=-2, dim2=-1).real.sum(-1, keepdim=True)
     share = (torch.einsum("bnc,bknm,bmc->bkc", unit.conj(), R, unit).real / total).amax(1)
     for b in range(4):
-        kept = set(known.index[b].tolist())
+        kept = set(known.kept[b].tolist())
         left = [c for c in range(40) if c not in kept]
         assert share[b, list(kept)].min() >= share[b, left].max()
-    torch.testing.assert_close(known.unit, torch.take_along_dim(unit, known.index.unsqueeze(1), -1))
-    assert torch.equal(known.original(torch.zeros(4, 1, dtype=torch.long))[:, 0], known.index[:, 0])
+    torch.testing.assert_close(known.unit, torch.take_along_dim(unit, known.kept.unsqueeze(1), -1))
+    assert torch.equal(known.original(torch.zeros(4, 1, dtype=torch.long))[:, 0], known.kept[:, 0])

@@ -26,14 +26,14 @@ STEPS, FIRST_STEPS = 3, 24
 class Statistics(NamedTuple):
     """Covariances R [B, K, N, N], and the codewords that users receive at all.
 
-    index  the C codewords [B, C] with the largest ``max_k c^H R_k c / tr R_k``: the others add nothing.
+    kept   the C codewords [B, C] with the largest ``max_k c^H R_k c / tr R_k``: the others add nothing.
     unit   these codewords c of norm one [B, N, C].
     seen   ``R c`` [B, K, N, C].
     gain   ``c^H R c`` [B, K, C].
     """
 
     R: Tensor
-    index: Tensor
+    kept: Tensor
     unit: Tensor
     seen: Tensor
     gain: Tensor
@@ -52,7 +52,7 @@ class Statistics(NamedTuple):
 
     def original(self, codewords: Tensor) -> Tensor:
         """The numbers of codewords [B, M] in the whole codebook."""
-        return torch.take_along_dim(self.index, codewords, -1)
+        return torch.take_along_dim(self.kept, codewords, -1)
 
 
 class Behind(NamedTuple):

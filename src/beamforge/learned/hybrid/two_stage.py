@@ -87,7 +87,7 @@ class Hybrid2GCN(VirtualHybrid):
         if learns:
             chain = (self.selections - 1) % chains
             costs = priced(known, sides, targets, chosen, receivers, chain)
-            words = torch.take_along_dim(seen.codebook, known.index.unsqueeze(1), -1)
+            words = torch.take_along_dim(seen.codebook, known.kept.unsqueeze(1), -1)
             column = selected(costs, words.mT).unsqueeze(-1)
             A = torch.where(torch.arange(chains, device=A.device) == chain, column, A)
         return codewords, A

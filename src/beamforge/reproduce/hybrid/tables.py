@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from beamforge.bench.statistics import Estimate
 from beamforge.bench.timing import one_thread
@@ -141,7 +142,7 @@ def table(name: str, title: str, cells: Sequence[Cell], found: Results, rivals: 
     return Table(name, f"{title} ({instances} instances; {spread})", columns, rows, heads=2)
 
 
-def figure_2(options: Options, cells: Sequence[Cell], found: Results, rivals: Mapping[Cell, Baseline]) -> object:
+def figure_2(options: Options, cells: Sequence[Cell], found: Results, rivals: Mapping[Cell, Baseline]) -> Figure:
     """Power against outage, with networks for other nominal outages in a full run."""
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for cell in cells:

@@ -30,11 +30,11 @@ def logs(options: Options) -> dict[str, list[Line]]:
     """The log of a training with each form of the constraint, for four users."""
     recipe, short = (GCN, FULL) if trains(options) else (DIGITAL, QUICK)
     changes = {"data.users": "[4, 4]", **short}
-    found = {}
+    found: dict[str, list[Line]] = {}
     for form in FORMS:
         name = f"figure-3-{form}"
         trained(options, name, recipe, {**changes, "model.constraint": form})
-        found[form] = log.read(Path(options.out) / name / "log.jsonl")
+        found[form] = [*log.read(Path(options.out) / name / "log.jsonl")]
     return found
 
 
