@@ -4,20 +4,23 @@
 
 The measure of `multipliers` with three steps is the time of seven inverses of a K x K matrix by LAPACK's Cholesky
 routines, called one after another; that of `rzf` is the formula in four lines of NumPy. All run in turns in one
-process on one thread, in complex64; a time is the median over repeats of the mean of 10 calls on different channels.
+process on one thread, in complex64. A time is processor time, the median over repeats of the mean of 10 calls on
+different channels, so that other processes on the machine count little; ratios are those of the medians.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import numpy as np
 from scipy.linalg import get_lapack_funcs
 
 import beamforge
-from beamforge.bench.timing import Machine, interleaved, one_thread
+from beamforge.bench.timing import Machine, one_thread
 
 CALLS = 10
 
@@ -54,18 +57,18 @@ def numpy_rzf(H: Array) -> Array:
 
 
 def seconds(tasks: dict[str, Callable[[Array], object]], users: int, antennas: int, repeats: int) -> dict[str, float]:
-    """Seconds of one call of each task."""
+    """Seconds of processor time of one call of each task."""
     drawn = channels(users, antennas)
 
-    def repeated(task: Callable[[Array], object]) -> Callable[[int], None]:
-        def run(_: int) -> None:
+    taken: dict[str, list[float]] = {name: [] for name in tasks}
+    for turn in range(repeats + 1):
+        for name, task in tasks.items():
+            begun = time.process_time()
             for H in drawn:
                 task(H)
-
-        return run
-
-    taken = interleaved({name: repeated(task) for name, task in tasks.items()}, repeats)
-    return {name: value / CALLS for name, value in taken.items()}
+            if turn:  # the first is a warm-up
+                taken[name].append((time.process_time() - begun) / len(drawn))
+    return {name: median(values) for name, values in taken.items()}
 
 
 def table(method: str, floor: Callable[[Array], object], sizes: list[tuple[int, int]], repeats: int) -> None:
