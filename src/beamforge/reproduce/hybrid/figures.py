@@ -12,6 +12,9 @@ from beamforge.plot.style import line, styled
 Points = Sequence[tuple[float, float]]
 """Outage and mean power in watts, for each nominal outage."""
 
+SHOWN = 0.3
+"""Largest outage that is shown."""
+
 
 @styled
 def power_against_outage(panels: Mapping[str, Mapping[str, Points]], bound: Mapping[str, float]) -> Figure:
@@ -20,7 +23,7 @@ def power_against_outage(panels: Mapping[str, Mapping[str, Points]], bound: Mapp
     axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flatten()
     for place, (name, lines) in zip(axes, panels.items(), strict=False):
         for number, (method, points) in enumerate(lines.items()):
-            ordered = sorted(points)
+            ordered = sorted(point for point in points if point[0] <= SHOWN)
             place.plot([x for x, _ in ordered], [10 * np.log10(y) for _, y in ordered], label=method, **line(number))
         place.axhline(10 * np.log10(bound[name]), color="black", linewidth=0.8, linestyle=":")
         place.set(title=name, xlabel="Outage", ylabel="Mean power (dBW)")

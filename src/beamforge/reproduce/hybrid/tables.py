@@ -21,7 +21,7 @@ from beamforge.reproduce.hybrid.networks import DIGITAL, FCN, GCN, TWO, networks
 NOMINAL, OTHERS = 0.1, (0.05, 0.2)
 """Nominal outage of the tables, and those that Fig. 2 adds."""
 
-COUNT, QUICK = 5000, 150
+COUNT, QUICK = 5000, 60
 """Held-out instances of a cell."""
 
 VALIDATION = 2000

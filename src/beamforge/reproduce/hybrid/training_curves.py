@@ -22,7 +22,7 @@ KINDS = ("0 dB", "10 dB", "20 dB", "0 to 20 dB")
 FULL = {"run.validate_every": "100"}
 """Changes of the recipe for a full run."""
 
-QUICK = {"run.steps": "120", "run.validate_every": "20", "run.validation_batches": "4"}
+QUICK = {"run.steps": "60", "run.validate_every": "10", "run.validation_batches": "4"}
 """Changes of the recipe for a run with shipped weights, which trains the fully digital network briefly."""
 
 
