@@ -34,10 +34,12 @@ class Model:
 class Optimiser:
     """``[optimiser]``: AdamW.
 
-    lr            largest learning rate.     warm_up  steps over which it rises from zero to `lr`.
-    schedule      one of `SCHEDULES`.        lr_end   learning rate at the end of the run.
-    weight_decay  decoupled, per step and unit of learning rate.
-    clip          limit on the gradient's 2-norm over all parameters; longer gradients are scaled down.
+    lr             largest learning rate.
+    lr_end         learning rate at the end of the run.
+    schedule       one of `SCHEDULES`.
+    warm_up        steps over which the learning rate rises from zero to `lr`.
+    weight_decay   decoupled, per step and unit of learning rate.
+    clip           limit on the gradient's 2-norm over all parameters; longer gradients are scaled down.
     clip_quantile  a lower limit, this quantile of the norms of all steps so far; 0 means none.
     """
 

@@ -14,9 +14,9 @@ from beamforge.core.errors import ConfigError
 from beamforge.core.named_problems import build_problem
 from beamforge.core.network import Network
 from beamforge.core.solution import Status
+from beamforge.learned.hybrid.estimates import of_problem
 from beamforge.learned.hybrid.full_digital import FullDigitalGCN, within
 from beamforge.learned.hybrid.gcn import HybridFCN, HybridGCN
-from beamforge.learned.hybrid.sight import of_problem
 from beamforge.learned.hybrid.two_stage import Hybrid2GCN
 from beamforge.learned.hybrid.virtual_hybrid import levels_of
 from beamforge.scenarios.base import seeded

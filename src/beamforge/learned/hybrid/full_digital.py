@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from beamforge.core.hybrid import distinct
-from beamforge.learned.hybrid.sight import Sight
+from beamforge.learned.hybrid.estimates import Estimates
 from beamforge.learned.hybrid.virtual_hybrid import Built, VirtualHybrid, digital, levels_of
 
 
@@ -41,7 +41,7 @@ class FullDigitalGCN(VirtualHybrid):
     ) -> None:
         super().__init__(checkpoint, outage, constraint, width, layers, degree)
 
-    def build(self, seen: Sight, share: float = 1.0) -> Built:
+    def build(self, seen: Estimates, share: float = 1.0) -> Built:
         basis = torch.linalg.qr(within(seen.H, seen.codebook).mH)[0]
         return Built(basis, None, digital(seen, levels_of(self.network, seen).relaxed(share), basis))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from beamforge.core.errors import ConfigError
-from beamforge.learned.hybrid.sight import Sight
+from beamforge.learned.hybrid.estimates import Estimates
 from beamforge.learned.hybrid.straight_through import selected
 from beamforge.learned.hybrid.sweep import Chosen, Codebook, priced, swept
 from beamforge.learned.hybrid.virtual_channels import Virtual
@@ -33,11 +33,14 @@ class HybridGCN(VirtualHybrid):
     The network is trained for a nominal outage; a smaller one is refused. CSI quality (pilot power over noise) outside
     1..100 counts as the nearest end.
 
-    rf_chains   M, or as many as the codebook has independent codewords.
-    selections  codewords tried to be replaced, one RF chain after the other.
-    checkpoint  "shipped", "random" (untrained), or a file that `beamforge train` wrote.
-    outage, constraint      nominal outage of a training, and the form of its constraint ("annealed" or "quantile").
-    width, layers, degree   size of a random graph network; otherwise the weights determine it.
+    rf_chains    M, or as many as the codebook has independent codewords.
+    selections   codewords tried to be replaced, one RF chain after the other.
+    checkpoint   "shipped", "random" (untrained), or a file that `beamforge train` wrote.
+    outage       nominal outage of a training; otherwise the weights determine it.
+    constraint   form of the outage constraint in a training: "annealed" or "quantile".
+    width        of a random graph network; otherwise the weights determine it, as the next two.
+    layers       of the same.
+    degree       of the graph convolutions of the same.
 
     Raises `ConfigError` for a setting out of range, a checkpoint of other sizes or an outage below its own.
 
@@ -70,12 +73,12 @@ class HybridGCN(VirtualHybrid):
         super().__init__(checkpoint, outage, constraint, width, layers, degree)
         self.rf_chains, self.selections = rf_chains, selections
 
-    def build(self, seen: Sight, share: float = 1.0) -> Built:
+    def build(self, seen: Estimates, share: float = 1.0) -> Built:
         levels = levels_of(self.network, seen).relaxed(share)
         chosen, A = self.analog(seen, levels)
         return Built(A, chosen.codewords, digital(seen, levels, A, chosen.q.mT))
 
-    def analog(self, seen: Sight, levels: Virtual) -> tuple[Chosen, Tensor]:
+    def analog(self, seen: Estimates, levels: Virtual) -> tuple[Chosen, Tensor]:
         """Codewords, and A [B, N, M], in which the last codeword selected has a gradient where the levels have one."""
         book, chains = Codebook.of(seen.H, seen.codebook), min(self.rf_chains, seen.chains)
         sides, targets = Virtual(*(each.mT for each in levels)), seen.targets.mT

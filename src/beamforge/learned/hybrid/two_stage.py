@@ -9,8 +9,8 @@ from torch import Tensor
 
 from beamforge.core.errors import ConfigError
 from beamforge.learned.hybrid.covariance_sweep import Statistics, priced, swept
+from beamforge.learned.hybrid.estimates import Estimates
 from beamforge.learned.hybrid.graph_convolution import GraphNetwork
-from beamforge.learned.hybrid.sight import Sight
 from beamforge.learned.hybrid.straight_through import selected
 from beamforge.learned.hybrid.virtual_channels import Virtual, covariance_shift, virtual_channels
 from beamforge.learned.hybrid.virtual_hybrid import Built, VirtualHybrid, digital, levels_of
@@ -24,12 +24,15 @@ class Hybrid2GCN(VirtualHybrid):
     codewords, and those of `HybridGCN` for the digital beams. Without covariances they are ``h_k h_k^H`` of the
     estimates.
 
-    rf_chains   M, or as many as the codebook has independent codewords.
-    selections  codewords tried to be replaced, one RF chain after the other.
-    checkpoint  "shipped", "random" (untrained), or a file that `beamforge train` wrote.
-    shared      one network for both stages, for random weights (the paper's U-G-HBF-GCN on statistics).
-    outage, constraint      nominal outage of a training, and the form of its constraint ("annealed" or "quantile").
-    width, layers, degree   size of random graph networks; otherwise the weights determine it.
+    rf_chains    M, or as many as the codebook has independent codewords.
+    selections   codewords tried to be replaced, one RF chain after the other.
+    checkpoint   "shipped", "random" (untrained), or a file that `beamforge train` wrote.
+    shared       one network for both stages, for random weights (the paper's U-G-HBF-GCN on statistics).
+    outage       nominal outage of a training; otherwise the weights determine it.
+    constraint   form of the outage constraint in a training: "annealed" or "quantile".
+    width        of a random graph network; otherwise the weights determine it, as the next two.
+    layers       of the same.
+    degree       of the graph convolutions of the same.
 
     Raises `ConfigError` for a setting out of range, a checkpoint of other sizes or an outage below its own.
 
@@ -65,7 +68,7 @@ class Hybrid2GCN(VirtualHybrid):
         super().__init__(checkpoint, outage, constraint, width, layers, degree)
         self.rf_chains, self.selections, self.shared = rf_chains, selections, shared
 
-    def build(self, seen: Sight, share: float = 1.0) -> Built:
+    def build(self, seen: Estimates, share: float = 1.0) -> Built:
         R = seen.covariance
         if R is None:
             R = torch.einsum("bkn,bkm->bknm", seen.H.conj(), seen.H)
@@ -75,7 +78,7 @@ class Hybrid2GCN(VirtualHybrid):
         codewords, A = self.analog(seen, R, levels)
         return Built(A, codewords, digital(seen, levels_of(self.network, seen).relaxed(share), A))
 
-    def analog(self, seen: Sight, R: Tensor, levels: Virtual) -> tuple[Tensor, Tensor]:
+    def analog(self, seen: Estimates, R: Tensor, levels: Virtual) -> tuple[Tensor, Tensor]:
         """Codewords [B, M] and A [B, N, M], in which the last codeword selected has a gradient."""
         known, chains = Statistics.of(R, seen.codebook), min(self.rf_chains, seen.chains)
         sides, targets = Virtual(*(each.mT for each in levels)), seen.targets.mT

@@ -22,9 +22,9 @@ from beamforge.core.solution import Solution, Status
 from beamforge.core.solver import Solver
 from beamforge.core.utilities import TransmitPower
 from beamforge.io.weights import trained_weights
+from beamforge.learned.hybrid.estimates import Estimates, of_instance, of_problem
 from beamforge.learned.hybrid.graph_convolution import GraphNetwork
 from beamforge.learned.hybrid.outage_training import OutageTraining
-from beamforge.learned.hybrid.sight import Sight, of_instance, of_problem
 from beamforge.learned.hybrid.virtual_channels import (
     FEATURES,
     START,
@@ -62,10 +62,12 @@ class Built(NamedTuple):
 class VirtualHybrid(Solver):
     """Base class: a network gives virtual channels, for which analog and digital beams are then chosen.
 
-    checkpoint  "shipped", "random" (untrained), or a file that `beamforge train` wrote.
-    outage      nominal outage of a training; otherwise the weights determine it.
-    constraint  form of the outage constraint in training: "annealed" or "quantile".
-    width, layers, degree  size of a random graph network; otherwise the weights determine it.
+    checkpoint   "shipped", "random" (untrained), or a file that `beamforge train` wrote.
+    outage       nominal outage of a training; otherwise the weights determine it.
+    constraint   form of the outage constraint in a training: "annealed" or "quantile".
+    width        of a random graph network; otherwise the weights determine it, as the next two.
+    layers       of the same.
+    degree       of the graph convolutions of the same.
     """
 
     capabilities = (
@@ -94,18 +96,18 @@ class VirtualHybrid(Solver):
             raise ConfigError(f"checkpoint must fit this version's graph network, got {checkpoint}") from None
         self.requires_grad_(False)
 
-    def build(self, seen: Sight, share: float = 1.0) -> Built:
+    def build(self, seen: Estimates, share: float = 1.0) -> Built:
         """Beams for virtual channels, with gradients if the networks have them; their floors are times `share`."""
         raise NotImplementedError
 
-    def relaxed(self, seen: Sight) -> Built:
+    def relaxed(self, seen: Estimates) -> Built:
         """Beams for virtual channels; where these cannot be served, their floors are lowered until they can."""
         built = self.build(seen)
         for share in SHARES:
             left = (~built.digital.feasible).nonzero().squeeze(-1)
             if not len(left):
                 break
-            part = Sight(*(None if each is None else each[left] for each in seen))  # type: ignore[arg-type]
+            part = Estimates(*(None if each is None else each[left] for each in seen))  # type: ignore[arg-type]
             built = batching.put(built, left, self.build(part, share))
         return built
 
@@ -151,12 +153,12 @@ class VirtualHybrid(Solver):
         return self.priced.criterion(figures)
 
 
-def levels_of(network: GraphNetwork, seen: Sight) -> Virtual:
+def levels_of(network: GraphNetwork, seen: Estimates) -> Virtual:
     """Virtual channels of the instantaneous channels."""
     return virtual_channels(network, channel_shift(seen.H), channel_gain(seen.H), seen.targets, seen.quality)
 
 
-def digital(seen: Sight, levels: Virtual, A: Tensor, start: Tensor | None = None) -> Digital:
+def digital(seen: Estimates, levels: Virtual, A: Tensor, start: Tensor | None = None) -> Digital:
     """Digital beams for virtual channels behind A [B, N, M]."""
     D = A.mH @ A
     heard = A.mH @ seen.H.mH  # A^H h_k, [B, M, K]

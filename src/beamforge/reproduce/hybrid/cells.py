@@ -17,7 +17,7 @@ from beamforge.core.named_problems import build_problem
 from beamforge.core.problem import Problem
 from beamforge.core.solver import Solver
 from beamforge.learned.hybrid.covariance_sweep import Statistics, swept
-from beamforge.learned.hybrid.sight import of_problem
+from beamforge.learned.hybrid.estimates import of_problem
 from beamforge.learned.hybrid.virtual_channels import Virtual
 from beamforge.learned.hybrid.virtual_hybrid import digital
 from beamforge.reproduce.hybrid.score import score

@@ -18,7 +18,7 @@ QUALITIES = (1.0, 100.0)
 """Range of the training's CSI quality; others count as the nearest end, and channels without one as the best."""
 
 
-class Sight(NamedTuple):
+class Estimates(NamedTuple):
     """Channels H [B, K, N], SINR targets and CSI quality [B, K], power limit [B], codebook [B, N, C]; and covariances
     [B, K, N, N] or None."""
 
@@ -35,14 +35,14 @@ class Sight(NamedTuple):
         return int(torch.linalg.matrix_rank(distinct(self.codebook)).min())
 
 
-def of_problem(problem: Problem, observation: Observation) -> Sight:
+def of_problem(problem: Problem, observation: Observation) -> Estimates:
     """Of a bound problem."""
     outage, limit = problem.get(MeanSinrOutage), problem.find(TotalPower)
     most = torch.full_like(outage.probability, torch.inf) if limit is None else limit.limit
     return known(observation, outage.target, most, problem.get(AnalogCodebook).codebook)
 
 
-def of_instance(instance: Instance, array: tuple[int, int]) -> Sight:
+def of_instance(instance: Instance, array: tuple[int, int]) -> Estimates:
     """Of training data for an array of columns and rows, whose codebook is the default."""
     context, H = instance.context, instance.truth.channel
     book = context.get("codebook")
@@ -51,7 +51,7 @@ def of_instance(instance: Instance, array: tuple[int, int]) -> Sight:
     return known(instance.observation, context["sinr_target"], context["p_max"], book)
 
 
-def known(observation: Observation, targets: Tensor, limit: Tensor, codebook: Tensor) -> Sight:
+def known(observation: Observation, targets: Tensor, limit: Tensor, codebook: Tensor) -> Estimates:
     """The observation with noise one."""
     network: Network = observation.network.whitened()
     quality, covariance = observation.quality, observation.covariance
@@ -61,4 +61,4 @@ def known(observation: Observation, targets: Tensor, limit: Tensor, codebook: Te
         quality = quality.unsqueeze(-1).expand_as(targets)
     if covariance is not None:
         covariance = covariance / observation.network.noise[..., None, None]
-    return Sight(network.channel, targets, quality.clamp(*QUALITIES), limit, codebook, covariance)
+    return Estimates(network.channel, targets, quality.clamp(*QUALITIES), limit, codebook, covariance)
