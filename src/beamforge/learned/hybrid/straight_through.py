@@ -20,8 +20,8 @@ def selected(costs: Tensor, codewords: Tensor) -> Tensor:
 
     >>> costs = torch.tensor([[2.0, 1.0, torch.inf]], requires_grad=True)
     >>> found = selected(costs, torch.eye(3, dtype=torch.complex64).unsqueeze(0))
-    >>> found.real
-    tensor([[0., 1., 0.]], grad_fn=<SelectBackward0>)
+    >>> found.detach().real.round()
+    tensor([[0., 1., 0.]])
     >>> found.real[0, 1].backward()
     >>> costs.grad.isfinite().all(), bool(costs.grad[0, 1] < 0)
     (tensor(True), True)
