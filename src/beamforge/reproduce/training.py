@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import beamforge
 from beamforge.bench.timing import commit
+from beamforge.core.errors import ConfigError
 from beamforge.registry import trainable
 from beamforge.reproduce.exhibits import Options
 from beamforge.training.log import Line
@@ -24,6 +25,10 @@ def trained(options: Options, name: str, recipe: str, changes: Mapping[str, str]
     """
     chosen, folder = Recipe.find(recipe, changes), options.out / name
     model = chosen.model
+    before = folder / "recipe.toml"
+    if before.exists() and (steps := Recipe.find(str(before)).run.steps) != chosen.run.steps:
+        # an extended run is not the run of a longer recipe: its learning rates were others
+        raise ConfigError(f"{folder} must be a run of the same recipe to resume, got one with run.steps = {steps}")
 
     def report(line: Line) -> None:
         options.report(f"training {name}, step {line['step']} of {chosen.run.steps}")
